@@ -14,10 +14,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from rig.shell import ROOT, RigError, run, say
 
@@ -25,6 +27,7 @@ HERE = Path(__file__).parent / "images"
 LOCAL_CAS = Path("/usr/local/share/ca-certificates")
 REGISTRY_PROBE = "https://registry-1.docker.io/v2/"
 GLITCHTIP_LINES = {"5.2": "5.2.0", "6.2": "6.2.6"}
+_LOCKS: defaultdict[str, Lock] = defaultdict(Lock)
 SKIP = {"node_modules", "__pycache__"}
 
 
@@ -71,11 +74,16 @@ IMAGES = {
 @cache
 def registry_reachable() -> bool:
     """Whether a public image registry answers from here (asked once)."""
+    return url_answers(REGISTRY_PROBE, also=(401,))
+
+
+def url_answers(url: str, *, also: tuple[int, ...] = ()) -> bool:
+    """Whether a GET of the URL gives 2xx or one of the statuses ``also``."""
     try:
-        with urllib.request.urlopen(REGISTRY_PROBE, timeout=4):
+        with urllib.request.urlopen(url, timeout=4):
             return True
     except urllib.error.HTTPError as error:
-        return error.code == 401
+        return error.code in also
     except OSError:
         return False
 
@@ -101,6 +109,11 @@ def present(name: str) -> bool:
 
 def build(name: str) -> None:
     """Build one image, its parents first; nothing when it is present."""
+    with _LOCKS[name]:
+        _build_missing(name)
+
+
+def _build_missing(name: str) -> None:
     if present(name):
         return
     started = time.monotonic()

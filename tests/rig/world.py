@@ -1,0 +1,183 @@
+"""The throwaway world: one network, an image registry, "Sentry" (a second GlitchTip-speaking tracker), and a server of 1.9 GB and 1 CPU.
+
+Everything carries the label ``owner=gtm`` and a name that begins with ``gtm-``; `make clean` removes exactly that.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rig import images
+from rig.shell import CACHE, RigError, run, say, wait_for
+
+NETWORK = "gtm"
+SERVER = "gtm-server"
+REGISTRY = "gtm-registry"
+REGISTRY_NAME = "registry.example.org:5000"
+REGISTRY_LOCAL = "127.0.0.1:25000"
+SSH_PORT = 22022
+DEMO = CACHE / "demo"
+KEY = DEMO / "id_ed25519"
+MEMORY = "1900m"
+CPUS = "1"
+
+
+def _exists(name: str) -> bool:
+    return run(["docker", "inspect", name], check=False).returncode == 0
+
+
+def _running(name: str) -> bool:
+    return run(["docker", "inspect", "-f", "{{.State.Running}}", name], check=False).stdout.strip() == "true"
+
+
+def ensure_network() -> None:
+    """The bridge that server, registry and "Sentry" share."""
+    if run(["docker", "network", "inspect", NETWORK], check=False).returncode:
+        run(["docker", "network", "create", "--label", "owner=gtm", NETWORK])
+
+
+def ensure_registry() -> None:
+    """Start the registry and push the stand-ins; images that it already has cost one look."""
+    if not _running(REGISTRY):
+        run(["docker", "rm", "-f", "-v", REGISTRY], check=False)
+        run(
+            ["docker", "run", "-d", "--name", REGISTRY, "--label", "owner=gtm", "--network", NETWORK, "--network-alias", "registry.example.org"]
+            + ["-p", f"{REGISTRY_LOCAL}:5000", "-v", f"{REGISTRY}-data:/var/lib/registry", images.tag("registry")]
+        )
+    for name, repository, version in published():
+        local = f"{REGISTRY_LOCAL}/{repository}:{version}"
+        mark = f"{REGISTRY_LOCAL}/{repository}:{version}-{images.tag(name).rsplit(':', 1)[1]}"
+        if run(["docker", "image", "inspect", mark], check=False).returncode == 0 and _in_registry(repository, mark.rsplit(":", 1)[1]):
+            continue
+        for reference in (local, mark):
+            run(["docker", "tag", images.tag(name), reference])
+            _push(reference)
+
+
+def _in_registry(repository: str, version: str) -> bool:
+    return images.url_answers(f"http://{REGISTRY_LOCAL}/v2/{repository}/manifests/{version}")
+
+
+def _push(reference: str) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        done = run(["docker", "push", "-q", reference], check=False)
+        if done.returncode == 0:
+            return
+        if time.monotonic() > deadline:
+            raise RigError(f"The rig's registry did not take {reference}: {done.stderr.strip()[-300:]}")
+        time.sleep(0.5)
+
+
+def published() -> list[tuple[str, str, str]]:
+    """(our image, repository in the registry, tag) of everything that the server may pull."""
+    lines = [(f"standin-{line}", "standin/glitchtip", version) for line, version in images.GLITCHTIP_LINES.items()]
+    return [*lines, ("postgres", "standin/postgres", "17"), ("valkey", "standin/valkey", "8")]
+
+
+def make_key() -> None:
+    """An SSH key pair for the demo, made once."""
+    DEMO.mkdir(parents=True, exist_ok=True)
+    if not KEY.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo@example.org", "-f", str(KEY)])
+
+
+def system_container(name: str, image: str, *, extra: list[str]) -> None:
+    """Start a container whose PID 1 is systemd and in which an engine of its own can run (no --privileged, see the flags)."""
+    run(["docker", "rm", "-f", "-v", name], check=False)
+    run(["docker", "volume", "rm", "-f", f"{name}-docker"], check=False)
+    run(
+        ["docker", "run", "-d", "--name", name, "--hostname", name, "--label", "owner=gtm"]
+        + ["--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"]
+        + ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined"]
+        + ["--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+        + ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "-e", "container=docker"]
+        + ["-v", f"{name}-docker:/var/lib/docker", *extra, image]
+    )
+
+
+def start_server() -> str:
+    """A fresh server with the product's files, reachable over SSH on the loopback address; returns its full container id."""
+    make_key()
+    limits = ["--memory", MEMORY, "--memory-swap", MEMORY, "--cpus", CPUS]
+    system_container(
+        SERVER,
+        images.tag("product"),
+        extra=["--network", NETWORK, "-p", f"127.0.0.1:{SSH_PORT}:22", *limits],
+    )
+    public = KEY.with_suffix(".pub").read_text()
+    run(["docker", "exec", "-i", SERVER, "sh", "-c", "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys"], input_text=public)
+    wait_for("The server's boot", _booted, seconds=90)
+    wait_for("SSH on the server", lambda: ssh("true", check=False) == (0, ""), seconds=60)
+    return run(["docker", "inspect", "-f", "{{.Id}}", SERVER]).stdout.strip()
+
+
+def _booted() -> bool:
+    state = run(["docker", "exec", SERVER, "systemctl", "is-system-running"], check=False).stdout.strip()
+    return state in {"running", "degraded"}
+
+
+def ssh_argv() -> list[str]:
+    """The command that reaches the server as an operator would."""
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5"]
+    return ["ssh", "-i", str(KEY), "-p", str(SSH_PORT), *options, "root@127.0.0.1"]
+
+
+def ssh(command: str, *, input_text: str | None = None, check: bool = True, timeout: float = 300) -> tuple[int, str]:
+    """Run a shell command on the server; (exit code, standard output without the last newline)."""
+    done = run([*ssh_argv(), command], input_text=input_text, check=check, timeout=timeout)
+    return done.returncode, done.stdout.rstrip("\n")
+
+
+def provision_product(dsn: str) -> None:
+    """The world before the migration: .env with the "Sentry" DSN, nine PM2 processes online, saved, started on boot."""
+    ssh("/opt/ai-admin/provision.sh", input_text=dsn + "\n")
+
+
+def memory_mib(project: str) -> float:
+    """Memory of a Compose project on the server in MiB: sum of what `docker stats` shows."""
+    command = (
+        f"ids=$(docker ps -q --filter label=com.docker.compose.project={project}); "
+        "[ -z \"$ids\" ] || docker stats --no-stream --format '{{.MemUsage}}' $ids"
+    )
+    units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0, "B": 1 / 1048576}
+    total = 0.0
+    for line in ssh(command)[1].splitlines():
+        used = line.split("/")[0].strip()
+        unit = next(name for name in ("KiB", "MiB", "GiB", "B") if used.endswith(name))
+        total += float(used.removesuffix(unit)) * units[unit]
+    return round(total, 1)
+
+
+def remove() -> None:
+    """Remove every container, volume and network that the rig made, and its cache of the demo; images stay."""
+    for kind, listing, removal in (
+        ("containers", ["docker", "ps", "-aq"], ["docker", "rm", "-f", "-v"]),
+        ("networks", ["docker", "network", "ls", "-q"], ["docker", "network", "rm"]),
+    ):
+        ids = run([*listing, "--filter", "label=owner=gtm"]).stdout.split()
+        if ids:
+            run([*removal, *ids])
+        say(f"{kind} removed: {len(ids)}")
+    named = [name for name in run(["docker", "volume", "ls", "-q"]).stdout.split() if name.startswith("gtm-")]
+    if named:
+        run(["docker", "volume", "rm", "-f", *named])
+    say(f"volumes removed: {len(named)}")
+    shutil.rmtree(DEMO, ignore_errors=True)
+
+
+def inspect(name: str) -> dict[str, object]:
+    """`docker inspect` of one container."""
+    found: list[dict[str, object]] = json.loads(run(["docker", "inspect", name]).stdout)
+    return found[0]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
