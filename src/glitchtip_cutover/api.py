@@ -1,0 +1,259 @@
+"""The few reads of a Sentry-compatible API that the switch needs, and one envelope sent.
+
+One connection a request: GlitchTip's default web server closes connections without saying so (GlitchTip 5.2).
+An answer counts only when it is JSON: unknown paths of GlitchTip answer 200 with a web page.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import Message
+from typing import Any
+
+from .config import Side
+from .dsn import Dsn
+from .errors import CutoverError
+from .files import read_secret
+
+_TIMEOUT = 15.0
+_ANSWER_LIMIT = 32 * 1024 * 1024
+_TRIES = 3
+_CLIENT = "ai-admin-cutover/1.0"
+_RETRIED = frozenset({429, 500, 502, 503, 504})
+PROBE_TAG = "cutover_probe"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stored event: id as 32 hex digits, the sender's time of it in epoch seconds, tags."""
+
+    event_id: str
+    created: float
+    tags: Mapping[str, str]
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the token elsewhere, so it is taken as the answer."""
+
+    def redirect_request(self, *_arguments: object) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+
+
+def _exchange(request: urllib.request.Request, what: str) -> tuple[int, bytes, Message]:
+    """Send one request; an HTTP error status is an answer. Raises CutoverError when nothing came back."""
+    request.add_header("Connection", "close")
+    request.add_header("User-Agent", _CLIENT)
+    try:
+        with _opener.open(request, timeout=_TIMEOUT) as answer:
+            return answer.status, answer.read(_ANSWER_LIMIT), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(_ANSWER_LIMIT), error.headers
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
+        raise CutoverError(f"{what} does not answer: {text}") from None
+
+
+def _epoch(value: object) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _tags(value: object) -> dict[str, str]:
+    """Tags as ``[{"key", "value"}]`` (GlitchTip, Sentry), pairs, or an object."""
+    if isinstance(value, dict):
+        return {str(key): str(item) for key, item in value.items()}
+    tags: dict[str, str] = {}
+    for item in value if isinstance(value, list) else []:
+        if isinstance(item, dict) and "key" in item:
+            tags[str(item["key"])] = str(item.get("value"))
+        elif isinstance(item, list) and len(item) == 2:
+            tags[str(item[0])] = str(item[1])
+    return tags
+
+
+def parse_event(data: object) -> Event | None:
+    """One event of a list or a detail; both key styles occur. None when it is no event."""
+    if not isinstance(data, dict):
+        return None
+    raw_id = data.get("eventID") or data.get("event_id") or data.get("id")
+    created = _epoch(data.get("dateCreated") or data.get("date_created"))
+    if created is None:
+        created = _epoch(data.get("dateReceived") or data.get("date_received"))
+    if not isinstance(raw_id, str) or created is None:
+        return None
+    return Event(raw_id.replace("-", "").lower(), created, _tags(data.get("tags")))
+
+
+class Tracker:
+    """Reads of one project through the API."""
+
+    def __init__(self, side: Side, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.side = side
+        self._sleep = sleep
+        self._project = (
+            f"/api/0/projects/{urllib.parse.quote(side.organization, safe='')}"
+            f"/{urllib.parse.quote(side.project, safe='')}"
+        )
+
+    @property
+    def label(self) -> str:
+        """How messages call this project."""
+        return f"project {self.side.organization}/{self.side.project} at {self.side.api_url}"
+
+    def _get(self, path: str, missing: bool = False) -> tuple[Any, str]:
+        """JSON and the ``Link`` header of a GET; with ``missing`` a 404 gives None."""
+        token = read_secret(self.side.token_file, f"the API token of the {self.side.name} tracker")
+        what = f"the API of the {self.side.name} tracker at {self.side.api_url}"
+        failure = CutoverError(f"{what} does not answer")
+        for attempt in range(_TRIES):
+            if attempt:
+                self._sleep(float(attempt))
+            request = urllib.request.Request(
+                self.side.api_url + path,
+                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+            )
+            try:
+                status, body, headers = _exchange(request, what)
+            except CutoverError as error:
+                failure = error
+                continue
+            if status == 404 and missing and "json" in headers.get("Content-Type", ""):
+                return None, ""
+            if status in _RETRIED:
+                failure = CutoverError(f"{what} answered {status}")
+                continue
+            if status in (401, 403):
+                raise CutoverError(f"{what} refused the token in {self.side.token_file} ({status})")
+            if status == 404:
+                raise CutoverError(f"{what} knows no {self.label.split(' at ')[0]}")
+            if status != 200:
+                raise CutoverError(f"{what} answered {status}")
+            if "json" not in headers.get("Content-Type", ""):
+                raise CutoverError(f"{what} answered with a web page where JSON was due")
+            try:
+                return json.loads(body), headers.get("Link") or ""
+            except ValueError:
+                failure = CutoverError(f"{what} answered with broken JSON")
+        raise failure
+
+    def project_id(self) -> str:
+        """Numeric id of the project, as text."""
+        data, _ = self._get(f"{self._project}/")
+        if not isinstance(data, dict) or "id" not in data:
+            raise CutoverError(f"the API of the {self.side.name} tracker described the project without an id")
+        return str(data["id"])
+
+    def public_keys(self) -> set[str]:
+        """Public parts (hex, no dashes) of all keys of the project."""
+        keys: set[str] = set()
+        path = f"{self._project}/keys/"
+        for _ in range(20):
+            data, link = self._get(path)
+            for item in data if isinstance(data, list) else []:
+                if isinstance(item, dict) and isinstance(item.get("public"), str):
+                    keys.add(item["public"].replace("-", "").lower())
+            cursor = re.search(r'<[^>]*[?&]cursor=([^&>]+)[^>]*>; rel="next"; results="true"', link)
+            if cursor is None:
+                break
+            path = f"{self._project}/keys/?cursor={cursor[1]}"
+        return keys
+
+    def event(self, event_id: str) -> Event | None:
+        """The stored event of that id; None when it is not (yet) there."""
+        data, _ = self._get(f"{self._project}/events/{event_id}/", missing=True)
+        return parse_event(data)
+
+    def recent_events(self) -> list[Event]:
+        """The newest page of the project's events, newest first."""
+        data, _ = self._get(f"{self._project}/events/")
+        return [event for item in data if (event := parse_event(item))] if isinstance(data, list) else []
+
+
+def verify_dsn(tracker: Tracker, dsn: Dsn) -> None:
+    """Check by reads alone that ``dsn`` belongs to the tracker's project.
+
+    A wrong key is never tried out by posting: one such request makes GlitchTip refuse the whole project for
+    30 s. Raises CutoverError with one sentence when it does not belong.
+    """
+    project_id = tracker.project_id()
+    wanted = tracker.side.project_id or project_id
+    if wanted != project_id:
+        raise CutoverError(f"{tracker.label} has the id {project_id}, but the configuration says {wanted}")
+    if dsn.project_id != project_id:
+        raise CutoverError(
+            f"the new DSN belongs to project {dsn.project_id}, but {tracker.label} has the id {project_id}"
+        )
+    if dsn.key.lower() not in tracker.public_keys():
+        raise CutoverError(f"the key of the new DSN is none of the keys of {tracker.label}")
+
+
+def send_test_event(dsn: Dsn, tags: Mapping[str, str], message: str, now: float) -> str:
+    """Send one event with ``dsn`` and return its id. Raises CutoverError when it was not accepted."""
+    event_id = uuid.uuid4().hex
+    event = json.dumps(
+        {
+            "event_id": event_id,
+            "timestamp": now,
+            "platform": "other",
+            "level": "info",
+            "logger": "ai-admin-cutover",
+            "message": {"formatted": message},
+            "tags": {**tags, PROBE_TAG: "gate"},
+        }
+    ).encode()
+    header = json.dumps({"event_id": event_id}).encode()
+    item = json.dumps({"type": "event", "length": len(event)}).encode()
+    request = urllib.request.Request(
+        dsn.envelope_url,
+        data=b"\n".join((header, item, event, b"")),
+        method="POST",
+        headers={
+            "Content-Type": "application/x-sentry-envelope",
+            "X-Sentry-Auth": f"Sentry sentry_version=7, sentry_client={_CLIENT}, sentry_key={dsn.key}",
+        },
+    )
+    status, _, _ = _exchange(request, f"the tracker at {dsn.netloc}")
+    if status != 200:
+        raise CutoverError(
+            f"the tracker at {dsn.netloc} answered {status} to a test event sent with the new DSN"
+        )
+    return event_id
+
+
+def await_event(
+    tracker: Tracker,
+    event_id: str,
+    timeout: float,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Event | None:
+    """Ask for the event of that id until it is stored; None after ``timeout`` seconds."""
+    deadline = monotonic() + timeout
+    while True:
+        event = tracker.event(event_id)
+        if event is not None or monotonic() >= deadline:
+            return event
+        sleep(0.5)

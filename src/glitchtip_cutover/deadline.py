@@ -1,0 +1,123 @@
+"""systemd: the timer that takes an unconfirmed change back, and commands detached from their caller."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from .config import Config
+from .errors import BusyError, CutoverError
+from .files import private_directory
+from .process import SYSTEM_PATH, Completed, run
+
+RUN_UNIT = "ai-admin-cutover"
+DEADLINE_UNIT = "ai-admin-cutover-deadline"
+RECOVER_UNIT = "ai-admin-cutover-recover"
+_SYSTEMD = Path("/run/systemd/system")
+
+
+def has_systemd() -> bool:
+    """Whether systemd is the init system here."""
+    return _SYSTEMD.is_dir()
+
+
+def self_command() -> list[str]:
+    """How this very program is started again: the zipapp, isolated from the caller's environment."""
+    program = os.path.abspath(sys.argv[0])
+    if program.endswith((".pyz", "ai-admin-cutover")):
+        return [sys.executable, "-I", program]
+    return [sys.executable, "-m", "glitchtip_cutover"]
+
+
+def _systemctl(arguments: Sequence[str]) -> Completed:
+    return run(["systemctl", *arguments], environment=_environment(), timeout=60)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"}
+
+
+class Deadline:
+    """The timer of the confirm window."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def arm(self, attempt: int, seconds: float) -> None:
+        """Start (again) the timer that rolls attempt ``attempt`` back. Raises CutoverError when it cannot."""
+        self.disarm()
+        done = run(
+            [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                f"--unit={DEADLINE_UNIT}",
+                f"--on-active={seconds:g}s",
+                "--timer-property=AccuracySec=1s",
+                "--description=Roll an unconfirmed switch of the DSN back",
+                *self_command(),
+                "rollback",
+                "--foreground",
+                f"--config={self.config.path}",
+                f"--unconfirmed-attempt={attempt}",
+            ],
+            environment=_environment(),
+            timeout=60,
+        )
+        if done.code != 0:
+            raise CutoverError("systemd did not accept the timer that would take an unconfirmed change back")
+
+    def disarm(self) -> None:
+        """Stop the timer where there is one."""
+        _systemctl(["stop", f"{DEADLINE_UNIT}.timer"])
+        _systemctl(["reset-failed", f"{DEADLINE_UNIT}.timer", f"{DEADLINE_UNIT}.service"])
+
+
+def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tuple[int, bytes]:
+    """Run a command of ours as a systemd unit of its own and wait for it; return exit code and JSON result.
+
+    A dropped session or a Ctrl-C ends only the waiting. The unit's name is the lock: while one runs, systemd
+    refuses the next (BusyError). Should the run be killed, the recovery unit takes the change back.
+    """
+    results = config.state_dir / "runs"
+    private_directory(results)
+    output = results / f"{uuid.uuid4().hex}.json"
+    done = run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--wait",
+            "--service-type=exec",
+            f"--unit={RUN_UNIT}",
+            f"--property=RuntimeMaxSec={config.run_max:g}",
+            "--property=TimeoutStopSec=300",
+            "--property=KillMode=mixed",
+            f"--property=OnFailure={RECOVER_UNIT}.service",
+            f"--description=Switch of the DSN: {command}",
+            *self_command(),
+            command,
+            "--foreground",
+            "--json",
+            f"--config={config.path}",
+            f"--output={output}",
+            *arguments,
+        ],
+        environment=_environment(),
+        timeout=config.run_max + 400,
+    )
+    try:
+        result = output.read_bytes()
+    except FileNotFoundError:
+        if re.search(r"already (loaded|exists)|fragment file", done.errors):
+            raise BusyError("another run is under way on this host (systemd unit ai-admin-cutover)") from None
+        raise CutoverError(
+            f"the {command} ended with code {done.code} and left no result; see journalctl -u {RUN_UNIT}, "
+            "and ai-admin-cutover status for what stands now"
+        ) from None
+    output.unlink(missing_ok=True)
+    return done.code, result

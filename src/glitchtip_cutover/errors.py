@@ -1,0 +1,50 @@
+"""What can go wrong, each with the exit code that tells the caller in which state the host was left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CutoverError(Exception):
+    """A refusal or failure in one clear sentence; nothing of the host was changed by the refused act.
+
+    ``exit_code`` is the process's exit code. The message never holds a DSN, a key or a token.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details: dict[str, Any] = details or {}
+
+
+class UsageError(CutoverError):
+    """The command line or the configuration file is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class RolledBackError(CutoverError):
+    """The change failed and the state of before is back (exit code 3)."""
+
+    exit_code = 3
+
+
+class IncompleteError(CutoverError):
+    """The way back could not be finished: somebody has to look (exit code 4)."""
+
+    exit_code = 4
+
+
+class BusyError(CutoverError):
+    """Another run holds the lock (exit code 75, as in sysexits' EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class InterruptedRunError(CutoverError):
+    """A signal asked the run to end; it is raised in the main thread, so that the way back runs at once."""
+
+
+class ServiceError(CutoverError):
+    """A PM2 service did not come back, or could not be proven on the wanted DSN."""

@@ -1,0 +1,96 @@
+"""Durable files: what was written is on the disk before the next step begins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import CutoverError
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename or a new name in directory ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _copy_attributes(source: Path, descriptor: int) -> None:
+    """Copy extended attributes (ACLs, labels) where the file system has them."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(source):
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, name, os.getxattr(source, name))
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Create ``path`` durably with ``mode`` and ``owner`` (uid, gid); an older file of that name is replaced.
+
+    The bytes are first written to ``<path>.part`` in the same directory, so that ``path`` is never seen half
+    written. Raises CutoverError when the file system refuses.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            _write_all(descriptor, data)
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)
+            if path.exists():
+                _copy_attributes(path, descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        part.rename(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise CutoverError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, data: Any, *, mode: int = 0o600) -> None:
+    """Write ``data`` durably as JSON to ``path``."""
+    write_new(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON from ``path``; None when the file is not there. Raises CutoverError when it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CutoverError(f"cannot read {path}: {type(error).__name__}") from error
+
+
+def private_directory(path: Path) -> None:
+    """Make directory ``path`` (and its parents) with mode 700 where it is missing."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def read_secret(path: Path, what: str) -> str:
+    """One line from a file: a token or a DSN. Raises CutoverError naming the file, never its content."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise CutoverError(f"{what} is missing: there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CutoverError(f"{what} cannot be read from {path}: {type(error).__name__}") from None
+    if not text or len(text.split()) != 1:
+        raise CutoverError(f"{path} must hold {what} as one word on one line")
+    return text

@@ -1,0 +1,151 @@
+"""Proof that a service really reports to a DSN: an event that came back through the API, never file content.
+
+Two ways: ``own_event`` is an event that the service itself captured after its restart; ``probe`` is a
+one-shot Node.js process that stands in for a silent service, with its working directory and its PM2
+environment.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .api import PROBE_TAG, Event, Tracker, await_event
+from .config import Config
+from .dsn import Dsn
+from .errors import CutoverError, ServiceError
+from .pm2 import Process
+from .process import SYSTEM_PATH, run, user_home
+
+_PROBE_FLUSH_MS = 10000
+_PROBE_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a service was proven: ``kind`` own_event, probe or none; the event read back; seconds taken."""
+
+    kind: str
+    event_id: str = ""
+    seconds: float = 0.0
+    note: str = ""
+
+
+def find_own_event(
+    events: Collection[Event], tag: str, process: Process, baseline: Collection[str]
+) -> Event | None:
+    """The newest event that this very process captured: tagged with its name, made after it started.
+
+    ``baseline`` holds the ids that were there before the restart. Probes never count. The sender's time and
+    PM2's start time come from the same clock.
+    """
+    for event in events:
+        if (
+            event.tags.get(tag) == process.name
+            and PROBE_TAG not in event.tags
+            and event.event_id not in baseline
+            and event.created >= process.started_at
+        ):
+            return event
+    return None
+
+
+def instrument_path(config: Config, process: Process) -> Path:
+    """The instrument file of a service: below its working directory when there is one, else the product's."""
+    own = Path(process.cwd) / config.instrument
+    return own if own.is_file() else config.app_dir / config.instrument
+
+
+def probe_environment(config: Config, process: Process) -> dict[str, str]:
+    """What a new process of that service would get from PM2."""
+    return {"PATH": SYSTEM_PATH, "HOME": user_home(config.pm2.user), **process.environment}
+
+
+def read_report(output: str, marker: str) -> Mapping[str, object]:
+    """The probe's report among whatever the product printed. Raises CutoverError when there is none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(marker):
+            report = json.loads(line[len(marker) :])
+            if isinstance(report, dict):
+                return report
+    raise CutoverError("the probe ended without a report")
+
+
+def check_report(report: Mapping[str, object], expected: Dsn, service: str) -> None:
+    """Raise ServiceError unless the SDK client of the probe used exactly the ``expected`` DSN."""
+    if report.get("problem"):
+        raise ServiceError(f"the probe of {service} failed: {report['problem']}")
+    found = (report.get("host"), str(report.get("project_id")), report.get("key_sha256"))
+    if found[:2] != (expected.netloc, expected.project_id):
+        raise ServiceError(
+            f"{service} would still report to {found[0]} project {found[1]}, "
+            f"not to {expected.netloc} project {expected.project_id}"
+        )
+    if found[2] != expected.key_sha256:
+        raise ServiceError(f"{service} would report to {expected.netloc} with another key")
+
+
+class Prober:
+    """Runs probes for one configuration."""
+
+    def __init__(
+        self, config: Config, *, monotonic: Callable[[], float], sleep: Callable[[float], None]
+    ) -> None:
+        self.config = config
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def probe(self, process: Process, expected: Dsn, tracker: Tracker | None) -> Proof:
+        """Prove one service by a probe. Raises ServiceError when it is not on the ``expected`` DSN.
+
+        Without a tracker to read from, an accepting answer (2xx) of the transport has to do.
+        """
+        began = self._monotonic()
+        event_id = uuid.uuid4().hex
+        report = self._run(process, event_id)
+        check_report(report, expected, process.name)
+        if tracker is None:
+            status = report.get("status")
+            if not isinstance(status, int) or not 200 <= status < 300:
+                raise ServiceError(f"{expected.netloc} did not accept the probe's event of {process.name}")
+            return Proof("probe", event_id, self._monotonic() - began, "accepted, not read back")
+        event = await_event(
+            tracker, event_id, self.config.probe_wait, monotonic=self._monotonic, sleep=self._sleep
+        )
+        if event is None:
+            raise ServiceError(
+                f"the probe's event of {process.name} was not stored within {self.config.probe_wait:g} s"
+            )
+        if event.tags.get(self.config.service_tag) != process.name:
+            raise ServiceError(f"the probe's event of {process.name} came back without its tag")
+        return Proof("probe", event_id, self._monotonic() - began)
+
+    def _run(self, process: Process, event_id: str) -> Mapping[str, object]:
+        script = pkgutil.get_data(__package__, "probe.mjs")
+        if script is None:
+            raise CutoverError("the probe script is missing from this program")
+        marker = f"@@cutover-probe-{uuid.uuid4().hex}@@"
+        instrument = instrument_path(self.config, process)
+        if not instrument.is_file():
+            raise ServiceError(f"the probe of {process.name} failed: there is no {instrument}")
+        request = {
+            "marker": marker,
+            "event_id": event_id,
+            "service": process.name,
+            "instrument": str(instrument),
+            "tags": {self.config.service_tag: process.name, PROBE_TAG: "service"},
+            "flush_ms": _PROBE_FLUSH_MS,
+        }
+        done = run(
+            [self.config.pm2.node, *process.node_options, "--input-type=module", "-", json.dumps(request)],
+            environment=probe_environment(self.config, process),
+            timeout=_PROBE_TIMEOUT,
+            user=self.config.pm2.user,
+            cwd=process.cwd,
+            stdin=script.decode(),
+        )
+        return read_report(done.output, marker)
