@@ -1,0 +1,53 @@
+# Sentry SaaS to self-hosted GlitchTip: `make demo` shows the whole walk, `make test` proves it. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv/bin
+RIG := PYTHONPATH=tests:src $(VENV)/python -m rig
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract molecule clean distclean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+setup: ## everything that the other targets need (idempotent, seconds the second time)
+	@$(PYTHON) tests/rig/setup.py
+
+setup-python: ## only the Python environment and the collections (no root, no engine)
+	@$(PYTHON) tests/rig/setup.py --venv
+
+demo: setup ## a throwaway server goes from Sentry to GlitchTip, phase 0 to phase 5
+	@$(RIG) demo
+
+demo-repeat: setup ## all phases again there: nothing may change, then --check --diff of every phase
+	@$(RIG) repeat
+
+demo-rollback: setup ## the way back there: every service reports to Sentry again
+	@$(RIG) rollback
+
+test: setup lint unit integration contract molecule ## everything, from nothing
+
+lint: setup-python ## ansible-lint, yamllint, ruff, mypy
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/mypy --no-error-summary
+	@$(VENV)/yamllint --strict .
+	@$(VENV)/ansible-lint --offline --quiet
+
+unit: setup-python ## fast tests: no engine, no network
+	@$(VENV)/python -m pytest -q tests/unit
+
+integration: setup-python ## tests with real processes: PM2, Node.js, sockets
+	@$(VENV)/python -m pytest -q tests/integration
+
+contract: setup ## the rules that we rely on, held against the stand-in in both modes (or GLITCHTIP_URL=... for any server)
+	@$(RIG) contract
+
+molecule: setup ## roles and the whole walk on throwaway servers
+	@$(RIG) molecule
+
+clean: ## remove containers, volumes and networks that these targets made
+	@[ ! -x $(VENV)/python ] || $(RIG) clean
+
+distclean: ## clean, and the images too
+	@[ ! -x $(VENV)/python ] || $(RIG) distclean

@@ -1,0 +1,48 @@
+"""`python -m rig COMMAND`: what the Makefile calls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rig import engine, images, suites, world
+from rig.shell import RigError
+
+
+def main() -> int:
+    """Run one command; 1 with one sentence on failure."""
+    parser = argparse.ArgumentParser(prog="rig", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("demo", "repeat", "rollback", "contract", "molecule", "clean", "distclean"):
+        commands.add_parser(name)
+    listing = commands.add_parser("images", help="build the images of the rig")
+    listing.add_argument("--print", dest="name", help="print the full name of one image")
+    options = parser.parse_args()
+    try:
+        if options.command in {"demo", "repeat", "rollback"}:
+            from rig import demo  # noqa: PLC0415 - needs the client, which `clean` does without
+
+            getattr(demo, options.command)()
+        elif options.command in {"contract", "molecule"}:
+            getattr(suites, options.command)()
+        elif options.command == "images":
+            engine.ensure()
+            names = [options.name] if options.name else list(images.IMAGES)
+            images.build_all(names)
+            if options.name:
+                print(images.tag(options.name))
+        elif engine.answers():
+            world.remove()
+            if options.command == "distclean":
+                images.remove_all()
+    except RigError as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{options.command}: interrupted; what the server does goes on, run again to continue", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The two trackers of the demo, read back through their APIs: "Sentry" beside the server and GlitchTip on it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from glitchtip_api import Client, GlitchTipError
+from rig import world
+from rig.shell import RigError, wait_for
+
+TUNNEL_PORT = 28080
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Where one tracker is and how to read it."""
+
+    url: str
+    email: str
+    password: str
+    token: str
+    organization: str
+    project: str
+    project_id: str
+
+    def stored_ids(self) -> Counter[str]:
+        """How often each event id stands in the project, read page by page."""
+        client = Client(self.url, self.token, read_only=True)
+        found: Counter[str] = Counter()
+        for event in client.paginate(f"/api/0/projects/{self.organization}/{self.project}/events/", {"limit": 100}):
+            found[str(event["id"]).replace("-", "")] += 1
+        return found
+
+    def has(self, event_id: str) -> bool:
+        """Whether the event is stored."""
+        client = Client(self.url, self.token, read_only=True)
+        return client.events.get(self.organization, self.project, event_id) is not None
+
+
+@contextmanager
+def tunnel() -> Iterator[str]:
+    """An SSH tunnel to GlitchTip on the server for as long as the block runs; gives its URL on this machine."""
+    argv = [*world.ssh_argv()[:-1], "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{TUNNEL_PORT}:127.0.0.1:8080", world.ssh_argv()[-1]]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{TUNNEL_PORT}"
+            wait_for("An answer of GlitchTip through the tunnel", lambda: _answers(url), seconds=30)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        Client(url, timeout=(2, 5), retries=0).settings()
+    except GlitchTipError:
+        return False
+    return True
+
+
+def settle(captured: set[str], acknowledged: set[str], sentry: Tracker, glitchtip: Tracker, *, seconds: float = 60) -> dict[str, int]:
+    """Compare the ledger with both trackers until nothing acknowledged is missing, at most ``seconds``.
+
+    Returns ``{"captured", "acknowledged", "sentry", "glitchtip", "lost", "duplicated"}``: ``lost`` is acknowledged but stored nowhere,
+    ``duplicated`` is stored more than once, in one tracker or over both.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        counts = [tracker.stored_ids() for tracker in (sentry, glitchtip)]
+        lost = sum(1 for event_id in acknowledged if not any(event_id in count for count in counts))
+        if not lost or time.monotonic() > deadline:
+            break
+        time.sleep(2)
+    total: Counter[str] = counts[0] + counts[1]
+    return {
+        "captured": len(captured),
+        "acknowledged": len(acknowledged),
+        "sentry": len(captured & counts[0].keys()),
+        "glitchtip": len(captured & counts[1].keys()),
+        "lost": lost,
+        "duplicated": sum(1 for event_id in captured if total[event_id] > 1),
+    }
+
+
+def require(condition: bool, sentence: str) -> None:
+    """RigError with the sentence unless the condition holds."""
+    if not condition:
+        raise RigError(sentence)
