@@ -100,9 +100,11 @@ def parse(path: Path, text: str) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(text)
-    except ValueError as error:
-        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise MergeError(f"{path} is not valid JSON{place}: repair it by hand, it was not touched.") from None
+    except json.JSONDecodeError as error:
+        raise MergeError(
+            f"{path} is not valid JSON (line {error.lineno}, column {error.colno}): "
+            "repair it by hand, it was not touched."
+        ) from None
     if not isinstance(document, dict):
         raise MergeError(f"{path} holds no JSON object: repair it by hand, it was not touched.")
     return document

@@ -135,7 +135,7 @@ def load(file: Path) -> dict[str, Any] | None:
 
 
 def merge(previous: dict[str, Any] | None, phase: str, data: dict[str, Any], now: str) -> dict[str, Any]:
-    """Return the document to keep: the previous one where the data are equal, else a new one, first time kept."""
+    """Return the document to keep: the previous where the data are equal, else one with the first time."""
     if previous is None:
         return {"phase": phase, "recorded_at": now, "data": data}
     if previous["data"] == data and previous.get("phase") == phase:
