@@ -89,8 +89,6 @@ class State:
 
     phase: str = "none"
     attempt: int = 0
-    switched_at: float | None = None
-    restarted: tuple[str, ...] = ()
     saved: bool = False
     new_dsn_sha256: str = ""
     rollback_target: str = ""
@@ -113,12 +111,7 @@ def fold(records: Iterable[Record]) -> State:
                 "phase": "applying",
                 "attempt": record["attempt"],
                 "new_dsn_sha256": record["new_dsn_sha256"],
-                "restarted": (),
             }
-        elif event == "env_switch":
-            current.setdefault("switched_at", record["at"])
-        elif event == "restart":
-            current["restarted"] = (*current.get("restarted", ()), record["service"])
         elif event == "pm2_save":
             current["saved"] = True
         elif event == "applied":

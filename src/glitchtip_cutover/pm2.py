@@ -137,7 +137,10 @@ class Pm2:
 
     @property
     def running(self) -> bool:
-        """Whether the daemon answers on its socket (a socket file may be left over from a power cut)."""
+        """Whether a daemon listens on its socket; a file left over from a power cut refuses connections.
+
+        A daemon that is too busy to take the connection at once runs all the same.
+        """
         address = self.settings.home / "rpc.sock"
         if len(os.fsencode(address)) > 107 or not address.is_socket():
             return False
@@ -145,8 +148,10 @@ class Pm2:
             client.settimeout(3)
             try:
                 client.connect(str(address))
-            except OSError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 return False
+            except OSError:
+                return True
         return True
 
     def processes(self) -> list[Process]:

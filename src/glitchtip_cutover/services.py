@@ -38,10 +38,12 @@ class Services:
         self._monotonic = monotonic
         self._sleep = sleep
         self.watched: dict[str, Watched] = {}
+        self._latest: list[Process] = []
 
     def processes(self) -> list[Process]:
         """PM2's list now."""
-        return self.pm2.processes()
+        self._latest = self.pm2.processes()
+        return self._latest
 
     def restart(self, name: str, dsn: str, *, strict: bool = True) -> bool:
         """Restart one service so that ``dsn`` is its DSN; False when there is nothing to do (an idle job).
@@ -50,11 +52,11 @@ class Services:
         ``strict`` the restart counter may grow by one from here on; without, it is held once the service
         runs.
         """
-        instances = of(self.processes(), name)
+        instances = of(self._latest or self.processes(), name)
         if not instances:
             raise ServiceError(f"PM2 knows no service {name}")
         if all(process.cron_job for process in instances):
-            instances = self._let_job_end(name, instances)
+            instances = self._let_job_end(name)
         did = False
         for process in instances:
             carried = process.environment.get(self.config.env_key)
@@ -125,8 +127,9 @@ class Services:
                 if process.cron_job and process.status == "stopped" and process.exit_code not in (0, None):
                     raise ServiceError(f"{watched.name} failed with exit code {process.exit_code}")
 
-    def _let_job_end(self, name: str, instances: tuple[Process, ...]) -> tuple[Process, ...]:
+    def _let_job_end(self, name: str) -> tuple[Process, ...]:
         deadline = self._monotonic() + self.config.restart_wait
+        instances = of(self.processes(), name)
         while any(process.online for process in instances) and self._monotonic() < deadline:
             self._sleep(1.0)
             instances = of(self.processes(), name)

@@ -19,16 +19,22 @@ class Before:
     """A state that can be put back. ``carried`` is the DSN in a service's PM2 environment (None: it has
     none).
 
-    ``online`` names the services that ran. Both DSN fields are secrets; the files they are kept in are 600.
+    ``pids`` are the process ids of a service's running instances. Both DSN fields are
+    secrets; the files they are kept in are 600.
     """
 
     dsn: str = field(repr=False)
     carried: Mapping[str, str | None] = field(repr=False)
-    online: tuple[str, ...]
+    pids: Mapping[str, list[int]]
 
     def effective(self, service: str) -> str:
         """The DSN that a service used: its PM2 environment wins over ``.env``."""
         return self.carried.get(service) or self.dsn
+
+
+def pids_of(processes: Iterable[Process], name: str) -> list[int]:
+    """Sorted process ids of a service's instances that run."""
+    return sorted(process.pid for process in processes if process.name == name and process.online)
 
 
 def take(dsn: str, processes: Iterable[Process], services: Iterable[str], key: str) -> Before:
@@ -38,7 +44,7 @@ def take(dsn: str, processes: Iterable[Process], services: Iterable[str], key: s
     return Before(
         dsn=dsn,
         carried={process.name: process.environment.get(key) for process in mine},
-        online=tuple(sorted({process.name for process in mine if process.online})),
+        pids={name: pids_of(mine, name) for name in {process.name for process in mine}},
     )
 
 
@@ -52,7 +58,7 @@ def load_before(path: Path) -> Before:
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("dsn"), str):
         raise CutoverError(f"the recorded state {path} is missing or damaged")
-    return Before(dsn=data["dsn"], carried=dict(data["carried"]), online=tuple(data["online"]))
+    return Before(dsn=data["dsn"], carried=dict(data["carried"]), pids=dict(data["pids"]))
 
 
 class Snapshot:

@@ -28,12 +28,12 @@ from .journal import Journal, State, fold
 from .pm2 import Pm2, Process
 from .proof import Prober, Proof, find_own_event
 from .services import Services, of
-from .snapshot import Before, Snapshot, load_before, save_before, take
+from .snapshot import Before, Snapshot, load_before, pids_of, save_before, take
 
 Result = dict[str, Any]
 _T = TypeVar("_T")
-_CLOCK_MARGIN = 2.0
 _LOCK_POLL = 1.0
+_EVENT_POLL = 0.5
 
 
 def _silent(_line: str) -> None:
@@ -500,7 +500,7 @@ class Cutover:
                     break
             else:
                 if pending:
-                    self.host.sleep(1.0)
+                    self.host.sleep(_EVENT_POLL)
 
     def _probe(
         self, process: Process, expected: Dsn, tracker: Tracker | None, since: float
@@ -723,7 +723,7 @@ class Cutover:
             if not instances:
                 problems.append(f"{name} is not in PM2's list")
                 continue
-            if target == "attempt" and not self._touched(state, before, name, instances):
+            if target == "attempt" and not self._touched(before, name, instances):
                 continue
             with self._problem(problems):
                 self.journal.append("rollback_restart", service=name)
@@ -744,14 +744,10 @@ class Cutover:
             self.journal.append("rollback_save")
             self.host.pm2.save()
 
-    def _touched(self, state: State, before: Before, name: str, instances: tuple[Process, ...]) -> bool:
-        """Whether a service may have read or been given a DSN other than that of before."""
-        if name in state.restarted:
-            return True
-        return any(
+    def _touched(self, before: Before, name: str, instances: tuple[Process, ...]) -> bool:
+        """Whether a service may have read or been given another DSN: it runs in another process."""
+        return pids_of(instances, name) != before.pids[name] or any(
             process.environment.get(self.config.env_key) not in (None, before.effective(name))
-            or (state.switched_at is not None and process.started_at >= state.switched_at - _CLOCK_MARGIN)
-            or (name in before.online and not process.online)
             for process in instances
         )
 

@@ -1,0 +1,42 @@
+"""This package as one executable file, with the same bytes for the same sources."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+_SHEBANG = b"#!/usr/bin/python3 -I\n"
+_MAIN = "import sys\n\nfrom glitchtip_cutover.cli import main\n\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_SUFFIXES = frozenset({".py", ".mjs"})
+
+
+def bundle(package: Path) -> bytes:
+    """The zipapp of the package in directory ``package``: sorted names, fixed times, stored uncompressed.
+
+    Uncompressed, because compressed bytes differ between zlib versions, and the file is small.
+    """
+    files = sorted(path for path in package.iterdir() if path.suffix in _SUFFIXES and path.is_file())
+    members = [(f"{package.name}/{path.name}", path.read_bytes()) for path in files]
+    buffer = io.BytesIO(_SHEBANG)
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name, data in [("__main__.py", _MAIN.encode()), *members]:
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    """``python -m glitchtip_cutover.bundle TARGET`` writes the file with mode 755."""
+    target = Path(sys.argv[1])
+    target.write_bytes(bundle(Path(__file__).resolve().parent))
+    target.chmod(0o755)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Stand-ins for ``pm2``, ``node`` and ``systemd-run``, run as programs: ``fakes.py ROLE ARGUMENTS``.
+
+They keep the facts that matter: a restarted service reads ``.env`` again, but a value in its PM2 environment wins;
+``restart_time`` grows with a restart; PM2's ``--update-env`` takes over the caller's variables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def env_value(directory: Path, key: str = "SENTRY_DSN") -> str | None:
+    """The last value of ``key``, as dotenv reads a plain file."""
+    found = re.findall(
+        rf"^(?:export )?{key}=[\"']?([^\"'\s#]*)", (directory / ".env").read_text(), re.MULTILINE
+    )
+    return found[-1] if found else None
+
+
+def send(dsn: str, event_id: str, tags: dict[str, str]) -> int:
+    """Post one event to ``dsn`` and return the HTTP status."""
+    import http.client
+
+    scheme, key, host, project = re.fullmatch(r"(https?)://([^@]+)@([^/]+)/(\d+)", dsn).groups()  # type: ignore[union-attr]
+    event = json.dumps({"event_id": event_id, "timestamp": time.time(), "tags": tags}).encode()
+    body = b"\n".join((json.dumps({"event_id": event_id}).encode(), b'{"type":"event"}', event, b""))
+    assert scheme == "http"
+    connection = http.client.HTTPConnection(host, timeout=5)
+    connection.request("POST", f"/api/{project}/envelope/?sentry_key={key}", body)
+    return connection.getresponse().status
+
+
+def _start(service: dict[str, Any], pids: list[int]) -> None:
+    details = service["pm2_env"]
+    service["pid"] = max(pids) + 1
+    details["status"] = "online"
+    details["pm_uptime"] = int(time.time() * 1000)
+    if service.get("fake_crash_on") and service["fake_crash_on"] in (_dsn(service) or ""):
+        details["status"] = "errored"
+        service["pid"] = 0
+        details["restart_time"] += 15
+    elif service.get("fake_emits"):
+        send(_dsn(service) or "", os.urandom(16).hex(), {"service": service["name"]})
+    if details.get("cron_restart"):
+        details.update(status="stopped", exit_code=0)
+        service["pid"] = 0
+
+
+def _dsn(service: dict[str, Any]) -> str | None:
+    details = service["pm2_env"]
+    return details.get("SENTRY_DSN") or env_value(Path(details["pm_cwd"]))
+
+
+def pm2(arguments: list[str]) -> int:
+    """``restart ID [--update-env]`` and ``save``; every call is logged. (``jlist`` is answered by the wrapper.)"""
+    home = Path(os.environ["PM2_HOME"])
+    store = home / "fake.json"
+    services = json.loads(store.read_text())
+    with (home / "calls.log").open("a") as log:
+        log.write(" ".join(arguments) + "\n")
+    if arguments == ["save"]:
+        (home / "dump.pm2").write_text(
+            json.dumps([{"name": service["name"], **service["pm2_env"]} for service in services])
+        )
+        return 0
+    for service in services:
+        if arguments[0] == "restart" and str(service["pm_id"]) == arguments[1]:
+            details = service["pm2_env"]
+            if "--update-env" in arguments:
+                details.update(
+                    {
+                        key: value
+                        for key, value in os.environ.items()
+                        if key not in ("PM2_HOME", "FAKE_SYSTEMD_LOG")
+                    }
+                )
+            details["restart_time"] += 1 if service["pid"] else 0
+            if not service.get("fake_ignores_restart"):
+                _start(service, [other["pid"] for other in services] + [1000])
+            part = store.with_suffix(".part")
+            part.write_text(json.dumps(services))
+            part.rename(store)
+            return 0
+    return 1
+
+
+def node(arguments: list[str]) -> int:
+    """The probe: what ``src/instrument.js`` of the product would do in this directory and environment."""
+    import hashlib
+
+    sys.stdin.read()
+    request = json.loads(arguments[-1])
+    print("noise of the product")
+    dsn = os.environ.get("SENTRY_DSN", env_value(Path.cwd()))
+    if not dsn:
+        print(f"\n{request['marker']}" + json.dumps({"problem": "the SDK client has no DSN"}))
+        return 0
+    key, host, project = re.fullmatch(r"https?://([^@]+)@([^/]+)/(\d+)", dsn).groups()  # type: ignore[union-attr]
+    try:
+        status = send(dsn, request["event_id"], request["tags"])
+    except OSError:
+        status = 0
+    report = {
+        "host": host,
+        "project_id": project,
+        "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "flushed": True,
+        "status": status or None,
+    }
+    print(f"\n{request['marker']}{json.dumps(report)}")
+    return 0
+
+
+def systemd(arguments: list[str]) -> int:
+    """``systemd-run`` and ``systemctl``: keep the command line, so that a test can play the timer."""
+    log = Path(os.environ["FAKE_SYSTEMD_LOG"])
+    with log.open("a") as file:
+        file.write(json.dumps(arguments) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    role, rest = sys.argv[1], sys.argv[2:]
+    sys.exit({"pm2": pm2, "node": node, "systemd": systemd}[role](rest))
