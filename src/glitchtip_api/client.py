@@ -1,0 +1,151 @@
+"""The client: one server, one token, and the resources on top."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from .errors import GlitchTipError, NotJsonError
+from .paging import pages
+from .resources import Alerts, Events, Issues, Keys, Organizations, Projects, Teams
+from .transport import Response, Transport
+
+
+class Client:
+    """The API of one server under one token.
+
+    Args:
+        url: address of the server, e.g. ``http://127.0.0.1:8080``.
+        token: API token (64 hex digits on GlitchTip); without one only open endpoints answer.
+        timeout: seconds to connect and seconds to wait for data, (connect, read).
+        retries: see `Transport`.
+        read_only: refuse every method but GET and HEAD before a socket is opened (check mode).
+        user_agent: value of that header.
+        sleep, jitter: injected by tests.
+
+    Every method raises GlitchTipError or one of its subclasses; none ever shows the token.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: tuple[float, float] = (5, 30),
+        retries: int = 3,
+        read_only: bool = False,
+        user_agent: str = "glitchtip-api/1",
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.transport = Transport(
+            url,
+            timeout=timeout,
+            retries=retries,
+            read_only=read_only,
+            user_agent=user_agent,
+            sleep=sleep,
+            jitter=jitter,
+        )
+        self._headers: dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
+        self.organizations = Organizations(self)
+        self.teams = Teams(self)
+        self.projects = Projects(self)
+        self.keys = Keys(self)
+        self.alerts = Alerts(self)
+        self.issues = Issues(self)
+        self.events = Events(self)
+
+    @property
+    def url(self) -> str:
+        """Address of the server, without a slash at the end."""
+        return self.transport.url
+
+    @property
+    def read_only(self) -> bool:
+        """True when this client refuses to write."""
+        return self.transport.read_only
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the token. There is no connection to close: each request has its own."""
+        self._headers = {}
+
+    def request(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Response:
+        """Send one request; see `Transport.send` for what is repeated and what is raised."""
+        return self.transport.send(method, path, json=json, params=params, headers=self._headers)
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """GET: parsed JSON."""
+        return self.request("GET", path, params=params).data
+
+    def post(self, path: str, json: Any = None) -> Any:
+        """POST: parsed JSON, None when the answer is empty. Never repeated."""
+        return self.request("POST", path, json=json).data
+
+    def put(self, path: str, json: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        """PUT: parsed JSON, None when the answer is empty."""
+        return self.request("PUT", path, json=json, params=params).data
+
+    def delete(self, path: str) -> Any:
+        """DELETE: parsed JSON, None when the answer is empty."""
+        return self.request("DELETE", path).data
+
+    def get_or_none(self, path: str) -> Any | None:
+        """GET: parsed JSON, or None after 404 in JSON (404 in HTML means an unknown endpoint, a failure)."""
+        try:
+            return self.get(path)
+        except GlitchTipError as error:
+            if error.code == "not_found":
+                return None
+            raise
+
+    def remove(self, path: str) -> bool:
+        """DELETE: True when it was there, False when the server answers 404."""
+        try:
+            self.delete(path)
+        except GlitchTipError as error:
+            if error.code == "not_found":
+                return False
+            raise
+        return True
+
+    def paginate(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page after page (100 a page).
+
+        Raises GlitchTipError (code `paging`) when a cursor comes twice, NotJsonError when a page is no list.
+        """
+        yield from pages(lambda wanted: self.request("GET", path, params=wanted), path, params)
+
+    def settings(self) -> dict[str, Any]:
+        """GET /api/settings/: open, needs the database (500 while PostgreSQL is down); holds `version`."""
+        return _mapping(self.get("/api/settings/"), "/api/settings/")
+
+    def root(self) -> dict[str, Any]:
+        """GET /api/0/: ``{"version", "user", "auth"}``; with a token its user, and in `auth` its scopes."""
+        return _mapping(self.get("/api/0/"), "/api/0/")
+
+    def version(self) -> str:
+        """Version of the server software, e.g. ``6.2.6``; empty when it keeps that to itself."""
+        return str(self.settings().get("version") or "")
+
+
+def _mapping(data: Any, path: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise NotJsonError("GET", path, 200, "not_an_object", "the answer is no object")
+    return data

@@ -1,0 +1,101 @@
+"""Errors of the API, with everything secret taken out before anyone can print them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+MASK = "***"
+_USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
+_AUTH = re.compile(r"(?i)\b(bearer|token|sentry_key|glitchtip_key)([\s=:]+)[^\s,;&'\"]+")
+_LONGEST_DETAIL = 500
+
+
+def scrub(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return `text` without the given `secrets`, user info in URLs and authorization values."""
+    for secret in sorted({s for s in secrets if s and len(s) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = _USERINFO.sub(MASK, text)
+    return _AUTH.sub(rf"\1\2{MASK}", text)
+
+
+class GlitchTipError(Exception):
+    """The server refused, did not answer, or answered something that is no answer.
+
+    Attributes:
+        method, path: the request, e.g. ``GET`` ``/api/0/organizations/`` (never a body).
+        status: HTTP status, or None when there was no answer.
+        code: short machine-readable reason, e.g. ``not_found``, ``timeout``, ``not_json``.
+        detail: what the server said, scrubbed and cut.
+        hint: what a person can do about it, may be empty.
+        maybe_applied: True when a failed write may have taken effect: look again before repeating it.
+    """
+
+    def __init__(
+        self,
+        method: str = "",
+        path: str = "",
+        status: int | None = None,
+        code: str = "error",
+        detail: str = "",
+        hint: str = "",
+        *,
+        maybe_applied: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = scrub(path)
+        self.status = status
+        self.code = code
+        self.detail = scrub(detail)[:_LONGEST_DETAIL]
+        self.hint = hint
+        self.maybe_applied = maybe_applied
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        request = f"{self.method} {self.path}".strip()
+        answer = f"{request} answered {self.status}" if self.status is not None and request else request
+        parts = [part for part in (answer, self.detail) if part]
+        text = ": ".join(parts) or self.code
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._sentence()!r})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parts of the failure as a mapping, for machines: status, code, detail, method, path, hint."""
+        return {
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "method": self.method,
+            "path": self.path,
+            "hint": self.hint,
+        }
+
+
+class UnreachableError(GlitchTipError):
+    """No answer at all: nobody listens, the name is unknown, the connection broke, or time ran out."""
+
+
+class NotJsonError(GlitchTipError):
+    """Something other than JSON where JSON was due.
+
+    GlitchTip 5.2 answers many unknown paths with status 200 and the HTML of its single-page application.
+    """
+
+
+class ReadOnlyError(GlitchTipError):
+    """A client made with ``read_only=True`` was asked to write. Nothing was sent."""
+
+
+class MissingError(GlitchTipError):
+    """Something that had to be there first is not there (an organization, a team, a project)."""
+
+
+class AmbiguousError(GlitchTipError):
+    """Two or more objects have the name that should identify one (GlitchTip keeps only team slugs unique)."""
+
+
+class InvalidError(GlitchTipError):
+    """A value that the server would accept to its own harm, or refuse unclearly. Nothing was sent."""

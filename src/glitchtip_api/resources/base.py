@@ -1,0 +1,43 @@
+"""What a resource needs of the client, and how its paths are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from ..errors import NotJsonError
+
+Objects = list[dict[str, Any]]
+
+
+class Requests(Protocol):
+    """The part of `Client` that resources use."""
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any: ...  # noqa: D102
+    def post(self, path: str, json: Any = None) -> Any: ...  # noqa: D102
+    def put(self, path: str, json: Any = None, params: Mapping[str, Any] | None = None) -> Any: ...  # noqa: D102
+    def get_or_none(self, path: str) -> Any | None: ...  # noqa: D102
+    def remove(self, path: str) -> bool: ...  # noqa: D102
+    def paginate(  # noqa: D102
+        self, path: str, params: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]: ...
+
+
+class Resource:
+    """One kind of object of the API."""
+
+    def __init__(self, client: Requests) -> None:
+        self._client = client
+
+
+def path_of(*parts: object) -> str:
+    """``/api/0/a/b/`` from ("a", "b"): each part quoted, with the trailing slash that the API demands."""
+    return "/api/0/" + "".join(quote(str(part), safe="") + "/" for part in parts)
+
+
+def one(data: Any, path: str) -> dict[str, Any]:
+    """The answer as one object. Raises NotJsonError when it is something else."""
+    if not isinstance(data, dict):
+        raise NotJsonError("", path, None, "not_an_object", "the server answered something that is no object")
+    return data

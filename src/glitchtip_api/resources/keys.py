@@ -1,0 +1,31 @@
+"""DSN keys: ``{"id": uuid, "name", "public": uuid, "dsn": {"public": "http://<32 hex>@host/1", ...}}``.
+
+A key cannot be changed: PUT answers 200 and changes nothing. Names are not unique.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Objects, Resource, one, path_of
+
+
+class Keys(Resource):
+    """/api/0/projects/{organization}/{project}/keys/"""
+
+    def list(self, organization: str, project: str) -> Objects:
+        """All keys of a project."""
+        return list(self._client.paginate(path_of("projects", organization, project, "keys")))
+
+    def get(self, organization: str, project: str, key_id: str) -> dict[str, Any] | None:
+        """One key by its UUID *with dashes* (without them the server answers HTML), or None."""
+        return self._client.get_or_none(path_of("projects", organization, project, "keys", key_id))
+
+    def create(self, organization: str, project: str, *, name: str) -> dict[str, Any]:
+        """Create one; a name is required (500 without)."""
+        path = path_of("projects", organization, project, "keys")
+        return one(self._client.post(path, {"name": name}), path)
+
+    def delete(self, organization: str, project: str, key_id: str) -> bool:
+        """Delete a key; its DSN stops working. False when it was not there."""
+        return self._client.remove(path_of("projects", organization, project, "keys", key_id))

@@ -1,0 +1,226 @@
+"""Login by session: the only way to API tokens, which Bearer cannot list or create.
+
+GlitchTip's login is the `browser` client of allauth headless: a CSRF cookie, then a POST with its value as
+header. Behind TLS the server also wants a `Referer` of its own host, so it is always sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from .client import Client
+from .errors import GlitchTipError
+from .paging import pages
+from .resources.base import Objects, one, path_of
+from .transport import READ_METHODS, Response, Transport
+from .validate import check_email, scope_bits
+
+_CONFIG = "/_allauth/browser/v1/config"
+_LOGIN = "/_allauth/browser/v1/auth/login"
+_SESSION = "/_allauth/browser/v1/auth/session"
+_TOKENS = path_of("api-tokens")
+
+
+class EnsuredToken(NamedTuple):
+    """What `Session.ensure_token` did: the token, and whether anything was created or removed for it."""
+
+    token: str
+    created: bool
+
+
+class Tokens:
+    """API tokens of the logged-in user: ``{"id": 1, "label", "scopes": [...], "token", "created"}``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def list(self) -> Objects:
+        """All tokens of the user, newest first, each with its value."""
+        return list(pages(lambda wanted: self._session.send("GET", _TOKENS, params=dict(wanted)), _TOKENS))
+
+    def create(self, label: str, scopes: Iterable[str]) -> dict[str, Any]:
+        """Create a token. Sends the integer form of the scopes, which both lines of the server take."""
+        body = {"label": label, "scopes": scope_bits(scopes)}
+        return one(self._session.send("POST", _TOKENS, json=body).data, _TOKENS)
+
+    def delete(self, token_id: int) -> bool:
+        """Revoke a token. False when it was not there."""
+        try:
+            self._session.send("DELETE", f"{_TOKENS}{int(token_id)}/")
+        except GlitchTipError as error:
+            if error.code == "not_found":
+                return False
+            raise
+        return True
+
+
+class Session:
+    """A logged-in session; use as a context manager, which logs out at the end."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._cookies: dict[str, str] = {}
+        self.tokens = Tokens(self)
+
+    def __repr__(self) -> str:
+        return f"Session({self._transport.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: dict[str, Any] | None = None,
+        accept: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Send one request with the session's cookies, and with the CSRF header when it writes."""
+        headers = {"Referer": self._transport.url + "/"}
+        if self._cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        if method not in READ_METHODS:
+            headers["X-CSRFToken"] = self._cookies.get("csrftoken", "")
+        answer = self._transport.send(method, path, json=json, params=params, headers=headers, accept=accept)
+        self._cookies.update(answer.cookies)
+        return answer
+
+    def log_in(self, email: str, password: str) -> None:
+        """Log in. Raises GlitchTipError: `login_refused`, `mfa_required`, `too_many_logins` or `csrf`."""
+        self.send("GET", _CONFIG)
+        try:
+            answer = self.send(
+                "POST",
+                _LOGIN,
+                json={"email": email, "password": password},
+                accept=frozenset({400, 401, 409}),
+            )
+        except GlitchTipError as error:
+            if error.status != 403:
+                raise
+            raise GlitchTipError(
+                "POST",
+                _LOGIN,
+                403,
+                "csrf",
+                "the server takes this login for a foreign one",
+                "behind a proxy set CSRF_TRUSTED_ORIGINS to the public address and pass Host unchanged",
+            ) from None
+        if answer.status != 200:
+            raise _login_failure(answer)
+
+    def close(self) -> None:
+        """Log out (the server answers 401, which is success) and forget the cookies. Never raises."""
+        if "sessionid" in self._cookies:
+            with contextlib.suppress(GlitchTipError):  # the session ends by itself; what was done is done
+                self.send("DELETE", _SESSION, accept=frozenset({401}))
+        self._cookies = {}
+
+    def ensure_token(self, label: str, scopes: Iterable[str]) -> EnsuredToken:
+        """Return the token of `label` with exactly these `scopes`, made if it is not there.
+
+        Tokens cannot be changed: those of the label with other scopes are deleted, after the new one exists.
+        Labels may repeat on the server; of several that fit the newest is taken and none of them is touched.
+        """
+        wanted = set(scopes)
+        bits = scope_bits(wanted)
+        same_label = [token for token in self.tokens.list() if token.get("label") == label]
+        fitting = [token for token in same_label if scope_bits(token.get("scopes") or []) == bits]
+        stale = [token for token in same_label if token not in fitting]
+        if fitting:
+            value = str(max(fitting, key=lambda token: int(token["id"]))["token"])
+        else:
+            value = self._create_token(label, wanted)
+        for token in stale:
+            self.tokens.delete(int(token["id"]))
+        return EnsuredToken(value, bool(stale) or not fitting)
+
+    def _create_token(self, label: str, scopes: set[str]) -> str:
+        try:
+            return str(self.tokens.create(label, scopes)["token"])
+        except GlitchTipError as error:
+            if not error.maybe_applied:
+                raise
+            for token in self.tokens.list():
+                if token.get("label") == label and set(token.get("scopes") or []) == scopes:
+                    return str(token["token"])
+            raise
+
+    def remove_token(self, label: str) -> int:
+        """Revoke every token of `label`; returns how many there were."""
+        return sum(self.tokens.delete(int(t["id"])) for t in self.tokens.list() if t.get("label") == label)
+
+
+def login(
+    url: str,
+    email: str,
+    password: str,
+    *,
+    timeout: tuple[float, float] = (5, 30),
+    retries: int = 3,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+) -> Session:
+    """Log in and return the session.
+
+    Raises InvalidError for an e-mail address the server cannot serve, and GlitchTipError with code
+    `login_refused`, `mfa_required`, `too_many_logins` or `csrf`.
+    """
+    check_email(email)
+    session = Session(Transport(url, timeout=timeout, retries=retries, sleep=sleep, jitter=jitter))
+    session.log_in(email, password)
+    return session
+
+
+def token_fits(client: Client, label: str, scopes: Iterable[str]) -> bool:
+    """True when the client's token is alive, bears `label` and has exactly `scopes`. One GET, no login.
+
+    Raises GlitchTipError when the server does not say (no answer, 500).
+    """
+    try:
+        root = client.root()
+    except GlitchTipError as error:
+        if error.status in (401, 403):
+            return False
+        raise
+    auth = root.get("auth") or {}
+    return (
+        bool(root.get("user")) and auth.get("label") == label and set(auth.get("scopes") or []) == set(scopes)
+    )
+
+
+def _login_failure(answer: Response) -> GlitchTipError:
+    data = answer.data if isinstance(answer.data, dict) else {}
+    flows = [flow for flow in (data.get("data") or {}).get("flows", []) if isinstance(flow, dict)]
+    if any(flow.get("id") == "mfa_authenticate" for flow in flows):
+        return GlitchTipError(
+            "POST",
+            _LOGIN,
+            answer.status,
+            "mfa_required",
+            "this account asks for a second factor",
+            "use an automation account without one, or give a token that was made by hand",
+        )
+    pending = [str(flow.get("id")) for flow in flows if flow.get("is_pending")]
+    errors = [error for error in data.get("errors", []) if isinstance(error, dict)]
+    if any(error.get("code") == "too_many_login_attempts" for error in errors):
+        return GlitchTipError(
+            "POST", _LOGIN, answer.status, "too_many_logins", "too many failed logins", "wait five minutes"
+        )
+    said = "; ".join(str(error.get("message", "")) for error in errors)
+    detail = said or (
+        f"the login is not complete: {', '.join(pending)}" if pending else "the login was refused"
+    )
+    return GlitchTipError("POST", _LOGIN, answer.status, "login_refused", detail)
