@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -12,17 +13,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from integration.cutover.tracker import FakeTracker
 
+from glitchtip_cutover.api import Tracker
 from glitchtip_cutover.bundle import bundle
 from glitchtip_cutover.cli import main
-from integration.cutover.tracker import FakeTracker
+from glitchtip_cutover.config import Config
+from glitchtip_cutover.proof import Prober
+from glitchtip_cutover.transaction import Host, real_host
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src" / "glitchtip_cutover"
@@ -89,7 +95,7 @@ class World:
         return {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"}
 
     def run(self, name: str, *arguments: str, code: int = 0, shipped: bool = False) -> dict[str, Any]:
-        """Run a command, check its exit code, return its JSON document; ``shipped`` runs the zipapp itself."""
+        """Run a command, check its exit code, return its JSON document; ``shipped``: of the zipapp."""
         command = self.command(name, *arguments)
         if shipped:
             done = subprocess.run(command, capture_output=True, text=True, env=self.environment(), timeout=60)
@@ -110,6 +116,7 @@ class World:
         try:
             with (
                 mock.patch.dict(os.environ, self.environment()),
+                mock.patch("glitchtip_cutover.cli.real_host", impatient_host),
                 contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(err),
             ):
@@ -118,6 +125,20 @@ class World:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return returned, out.getvalue(), err.getvalue()
+
+
+def impatient_host(config: Config, progress: Callable[[str], None]) -> Host:
+    """The real host, but each wait between two looks is at most 20 ms."""
+
+    def nap(seconds: float) -> None:
+        time.sleep(min(seconds, 0.02))
+
+    return dataclasses.replace(
+        real_host(config, progress),
+        sleep=nap,
+        tracker=lambda side: Tracker(side, sleep=nap),
+        prober=Prober(config, monotonic=time.monotonic, sleep=nap),
+    )
 
 
 def executable(path: Path, role: str) -> Path:
@@ -161,7 +182,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path, program: Path) -> Iterator[World]:
-    """Five services: the canary and one more report by themselves, one is silent, one job, one carries the DSN."""
+    """Two services that report by themselves, a silent one, one that carries the DSN, a job, a module."""
     for name in ("app/src", "pm2", "bin", "secrets"):
         (tmp_path / name).mkdir(parents=True)
     with FakeTracker(key=OLD_KEY, project_id="7") as old, FakeTracker(key=NEW_KEY, project_id="3") as new:

@@ -1,6 +1,6 @@
 """Stand-ins for ``pm2``, ``node`` and ``systemd-run``, run as programs: ``fakes.py ROLE ARGUMENTS``.
 
-They keep the facts that matter: a restarted service reads ``.env`` again, but a value in its PM2 environment wins;
+They keep the facts that matter: a restarted service reads ``.env``, but a value in its PM2 environment wins;
 ``restart_time`` grows with a restart; PM2's ``--update-env`` takes over the caller's variables.
 """
 
@@ -58,7 +58,7 @@ def _dsn(service: dict[str, Any]) -> str | None:
 
 
 def pm2(arguments: list[str]) -> int:
-    """``restart ID [--update-env]`` and ``save``; every call is logged. (``jlist`` is answered by the wrapper.)"""
+    """``restart ID [--update-env]`` and ``save``; each is logged. (The wrapper answers ``jlist``.)"""
     home = Path(os.environ["PM2_HOME"])
     store = home / "fake.json"
     services = json.loads(store.read_text())

@@ -11,7 +11,6 @@ import subprocess
 import time
 
 import pytest
-
 from integration.cutover.conftest import ENV_TEMPLATE, NEW_KEY, OLD_KEY, OTHER_SECRET, World
 
 
@@ -262,7 +261,7 @@ def test_events_of_before_the_switch_do_not_prove_anything(world: World) -> None
 
 
 def test_unconfirmed_switch_is_taken_back_by_its_timer(world: World) -> None:
-    """The timer's own command line, as systemd would run it, restores the state; after confirm it does nothing."""
+    """The timer's own command line, as systemd would run it, restores the state; not after confirm."""
     world.run("snapshot")
     world.run("apply")
     timer = [line for line in world.timers() if "--on-active=600s" in line][-1]
