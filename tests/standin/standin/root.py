@@ -1,0 +1,50 @@
+"""Settings and health."""
+
+from __future__ import annotations
+
+from . import db, state
+from .http import Request, Response, answer, router
+
+
+@router.route("/api/settings/", "GET")
+def settings(request: Request) -> Response:  # noqa: ARG001
+    """Open to all. Needs the database, as on the real server: 500 when it is down."""
+    current = state.get().settings
+    open_now = current.user_registration or registration_for_first_user()
+    return answer(
+        {
+            "socialApps": [],
+            "billingEnabled": False,
+            "iPaidForGlitchTip": False,
+            "enableUserRegistration": current.user_registration,
+            "enableSocialAppsUserRegistration": current.user_registration and open_now,
+            "enableOrganizationCreation": current.organization_creation,
+            "stripePublicKey": None,
+            "plausibleUrl": None,
+            "plausibleDomain": None,
+            "chatwootWebsiteToken": None,
+            "sentryDSN": None,
+            "sentryTracesSampleRate": 0.01,
+            "environment": None,
+            "version": current.version,
+            "serverTimeZone": "UTC",
+            "glitchtipInstanceName": current.instance_name,
+        }
+    )
+
+
+def registration_for_first_user() -> bool:
+    """Closed registration stays open while there is no user at all."""
+    return not db.must("SELECT EXISTS (SELECT FROM users_user) AS any")["any"]
+
+
+@router.route("/_health/", "GET")
+def health(request: Request) -> Response:  # noqa: ARG001
+    """200 whenever the process runs, also without database and Valkey."""
+    return Response(200, b"ok", "text/plain")
+
+
+@router.route("/api/0/internal/health", "GET")
+def internal_health(request: Request) -> Response:  # noqa: ARG001
+    """The same, without a trailing slash."""
+    return Response(200, b'{"healthy": {}, "problems": []}', "application/json")

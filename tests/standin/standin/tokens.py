@@ -1,0 +1,57 @@
+"""API tokens: session cookie only, full value in every answer, no update."""
+
+from __future__ import annotations
+
+import secrets
+
+from . import auth, db
+from .auth import session_api
+from .http import Request, Response, answer, no_content, not_found
+from .pagination import paginate
+from .users import token_json
+from .validation import Field, payload, unprocessable
+
+VARY = "Accept-Language, origin, Cookie"
+
+
+@session_api("/api/0/api-tokens/", "GET")
+def list_tokens(request: Request) -> Response:
+    """The user's own tokens, newest first."""
+    return paginate(
+        request,
+        "SELECT * FROM api_tokens_apitoken WHERE user_id = %s",
+        [auth.user_id(request)],
+        "created",
+        lambda rows: [token_json(row) for row in rows],
+        descending=True,
+    )
+
+
+@session_api("/api/0/api-tokens/", "POST")
+def create_token(request: Request) -> Response:
+    """``scopes`` is a list of names or the integer bit field. A label may be used twice."""
+    body = payload(
+        request, [Field("label", nullable=True), Field("scopes", kind="any", required=True)]
+    )
+    scopes = body["scopes"]
+    try:
+        bits = scopes if isinstance(scopes, int) else auth.scope_bits(list(scopes))
+    except (TypeError, ValueError):
+        raise unprocessable([{"scopes": "Invalid scope"}]) from None
+    if not 0 <= bits < 1 << len(auth.SCOPES):
+        raise unprocessable([{"scopes": "Invalid scope"}])
+    token = db.must(
+        "INSERT INTO api_tokens_apitoken (user_id, label, token, scopes) VALUES (%s, %s, %s, %s) RETURNING *",
+        [auth.user_id(request), body.get("label") or "", secrets.token_hex(32), bits],
+    )
+    return answer(token_json(token), 201, Vary=VARY)
+
+
+@session_api("/api/0/api-tokens/{token:int}/", "DELETE")
+def delete_token(request: Request, token: str) -> Response:
+    """204, again 404."""
+    if not db.execute(
+        "DELETE FROM api_tokens_apitoken WHERE id = %s AND user_id = %s", [token, auth.user_id(request)]
+    ):
+        raise not_found()
+    return no_content()
