@@ -36,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a command needs. Times are seconds; ``new`` and ``old`` are None when not configured."""
+    """Everything a command needs. Times are seconds; ``new`` and ``old`` are None when not (yet) known."""
 
     path: Path
     migration_id: str
@@ -104,10 +104,41 @@ class _Reader:
         return _Reader(self.data.get(key), self.where, self._name(key))
 
 
+def _settings(part: _Reader) -> dict[str, Any] | None:
+    """What another file says of the tracker; an empty object when none is named, None when it is missing.
+
+    The operator tools keep ``{"url", "organization", "project", "project_id"}`` there once the tracker is set
+    up, so that this configuration is the same before and after.
+    """
+    if part.data.get("settings_file") in (None, ""):
+        return {}
+    path = part.absolute("settings_file")
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the settings {path} cannot be read: {type(error).__name__}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"the settings {path} must be a JSON object")
+    known = {
+        "url": "api_url",
+        "organization": "organization",
+        "project": "project",
+        "project_id": "project_id",
+    }
+    return {ours: data[theirs] for theirs, ours in known.items() if data.get(theirs)}
+
+
 def _side(reader: _Reader, name: str) -> Side | None:
     if reader.data.get(name) in (None, {}):
         return None
     part = reader.part(name)
+    settings = _settings(part)
+    if settings is None:
+        return None
+    given = {key: value for key, value in part.data.items() if value not in (None, "")}
+    part = _Reader({**settings, **given}, reader.where, name)
     api_url = part.text("api_url").rstrip("/")
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", api_url):
         raise UsageError(
@@ -120,7 +151,7 @@ def _side(reader: _Reader, name: str) -> Side | None:
         organization=part.text("organization"),
         project=part.text("project"),
         token_file=part.absolute("token_file"),
-        project_id=None if project_id in (None, "") else str(project_id),
+        project_id=None if project_id is None else str(project_id),
         dsn_file=part.absolute("dsn_file") if name == "new" else None,
     )
 

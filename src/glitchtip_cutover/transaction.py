@@ -241,12 +241,12 @@ class Cutover:
 
     def _new_dsn(self) -> Dsn:
         if self.config.new is None or self.config.new.dsn_file is None:
-            raise CutoverError("the configuration names no new tracker")
+            raise CutoverError("the new tracker is not set up yet, or the configuration does not name it")
         return parse_dsn(read_secret(self.config.new.dsn_file, "the new DSN"), "the new DSN")
 
     def _tracker(self, side: Side | None) -> Tracker:
         if side is None:
-            raise CutoverError("the configuration names no new tracker")
+            raise CutoverError("the new tracker is not set up yet, or the configuration does not name it")
         return self.host.tracker(side)
 
     def _service_problems(self, listed: list[Process]) -> list[str]:
