@@ -100,6 +100,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 for line in str(result._result.get(key) or "").strip().splitlines()[-6:]:
                     self._line(f"         {line}")
 
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        """Print the reason of one item of a loop, unless the task keeps it secret."""
+        if not (result._task.no_log or "censored" in result._result):
+            self._line(f"         {self._get_item_label(result._result)}: {result._result.get('msg') or result._result.get('stderr')}")
+
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Print that the host does not answer."""
         self._line(f"UNREACHABLE {result._host.get_name()}: {result._result.get('msg', '')}")
