@@ -1,7 +1,7 @@
 # Sentry SaaS to self-hosted GlitchTip: `make demo` shows the whole walk, `make test` proves it. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv/bin
-RIG := PYTHONPATH=tests:src $(VENV)/python -m rig
+RIG := PYTHONPATH=tests:tests/standin:src $(VENV)/python -m rig
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1

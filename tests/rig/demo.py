@@ -31,7 +31,7 @@ def prepare_world() -> Tracker:
     engine.ensure()
     images.build_all(["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)])
     world.ensure_network()
-    sentry.start()
+    sentry.launch()
     if images.registry_reachable():
         say("images: a public registry answers, the real glitchtip/glitchtip, postgres and valkey images serve")
     else:

@@ -49,13 +49,14 @@ def tunnel() -> Iterator[str]:
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{TUNNEL_PORT}"
-            wait_for("An answer of GlitchTip through the tunnel", lambda: _answers(url), seconds=30)
+            wait_for("An answer of GlitchTip through the tunnel", lambda: answers(url), seconds=30)
             yield url
         finally:
             process.terminate()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a tracker's API answers there."""
     try:
         Client(url, timeout=(2, 5), retries=0).settings()
     except GlitchTipError:
