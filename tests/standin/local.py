@@ -1,7 +1,8 @@
-"""The stand-in without containers: own PostgreSQL and Redis (or Valkey) processes of this machine, then web and worker.
+"""The stand-in without containers: own PostgreSQL and Redis (or Valkey) processes of this machine, then web
+and worker.
 
-For fast tests where ``postgresql`` and ``redis-server`` or ``valkey-server`` are installed. Use it as a pytest
-fixture (``from local import running``) or by hand from ``tests/standin``::
+For fast tests where ``postgresql`` and ``redis-server`` or ``valkey-server`` are installed. Use it as a
+pytest fixture (``from local import running``) or by hand from ``tests/standin``::
 
     python -m local --line 5.2 --port 18080      # prints URL, e-mail and password; Ctrl-C ends everything
 
@@ -64,7 +65,9 @@ def _postgres_bin() -> Path:
 
 
 @contextmanager
-def _process(command: list[str], log: Path, environment: Mapping[str, str], cwd: Path = HERE) -> Iterator[None]:
+def _process(
+    command: list[str], log: Path, environment: Mapping[str, str], cwd: Path = HERE
+) -> Iterator[None]:
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=dict(environment), cwd=cwd)
     try:
@@ -90,7 +93,17 @@ def _postgres(directory: Path) -> Iterator[str]:
         prefix = ["runuser", "-u", "postgres", "--"]
     log = directory / "postgres.log"
     log.touch(0o666)
-    init = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-sync"]
+    init = [
+        str(binaries / "initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    ]
     subprocess.run([*prefix, *init], check=True, capture_output=True)
     options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
     server = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), *options]
@@ -172,7 +185,11 @@ def running(
         log = directory / "standin.log"
         for command in (["migrate"], ["createsuperuser", "--noinput"]):
             subprocess.run(
-                [sys.executable, "manage.py", *command], check=True, env=settings, cwd=HERE, capture_output=True
+                [sys.executable, "manage.py", *command],
+                check=True,
+                env=settings,
+                cwd=HERE,
+                capture_output=True,
             )
         stack.enter_context(_process([sys.executable, "-m", "standin", "web"], log, settings))
         if worker:
@@ -183,7 +200,8 @@ def running(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one until Ctrl-C, or run a command with GLITCHTIP_URL, _EMAIL, _PASSWORD and _LINE in its environment."""
+    """Run one until Ctrl-C, or run a command with GLITCHTIP_URL, _EMAIL, _PASSWORD and _LINE in its
+    environment."""
     parser = argparse.ArgumentParser(description="Run the GlitchTip stand-in without containers.")
     parser.add_argument("--line", default="5.2", choices=("5.2", "6.2"))
     parser.add_argument("--port", type=int)

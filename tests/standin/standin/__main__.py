@@ -14,9 +14,12 @@ WORKERS = {"worker": (True, False), "beat": (False, True), "worker_with_beat": (
 
 
 def _address(line: str, granian: bool) -> tuple[str, int]:
-    """Where the web process listens: ``PORT`` for uWSGI (default 8080), ``GRANIAN_PORT`` for granian (8000)."""
+    """Where the web process listens: ``PORT`` for uWSGI (default 8080), ``GRANIAN_PORT`` for granian
+    (8000)."""
     host = "0.0.0.0"
-    value = os.environ.get("GRANIAN_PORT", "8000") if granian or line != "5.2" else os.environ.get("PORT", "8080")
+    value = (
+        os.environ.get("GRANIAN_PORT", "8000") if granian or line != "5.2" else os.environ.get("PORT", "8080")
+    )
     if ":" in value:
         host, _, value = value.rpartition(":")
     return host or "0.0.0.0", int(value)
@@ -24,7 +27,9 @@ def _address(line: str, granian: bool) -> tuple[str, int]:
 
 def main(arguments: list[str]) -> int:
     """Run one role until SIGTERM; the exit status."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     try:
         settings = load()
     except (ImproperlyConfigured, OSError) as error:

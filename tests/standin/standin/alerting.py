@@ -1,8 +1,9 @@
 """Which issues a rule fires for, and the messages that go out. Runs in the worker, once a tick.
 
-A rule fires for an issue of its project that got at least ``quantity`` events within the last ``timespanMinutes``
-and that this rule did not report yet. All issues of one tick come in one message a rule. There is no retry: HTTP
-errors count as delivered, a refused connection skips the recipients after it for good.
+A rule fires for an issue of its project that got at least ``quantity`` events within the last
+``timespanMinutes`` and that this rule did not report yet. All issues of one tick come in one message a
+rule. There is no retry: HTTP errors count as delivered, a refused connection skips the recipients after it
+for good.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ COLOR = "#e52b50"
 def evaluate() -> None:
     """One tick: find what every rule has to report and queue one notification a rule."""
     rules = db.rows(
-        "SELECT a.* FROM alerts_projectalert a JOIN projects_project p ON p.id = a.project_id AND NOT p.is_deleted"
+        "SELECT a.* FROM alerts_projectalert a JOIN projects_project p ON p.id = a.project_id AND"
+        " NOT p.is_deleted"
         " WHERE a.quantity IS NOT NULL AND a.timespan_minutes IS NOT NULL ORDER BY a.id"
     )
     for rule in rules:
@@ -58,7 +60,8 @@ def deliver(number: int) -> None:
     Raises what requests raises when a receiver cannot be reached: the rest is not sent then.
     """
     rule = db.one(
-        "SELECT a.*, p.name AS project_name, p.slug AS project_slug, o.slug AS organization_slug, p.organization_id"
+        "SELECT a.*, p.name AS project_name, p.slug AS project_slug, o.slug AS organization_slug,"
+        " p.organization_id"
         " FROM alerts_notification n JOIN alerts_projectalert a ON a.id = n.alert_id"
         " JOIN projects_project p ON p.id = a.project_id"
         " JOIN organizations_ext_organization o ON o.id = p.organization_id WHERE n.id = %s",
@@ -67,8 +70,10 @@ def deliver(number: int) -> None:
     if rule is None:
         return
     issues = db.rows(
-        "SELECT i.*, p.slug AS project_slug FROM issue_events_issue i JOIN projects_project p ON p.id = i.project_id"
-        " JOIN alerts_notification_issues ni ON ni.issue_id = i.id WHERE ni.notification_id = %s ORDER BY i.id",
+        "SELECT i.*, p.slug AS project_slug FROM issue_events_issue i JOIN projects_project p ON"
+        " p.id = i.project_id"
+        " JOIN alerts_notification_issues ni ON ni.issue_id = i.id WHERE ni.notification_id = %s"
+        " ORDER BY i.id",
         [number],
     )
     recipients = db.rows("SELECT * FROM alerts_alertrecipient WHERE alert_id = %s ORDER BY id", [rule["id"]])
@@ -83,9 +88,11 @@ def _send(rule: db.Row, issues: list[db.Row], recipient: db.Row) -> None:
     kind, url = recipient["recipient_type"], recipient["url"]
     if kind == "email":
         people = db.rows(
-            "SELECT DISTINCT u.email FROM users_user u JOIN organizations_ext_organizationuser m ON m.user_id = u.id"
+            "SELECT DISTINCT u.email FROM users_user u JOIN organizations_ext_organizationuser m ON"
+            " m.user_id = u.id"
             " JOIN teams_team_members tm ON tm.organizationuser_id = m.id"
-            " JOIN teams_team_projects tp ON tp.team_id = tm.team_id WHERE tp.project_id = %s ORDER BY u.email",
+            " JOIN teams_team_projects tp ON tp.team_id = tm.team_id WHERE tp.project_id = %s ORDER"
+            " BY u.email",
             [rule["project_id"]],
         )
         text = f"{len(issues)} error{'s' if len(issues) > 1 else ''} reported in {rule['project_name']}"
@@ -162,7 +169,10 @@ def _webhook(_: db.Row, parts: list[dict[str, Any]], total: int) -> dict[str, An
             del attachment["text"]  # absent since 6.2.3, whose culprit is null
         attachments.append(attachment)
     sections = [
-        {"activityTitle": part["title"], "activitySubtitle": f"[View Issue {part['short_id']}]({part['url']})"}
+        {
+            "activityTitle": part["title"],
+            "activitySubtitle": f"[View Issue {part['short_id']}]({part['url']})",
+        }
         for part in parts
     ]
     return {"alias": "GlitchTip", "text": _headline(total), "attachments": attachments, "sections": sections}

@@ -1,7 +1,8 @@
 """Alert rules of a project: create, list, change, delete.
 
-PUT keeps the scalars that are not sent but deletes the recipients that are not sent. ``tagsToAdd`` is never shown,
-and changing it for a recipient that exists breaks the server. URLs are normalised when they are saved.
+PUT keeps the scalars that are not sent but deletes the recipients that are not sent. ``tagsToAdd`` is never
+shown, and changing it for a recipient that exists breaks the server. URLs are normalised when they are
+saved.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def alert_json(row: Row) -> dict[str, Any]:
     recipients = db.rows("SELECT * FROM alerts_alertrecipient WHERE alert_id = %s ORDER BY id", [row["id"]])
     return {
         "alertRecipients": [
-            {"id": item["id"], "recipientType": item["recipient_type"], "url": item["url"]} for item in recipients
+            {"id": item["id"], "recipientType": item["recipient_type"], "url": item["url"]}
+            for item in recipients
         ],
         "id": row["id"],
         "name": row["name"],
@@ -66,7 +68,8 @@ def normalised(url: str) -> str | None:
 
 
 def is_private(url: str) -> bool:
-    """Whether a webhook would go to an address that is not public. A name that does not resolve is not private."""
+    """Whether a webhook would go to an address that is not public. A name that does not resolve is not
+    private."""
     host = urlsplit(url).hostname or ""
     try:
         addresses = [host] if _literal(host) else [str(item[4][0]) for item in socket.getaddrinfo(host, None)]
@@ -100,7 +103,8 @@ def _recipient(value: Any, number: int) -> tuple[Recipient | None, Error | None]
         return None, {
             "type": "union_tag_invalid",
             "loc": where,
-            "msg": f"Input tag '{kind}' found using {discriminator} does not match any of the expected tags: {_TAGS}",
+            "msg": f"Input tag '{kind}' found using {discriminator} does not match any of the"
+            " expected tags: {_TAGS}",
             "ctx": {"discriminator": discriminator, "tag": kind, "expected_tags": _TAGS},
         }
     where = [*where, kind, "url"]
@@ -156,11 +160,14 @@ def _may_write(request: Request, org: str, project: Row) -> bool:
     owner = auth.organization(request, org)
     if owner["role"] >= auth.ROLES["admin"]:
         return True
-    return db.one(
-        "SELECT 1 AS one FROM teams_team_projects p JOIN teams_team_members m ON m.team_id = p.team_id"
-        " WHERE p.project_id = %s AND m.organizationuser_id = %s",
-        [project["id"], owner["member_id"]],
-    ) is not None
+    return (
+        db.one(
+            "SELECT 1 AS one FROM teams_team_projects p JOIN teams_team_members m ON m.team_id = p.team_id"
+            " WHERE p.project_id = %s AND m.organizationuser_id = %s",
+            [project["id"], owner["member_id"]],
+        )
+        is not None
+    )
 
 
 @api("/api/0/projects/{org}/{project}/alerts/", "GET", scopes=LIST)
@@ -168,7 +175,8 @@ def list_alerts(request: Request, org: str, project: str) -> Response:
     """Newest first; a missing project has none."""
     return paginate(
         request,
-        "SELECT a.* FROM alerts_projectalert a JOIN projects_project p ON p.id = a.project_id AND NOT p.is_deleted"
+        "SELECT a.* FROM alerts_projectalert a JOIN projects_project p ON p.id = a.project_id AND"
+        " NOT p.is_deleted"
         " JOIN organizations_ext_organization o ON o.id = p.organization_id"
         " JOIN organizations_ext_organizationuser m ON m.organization_id = o.id"
         " WHERE m.user_id = %s AND o.slug = %s AND p.slug = %s",

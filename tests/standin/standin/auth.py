@@ -1,7 +1,8 @@
 """Who asks, and what the token may do.
 
-Management calls take ``Authorization: Bearer <token>`` or a session cookie (with CSRF for writes); API tokens take
-the session only. A missing scope is 403, an unknown organization or one that the user is no member of is 404.
+Management calls take ``Authorization: Bearer <token>`` or a session cookie (with CSRF for writes); API
+tokens take the session only. A missing scope is 403, an unknown organization or one that the user is no
+member of is 404.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def _bearer(request: Request) -> bool:
 
 
 def authenticate(request: Request) -> bool:
-    """Find out who asks, by token or session; whether somebody was found. A session write needs CSRF (403)."""
+    """Find out who asks, by token or session; whether somebody was found. A session write needs CSRF
+    (403)."""
     if _bearer(request):
         return True
     user = _session_user(request)
@@ -136,7 +138,8 @@ def authenticate(request: Request) -> bool:
 
 
 def require_scopes(request: Request, scopes: tuple[str, ...]) -> None:
-    """403 unless the token (if it is one) has one of these scopes; an empty tuple means that none is needed."""
+    """403 unless the token (if it is one) has one of these scopes; an empty tuple means that none is
+    needed."""
     if scopes and request.token is not None:
         held = request.token["scopes"]
         if not any(held >> SCOPES.index(scope) & 1 for scope in scopes):
@@ -190,7 +193,8 @@ def user_id(request: Request) -> int:
 
 
 def organization(request: Request, slug: str) -> Row:
-    """The organization with ``role`` (number), ``member_id`` and ``is_owner`` of the user; 404 unless a member."""
+    """The organization with ``role`` (number), ``member_id`` and ``is_owner`` of the user; 404 unless a
+    member."""
     row = db.one(
         "SELECT o.*, m.role, m.id AS member_id, m.is_owner FROM organizations_ext_organization o"
         " JOIN organizations_ext_organizationuser m ON m.organization_id = o.id"
@@ -205,7 +209,8 @@ def organization(request: Request, slug: str) -> Row:
 def project(request: Request, org_slug: str, slug: str) -> Row:
     """The project; 404 unless the user is a member of its organization."""
     row = db.one(
-        "SELECT p.* FROM projects_project p WHERE p.organization_id = %s AND p.slug = %s AND NOT p.is_deleted",
+        "SELECT p.* FROM projects_project p WHERE p.organization_id = %s AND p.slug = %s AND NOT"
+        " p.is_deleted",
         [organization(request, org_slug)["id"], slug],
     )
     if row is None:

@@ -1,7 +1,8 @@
-"""The shared cache: sessions, the duplicate filter, the 30 s block, login throttling. Valkey, else PostgreSQL.
+"""The shared cache: sessions, the duplicate filter, the 30 s block, login throttling. Valkey, else
+PostgreSQL.
 
-With PostgreSQL the table ``django_cache`` must exist (``bin/run-migrate.sh`` with the empty ``VALKEY_URL`` makes it);
-without it every use raises, which is an HTTP 500.
+With PostgreSQL the table ``django_cache`` must exist (``bin/run-migrate.sh`` with the empty ``VALKEY_URL``
+makes it); without it every use raises, which is an HTTP 500.
 """
 
 from __future__ import annotations

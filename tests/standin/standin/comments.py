@@ -15,7 +15,8 @@ READ = ("event:read", "event:admin")
 WRITE = ("event:write", "event:admin")
 ADMIN = ("event:admin",)
 _SELECT = (
-    "SELECT c.*, u.email FROM issue_events_comment c LEFT JOIN users_user u ON u.id = c.user_id WHERE c.issue_id = %s"
+    "SELECT c.*, u.email FROM issue_events_comment c LEFT JOIN users_user u ON u.id = c.user_id"
+    " WHERE c.issue_id = %s"
 )
 
 
@@ -44,7 +45,12 @@ def list_comments(request: Request, issue: str) -> Response:
     """Newest first."""
     number = find_issue(request, issue)["id"]
     return paginate(
-        request, _SELECT, [number], "created", lambda rows: [comment_json(row) for row in rows], descending=True
+        request,
+        _SELECT,
+        [number],
+        "created",
+        lambda rows: [comment_json(row) for row in rows],
+        descending=True,
     )
 
 

@@ -1,8 +1,8 @@
 """PostgreSQL: one small connection pool, three query helpers, the schema.
 
-A pooled connection that the server closed fails the first query that gets it (one HTTP 500 per pooled connection
-after a PostgreSQL restart, as measured on the 5.2 line) unless ``DATABASE_CONN_HEALTH_CHECKS`` is set.
-Queries outside :func:`transaction` commit by themselves.
+A pooled connection that the server closed fails the first query that gets it (one HTTP 500 per pooled
+connection after a PostgreSQL restart, as measured on the 5.2 line) unless ``DATABASE_CONN_HEALTH_CHECKS``
+is set. Queries outside :func:`transaction` commit by themselves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _current: ContextVar[Connection | None] = ContextVar("connection", default=None)
 
 
 def open_pool(settings: Settings) -> None:
-    """Open the pool without waiting for the server: a web process starts (and is "healthy") without a database."""
+    """Open the pool without waiting for the server: a web process starts (and is "healthy") without a
+    database."""
     global _pool
     _pool = ConnectionPool(
         settings.database_url,

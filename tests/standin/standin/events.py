@@ -1,7 +1,9 @@
-"""Stored events as the API shows them: detail in camelCase, the list of an issue in snake_case, the raw JSON form."""
+"""Stored events as the API shows them: detail in camelCase, the list of an issue in snake_case, the raw
+JSON form."""
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -14,9 +16,9 @@ from .pagination import paginate
 from .validation import unprocessable
 
 _CONTEXT_TYPES = {
-    "app", "browser", "cloud_resource", "culture", "device", "gpu", "os", "replay", "response", "runtime", "state",
-    "trace",
-}  # fmt: skip
+    *("app", "browser", "cloud_resource", "culture", "device", "gpu"),
+    *("os", "replay", "response", "runtime", "state", "trace"),
+}
 _SNAKE = {
     "eventID": "event_id",
     "projectID": "project_id",
@@ -32,7 +34,12 @@ def _frame(frame: Row) -> dict[str, Any]:
         for name in ("vars", "module", "package", "platform", "filename", "function", "context_line")
         if frame.get(name) is not None
     }
-    for sent, name in (("in_app", "inApp"), ("abs_path", "absPath"), ("colno", "colNo"), ("lineno", "lineNo")):
+    for sent, name in (
+        ("in_app", "inApp"),
+        ("abs_path", "absPath"),
+        ("colno", "colNo"),
+        ("lineno", "lineNo"),
+    ):
         if frame.get(sent) is not None:
             shown[name] = frame[sent]
     if "absPath" not in shown and frame.get("filename"):
@@ -73,8 +80,6 @@ def _breadcrumbs(raw: Row) -> list[Row]:
 def _breadcrumb(crumb: Row) -> dict[str, Any]:
     when = crumb.get("timestamp")
     if isinstance(when, int | float):
-        import datetime as dt
-
         when = stamp(dt.datetime.fromtimestamp(when, dt.UTC))
     return {
         "type": crumb.get("type") or "default",
@@ -198,7 +203,9 @@ def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        strange = next((n for n, letter in enumerate(text, 1) if letter not in "0123456789abcdefABCDEF-"), None)
+        strange = next(
+            (n for n, letter in enumerate(text, 1) if letter not in "0123456789abcdefABCDEF-"), None
+        )
         reason = (
             f"invalid length: expected length 32 for simple format, found {len(text)}"
             if strange is None
@@ -288,7 +295,8 @@ def project_event(request: Request, org: str, project: str, event: str) -> Respo
 
 @api("/api/0/organizations/{org}/issues/{issue:int}/events/{event}/json/", "GET", scopes=READ)
 def raw_event(request: Request, org: str, issue: str, event: str) -> Response:
-    """The event as an SDK would send it, with level, environment and tags as an object; a missing one is 500."""
+    """The event as an SDK would send it, with level, environment and tags as an object; a missing one is
+    500."""
     number = _uuid(event)
     owner = auth.organization(request, org)
     row = db.one(
@@ -314,7 +322,17 @@ def raw_event(request: Request, org: str, issue: str, event: str) -> Response:
         "tags": row["tags"],
         "hashes": [row["hash"]],
     }
-    for name in ("exception", "breadcrumbs", "request", "user", "contexts", "extra", "environment", "release", "dist"):
+    for name in (
+        "exception",
+        "breadcrumbs",
+        "request",
+        "user",
+        "contexts",
+        "extra",
+        "environment",
+        "release",
+        "dist",
+    ):
         if raw.get(name):
             shown[name] = raw[name]
     message = message_of(raw)

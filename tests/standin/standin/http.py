@@ -28,9 +28,11 @@ NOT_FOUND_PAGE = (
     "    <h1>Page not found</h1>\n  </body>\n</html>\n"
 )
 FORBIDDEN_PAGE = (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n  <meta http-equiv="content-type" content="text/html; charset=utf-8">\n'
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n  <meta http-equiv="content-type"'
+    ' content="text/html; charset=utf-8">\n'
     '  <meta name="robots" content="NONE,NOARCHIVE">\n  <title>403 Forbidden</title>\n</head>\n<body>\n'
-    "  <h1>Forbidden <span>(403)</span></h1>\n  <p>CSRF verification failed. Request aborted.</p>\n</body>\n</html>\n"
+    "  <h1>Forbidden <span>(403)</span></h1>\n  <p>CSRF verification failed. Request"
+    " aborted.</p>\n</body>\n</html>\n"
 )
 APP_PAGE = (
     '<!doctype html><html lang="en"><head><base href="/"/><title>GlitchTip</title></head>'
@@ -41,7 +43,8 @@ APP_PAGE = (
 def error_page(status: int, phrase: str) -> str:
     """The page that Django shows for 400 and 500."""
     return (
-        f'\n<!doctype html>\n<html lang="en">\n<head>\n  <title>{phrase} ({status})</title>\n</head>\n<body>\n'
+        f'\n<!doctype html>\n<html lang="en">\n<head>\n  <title>{phrase}'
+        f" ({status})</title>\n</head>\n<body>\n"
         f"  <h1>{phrase} ({status})</h1><p></p>\n</body>\n</html>\n"
     )
 
@@ -183,7 +186,8 @@ class _Route:
 
 
 class Router:
-    """Paths to handlers. ``{name}`` takes anything but a slash, ``{name:int}`` digits, ``{name:uuid}`` a dashed UUID."""
+    """Paths to handlers. ``{name}`` takes anything but a slash, ``{name:int}`` digits, ``{name:uuid}`` a
+    dashed UUID."""
 
     def __init__(self) -> None:
         self._routes: dict[str, _Route] = {}

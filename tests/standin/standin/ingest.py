@@ -1,7 +1,7 @@
 """Ingest: ``/api/{project}/envelope/`` and ``/store/``. Answers before anything is stored; the worker stores.
 
-One request with a wrong key blocks the whole project for 30 s, the right key included. The envelope path drops an
-event id that it saw within the last hour; the store path does not look.
+One request with a wrong key blocks the whole project for 30 s, the right key included. The envelope path
+drops an event id that it saw within the last hour; the store path does not look.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _authorize(request: Request, project: int) -> Row:
     if cache.get(block):
         raise Denied
     row = db.one(
-        "SELECT p.id, p.event_throttle_rate, o.event_throttle_rate AS organization_rate, o.is_accepting_events"
+        "SELECT p.id, p.event_throttle_rate, o.event_throttle_rate AS organization_rate,"
+        " o.is_accepting_events"
         " FROM projects_project p JOIN projects_projectkey k ON k.project_id = p.id"
         " JOIN organizations_ext_organization o ON o.id = p.organization_id"
         " WHERE p.id = %s AND k.public_key = %s AND NOT p.is_deleted AND NOT o.is_deleted",
@@ -299,4 +300,3 @@ def store(request: Request, project: str) -> Response:
 
 def _plain(value: dict[str, Any], status: int) -> Response:
     return Response(status, encode(value), "application/json")
-

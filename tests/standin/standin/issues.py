@@ -1,7 +1,7 @@
 """Issues: list and search, detail, change one or many, delete, tags, hashes.
 
-The search language: filters first (``is:``, ``level:``, ``has:``, ``<tag>:<value>``), then free text to the end.
-A lone quote breaks the server.
+The search language: filters first (``is:``, ``level:``, ``has:``, ``<tag>:<value>``), then free text to the
+end. A lone quote breaks the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ STATUSES = ("unresolved", "resolved", "ignored")
 _SORTS = ("last_seen", "first_seen", "count", "priority")
 _STATUS = Field("status", choices=STATUSES)
 _FROM = (
-    "SELECT i.*, i.count AS priority, p.slug AS project_slug, p.name AS project_name, p.platform AS project_platform,"
+    "SELECT i.*, i.count AS priority, p.slug AS project_slug, p.name AS project_name, p.platform AS"
+    " project_platform,"
     " (SELECT count(*) FROM issue_events_comment c WHERE c.issue_id = i.id) AS comments"
     " FROM issue_events_issue i JOIN projects_project p ON p.id = i.project_id AND NOT p.is_deleted"
 )
@@ -150,7 +151,9 @@ def _add_query(found: Conditions, query: str) -> None:
         pass
     else:
         found.direct_hit = True
-        found.add("EXISTS (SELECT FROM issue_events_issueevent e WHERE e.issue_id = i.id AND e.id = %s)", number)
+        found.add(
+            "EXISTS (SELECT FROM issue_events_issueevent e WHERE e.issue_id = i.id AND e.id = %s)", number
+        )
         return
     try:
         terms = shlex.split(query)
@@ -337,7 +340,9 @@ def issue_tags(request: Request, issue: str) -> Response:
 def user_reports(request: Request, issue: str) -> Response:
     """User feedback is not collected, so the list is empty."""
     find_issue(request, issue)
-    return paginate(request, "SELECT id FROM issue_events_issue WHERE false", [], "id", lambda _: [], cast="bigint")
+    return paginate(
+        request, "SELECT id FROM issue_events_issue WHERE false", [], "id", lambda _: [], cast="bigint"
+    )
 
 
 @api("/api/0/organizations/{org}/issues/{issue:int}/hashes/", "GET", scopes=READ)

@@ -1,4 +1,5 @@
-"""E-mail is recorded, not sent: one JSON log line a message. A lost mail is silent on the real server, too."""
+"""E-mail is recorded, not sent: one JSON log line a message. A lost mail is silent on the real server,
+too."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def _initial_user() -> None:
-    """``INITIAL_USER_*``, read by the very first migration only: a superuser, and a token that has org:admin only."""
+    """``INITIAL_USER_*``, read by the very first migration only: a superuser, and a token that has
+    org:admin only."""
     email, password = os.environ.get("INITIAL_USER_EMAIL"), os.environ.get("INITIAL_USER_PASSWORD")
     if not email or not password:
         return

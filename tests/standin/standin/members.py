@@ -169,14 +169,18 @@ def _accept_json(row: Row, accepted: bool) -> dict[str, Any]:
     from .organizations import organization_json
 
     owner = db.must("SELECT * FROM organizations_ext_organization WHERE id = %s", [row["organization_id"]])
-    return {"acceptInvite": accepted, "orgUser": {**member_json(row), "organization": organization_json(owner)}}
+    return {
+        "acceptInvite": accepted,
+        "orgUser": {**member_json(row), "organization": organization_json(owner)},
+    }
 
 
 @router.route("/api/0/accept/{member:int}/{token}/", "GET", "POST")
 def accept(request: Request, member: str, token: str) -> Response:
     """The invitation (GET, open) and its acceptance (POST with a session; a token breaks the server)."""
     row = db.one(
-        "SELECT * FROM organizations_ext_organizationuser WHERE id = %s AND invite_token = %s", [member, token]
+        "SELECT * FROM organizations_ext_organizationuser WHERE id = %s AND invite_token = %s",
+        [member, token],
     )
     if row is None:
         raise not_found()

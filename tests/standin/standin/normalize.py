@@ -1,8 +1,8 @@
 """From what an SDK sent to what is stored: title, culprit, tags, metadata, grouping hash.
 
-The rules are Sentry's own, as the measured server applies them: the title is ``Type: value`` of the last exception
-or the first line of the message, the culprit is the transaction or the frame that crashed, and events group by
-title + culprit + type, or by their ``fingerprint``.
+The rules are Sentry's own, as the measured server applies them: the title is ``Type: value`` of the last
+exception or the first line of the message, the culprit is the transaction or the frame that crashed, and
+events group by title + culprit + type, or by their ``fingerprint``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def normalize(project: int, event_id: str, received: dt.datetime, raw: Json) -> 
         metadata = {"title": title}
     culprit = str(raw.get("transaction") or "") or _culprit(raw, values)
     level = str(raw.get("level") or "error")
-    search = " ".join(part for part in (title, message, culprit, *(_plain(value) for value in values)) if part)
+    search = " ".join(
+        part for part in (title, message, culprit, *(_plain(value) for value in values)) if part
+    )
     return Event(
         id=event_id,
         project=project,
@@ -148,7 +150,9 @@ def _culprit(raw: Json, values: list[Json]) -> str:
 def tags_of(raw: Json) -> dict[str, str]:
     """The event's tags together with those that are made of environment, release, server, user and system."""
     sent = raw.get("tags") or {}
-    pairs = sent.items() if isinstance(sent, dict) else [pair for pair in sent if isinstance(pair, list | tuple)]
+    pairs = (
+        sent.items() if isinstance(sent, dict) else [pair for pair in sent if isinstance(pair, list | tuple)]
+    )
     tags = {str(pair[0]): pair[1] for pair in pairs if len(pair) == 2}
     for name in ("environment", "release", "server_name"):
         tags[name] = raw.get(name) or tags.get(name)
@@ -174,7 +178,9 @@ def _time(value: Any) -> dt.datetime | None:
 def _hash(title: str, culprit: str, kind: str, fingerprint: Any) -> str:
     default = title + culprit + kind
     if isinstance(fingerprint, list) and fingerprint:
-        text = "".join(default if "default" in str(part) and "{{" in str(part) else str(part) for part in fingerprint)
+        text = "".join(
+            default if "default" in str(part) and "{{" in str(part) else str(part) for part in fingerprint
+        )
     else:
         text = default
     return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

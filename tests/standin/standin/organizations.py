@@ -10,7 +10,7 @@ from . import auth, db, state
 from .auth import api
 from .http import Request, Response, Row, answer, fail, no_content, stamp
 from .pagination import paginate
-from .projects import project_json, projects_with_teams
+from .projects import projects_with_teams
 from .teams import teams_json
 from .validation import Field, payload
 
@@ -40,7 +40,9 @@ def _access(role: int) -> list[str]:
     hidden = {3: (), 2: ("org:admin",), 1: ("org:admin", "org:write", "member:write", "member:admin")}
     names = [*auth.SCOPES, "org:integrations"]
     if role == 0:
-        return [name for name in names if name.endswith(":read") or name in {"event:write", "project:releases"}]
+        return [
+            name for name in names if name.endswith(":read") or name in {"event:write", "project:releases"}
+        ]
     return [name for name in names if name not in hidden[role]]
 
 
@@ -51,7 +53,9 @@ def _detail(request: Request, row: Row) -> dict[str, Any]:
         ' ORDER BY name COLLATE "C"',
         [row["id"]],
     )
-    teams = db.rows('SELECT * FROM teams_team WHERE organization_id = %s ORDER BY slug COLLATE "C"', [row["id"]])
+    teams = db.rows(
+        'SELECT * FROM teams_team WHERE organization_id = %s ORDER BY slug COLLATE "C"', [row["id"]]
+    )
     return {
         **organization_json(row),
         "projects": projects_with_teams(found, user),

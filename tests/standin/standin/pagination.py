@@ -1,8 +1,9 @@
 """Cursor paging as the real server does it.
 
-``limit`` defaults to 50 and is clamped to 100 without a word; 0 means the default, -1 an empty page. ``X-Hits`` is
-capped at 1000. On the 5.2 line the value of ``Link`` is wrapped in ``{'`` and ``'}``, which breaks parsers.
-A cursor is base64 of ``o=<offset>&r=1&p=<position>``; the position is the sort value of the page's last item.
+``limit`` defaults to 50 and is clamped to 100 without a word; 0 means the default, -1 an empty page.
+``X-Hits`` is capped at 1000. On the 5.2 line the value of ``Link`` is wrapped in ``{'`` and ``'}``, which
+breaks parsers. A cursor is base64 of ``o=<offset>&r=1&p=<position>``; the position is the sort value of the
+page's last item.
 """
 
 from __future__ import annotations
@@ -90,13 +91,14 @@ def _link(request: Request, previous: Cursor | None, following: Cursor | None) -
     return f"{{'{link}'}}" if state.get().settings.line == "5.2" else link
 
 
-def _boundary(positions: Sequence[str], beyond: str, page: Cursor | None, size: int) -> tuple[str | None, int]:
-    """Position and offset from which the next page starts (items with equal positions are skipped by offset)."""
-    offset = 0
-    for position in reversed(positions):
+def _boundary(
+    positions: Sequence[str], beyond: str, page: Cursor | None, size: int
+) -> tuple[str | None, int]:
+    """Position and offset from which the next page starts (items with equal positions are skipped by
+    offset)."""
+    for offset, position in enumerate(reversed(positions)):
         if position != beyond:
             return position, offset
-        offset += 1
     if page is None:
         return None, size
     return page.position, page.offset + size
@@ -139,9 +141,7 @@ def paginate(
     page, beyond = found[:size], found[size:]
     more = following = None
     if beyond:
-        position, skip = _boundary(
-            [_text(row[order]) for row in page], _text(beyond[0][order]), cursor, size
-        )
+        position, skip = _boundary([_text(row[order]) for row in page], _text(beyond[0][order]), cursor, size)
         more = Cursor(position, skip, backwards)
     if backwards:
         page.reverse()

@@ -24,7 +24,8 @@ RESERVED_SLUGS = {"new"}
 def project_json(row: Row, user: int) -> dict[str, Any]:
     """A project without organization and teams."""
     mine = db.must(
-        "SELECT EXISTS (SELECT FROM teams_team_projects t JOIN teams_team_members tm ON tm.team_id = t.team_id"
+        "SELECT EXISTS (SELECT FROM teams_team_projects t JOIN teams_team_members tm ON tm.team_id ="
+        " t.team_id"
         " JOIN organizations_ext_organizationuser m ON m.id = tm.organizationuser_id"
         " WHERE t.project_id = %s AND m.user_id = %s) AS mine",
         [row["id"], user],
@@ -60,7 +61,9 @@ def projects_with_organization(rows: list[Row], user: int) -> list[dict[str, Any
 
     result = []
     for row in rows:
-        owner = db.must("SELECT * FROM organizations_ext_organization WHERE id = %s", [row["organization_id"]])
+        owner = db.must(
+            "SELECT * FROM organizations_ext_organization WHERE id = %s", [row["organization_id"]]
+        )
         result.append({**project_json(row, user), "organization": organization_json(owner)})
     return result
 
@@ -91,9 +94,13 @@ def _first_free(organization: int, base: str, number: int) -> str:
 
 def _taken(organization: int, slug: str) -> bool:
     """Also by a deleted project that the worker did not remove yet."""
-    return db.one(
-        "SELECT 1 AS one FROM projects_project WHERE organization_id = %s AND slug = %s", [organization, slug]
-    ) is not None
+    return (
+        db.one(
+            "SELECT 1 AS one FROM projects_project WHERE organization_id = %s AND slug = %s",
+            [organization, slug],
+        )
+        is not None
+    )
 
 
 @api("/api/0/projects/", "GET", scopes=LIST)
@@ -170,7 +177,8 @@ def create_project(request: Request, org: str, team: str) -> Response:
         )
         db.execute("INSERT INTO teams_team_projects VALUES (%s, %s)", [owner["id"], row["id"]])
         db.execute(
-            "INSERT INTO projects_projectkey (project_id, public_key) VALUES (%s, gen_random_uuid())", [row["id"]]
+            "INSERT INTO projects_projectkey (project_id, public_key) VALUES (%s, gen_random_uuid())",
+            [row["id"]],
         )
     return answer(project_json(row, auth.user_id(request)), 201)
 
@@ -184,7 +192,8 @@ def get_project(request: Request, org: str, project: str) -> Response:
 
 @api("/api/0/projects/{org}/{project}/", "PUT", scopes=WRITE)
 def update_project(request: Request, org: str, project: str) -> Response:
-    """``name`` is required; ``slug`` renames the URL; roles are not checked; the throttle rate is not bounded."""
+    """``name`` is required; ``slug`` renames the URL; roles are not checked; the throttle rate is not
+    bounded."""
     row = auth.project(request, org, project)
     body = payload(request, [_NAME, _PLATFORM, _RATE, Field("slug", max_length=50)])
     updated = db.must(

@@ -1,9 +1,10 @@
 """The task queue between web, scheduler and worker. Valkey, else PostgreSQL.
 
-In Valkey the names are Celery's on the 5.2 line, because operators look at them: list ``celery`` (waiting; ``LLEN``),
-hash ``unacked`` (in hand; ``HLEN``, 0 when idle) and sorted set ``unacked_index`` (when taken). A message leaves
-``unacked`` only after it was stored. What a killed worker left there comes back when a worker *starts* and the
-message is older than the visibility timeout of one hour (5.2 line), at once on the 6.2 line.
+In Valkey the names are Celery's on the 5.2 line, because operators look at them: list ``celery`` (waiting;
+``LLEN``), hash ``unacked`` (in hand; ``HLEN``, 0 when idle) and sorted set ``unacked_index`` (when taken).
+A message leaves ``unacked`` only after it was stored. What a killed worker left there comes back when a
+worker *starts* and the message is older than the visibility timeout of one hour (5.2 line), at once on the
+6.2 line.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Queue(Protocol):
         """Append a message."""
 
     def put_once(self, message: Message, key: str) -> bool:
-        """Append unless a message with this key was put within the duplicate window; whether it was appended."""
+        """Append unless a message with this key was put within the duplicate window; whether it was
+        appended."""
 
     def take(self, limit: int) -> list[tuple[str, Message]]:
         """Up to ``limit`` messages with the tag to acknowledge each; they stay in hand until :meth:`done`."""
@@ -75,7 +77,8 @@ class Queue(Protocol):
         """Put messages in hand back to the front of the queue."""
 
     def restore(self) -> int:
-        """At the start of a worker: take over what a dead worker left in hand; how many messages came back."""
+        """At the start of a worker: take over what a dead worker left in hand; how many messages came
+        back."""
 
 
 class ValkeyQueue:
@@ -142,7 +145,9 @@ class DatabaseQueue:
             " WHERE taken_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id, body",
             [limit],
         )
-        return [(str(row["id"]), json.loads(row["body"])) for row in sorted(taken, key=lambda row: int(row["id"]))]
+        return [
+            (str(row["id"]), json.loads(row["body"])) for row in sorted(taken, key=lambda row: int(row["id"]))
+        ]
 
     def done(self, tags: list[str]) -> None:
         db.execute("DELETE FROM db_queuedtask WHERE id = ANY(%s)", [[int(tag) for tag in tags]])

@@ -33,7 +33,8 @@ def issues(numbers: list[int]) -> None:
 
 
 def maintenance() -> None:
-    """Daily: make the partitions ahead, drop those past the life time of events, and issues without events."""
+    """Daily: make the partitions ahead, drop those past the life time of events, and issues without
+    events."""
     db.ensure_partitions()
     days = state.get().settings.max_event_life_days
     if db.drop_partitions(days):

@@ -1,8 +1,9 @@
-"""The web process: Starlette requests over uvicorn, with the connection behaviour of the server that is imitated.
+"""The web process: Starlette requests over uvicorn, with the connection behaviour of the server that is
+imitated.
 
-5.2 line (uWSGI ``--http-socket``): every connection is closed after its answer, which says ``HTTP/1.1`` and no
-``Connection: close``; a client that reuses connections loses requests. ``UWSGI_ADD_HEADER=Connection: close`` cures
-it. With granian (6.2 line, or ``USE_GRANIAN=true``) connections stay open.
+5.2 line (uWSGI ``--http-socket``): every connection is closed after its answer, which says ``HTTP/1.1`` and
+no ``Connection: close``; a client that reuses connections loses requests. ``UWSGI_ADD_HEADER=Connection:
+close`` cures it. With granian (6.2 line, or ``USE_GRANIAN=true``) connections stay open.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: How long after its answer a connection is closed. A client that sends its next request within this time sees the
+#: How long after its answer a connection is closed. A client that sends its next request within this time
+#: sees the
 #: connection end without an answer.
 CLOSE_AFTER_SECONDS = 0.004
 

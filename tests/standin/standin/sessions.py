@@ -1,7 +1,8 @@
 """Session login: allauth headless, the ``browser`` client.
 
-The csrf cookie is set by any call here; login replaces it. Five failures for one e-mail within five minutes, then
-``too_many_login_attempts`` (the password does not matter any more); other accounts are not affected.
+The csrf cookie is set by any call here; login replaces it. Five failures for one e-mail within five
+minutes, then ``too_many_login_attempts`` (the password does not matter any more); other accounts are not
+affected.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _reply(request: Request, status: int, rotate: bool = False, **body: Any) -> 
     return response
 
 
-def _error(request: Request, message: str, code: str, param: str | None = None, status: int = 400) -> Response:
+def _error(
+    request: Request, message: str, code: str, param: str | None = None, status: int = 400
+) -> Response:
     error = {"message": message, "code": code}
     if param:
         error["param"] = param
@@ -80,7 +83,9 @@ def _user(request: Request) -> Row | None:
     return db.one("SELECT * FROM users_user WHERE id = %s AND is_active", [data["user_id"]])
 
 
-def _authenticated(request: Request, user: Row, methods: list[dict[str, Any]], rotate: bool = False) -> Response:
+def _authenticated(
+    request: Request, user: Row, methods: list[dict[str, Any]], rotate: bool = False
+) -> Response:
     data = {
         "user": {
             "id": user["id"],
@@ -194,7 +199,9 @@ def signup(request: Request) -> Response:
         [email, auth.hash_password(password)],
     )
     if user is None:
-        return _error(request, "A user is already registered with this email address.", "email_taken", "email")
+        return _error(
+            request, "A user is already registered with this email address.", "email_taken", "email"
+        )
     mail.send([email], "Please Confirm Your Email Address", verification_key=_verification_key(user))
     methods = [{"method": "signup", "at": time.time()}]
     response = _authenticated(request, user, methods, rotate=True)
@@ -247,7 +254,11 @@ def authenticator(request: Request) -> Response:
     if not user["email_verified"]:
         message = "You cannot activate two-factor authentication until you have verified your email address."
         return _error(request, message, "unverified_email", status=409)
-    data = {"type": "totp", "created_at": user["totp_created"] and user["totp_created"].timestamp(), "last_used_at": None}
+    data = {
+        "type": "totp",
+        "created_at": user["totp_created"] and user["totp_created"].timestamp(),
+        "last_used_at": None,
+    }
     cache, key = state.get().cache, f"totp:{user['id']}"
     if request.method == "GET":
         if user["totp_secret"]:

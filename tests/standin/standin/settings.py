@@ -1,7 +1,7 @@
 """Settings of one stand-in process, read once from the environment under GlitchTip's own names.
 
-Every name is also read from a file: ``NAME_FILE=/path``. The file's content is taken as it is, so a trailing newline
-stays in a secret (the 5.2 line was seen to do so); URL-typed values tolerate it.
+Every name is also read from a file: ``NAME_FILE=/path``. The file's content is taken as it is, so a
+trailing newline stays in a secret (the 5.2 line was seen to do so); URL-typed values tolerate it.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def _uwsgi_headers(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _window(env: Mapping[str, str], line: str) -> int:
     """How many messages the worker may hold at once.
 
-    5.2 line: concurrency x prefetch multiplier; Celery's defaults are one process a core and 4, which is why its
-    default worker manages about 4 events a second on 2 cores. The all-in-one script reads no ``CELERY_*``.
-    6.2 line: one full batch.
+    5.2 line: concurrency x prefetch multiplier; Celery's defaults are one process a core and 4, which is
+    why its default worker manages about 4 events a second on 2 cores. The all-in-one script reads no
+    ``CELERY_*``. 6.2 line: one full batch.
     """
     if line != "5.2":
         return 100
@@ -151,8 +151,10 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
     line = env.get("STANDIN_LINE", "5.2")
     if line not in VERSIONS:
         raise ImproperlyConfigured(f"STANDIN_LINE must be one of {', '.join(VERSIONS)}, not {line!r}")
-    creation = "ENABLE_OPEN_USER_REGISTRATION" if env.get("ENABLE_OPEN_USER_REGISTRATION") else (
-        "ENABLE_ORGANIZATION_CREATION"
+    creation = (
+        "ENABLE_OPEN_USER_REGISTRATION"
+        if env.get("ENABLE_OPEN_USER_REGISTRATION")
+        else ("ENABLE_ORGANIZATION_CREATION")
     )
     life = _number(env, "GLITCHTIP_MAX_EVENT_LIFE_DAYS", 90)
     if line == "6.2":

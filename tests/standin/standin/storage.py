@@ -1,7 +1,8 @@
-"""Storing a batch of events: issue, regression, event, tags. One transaction, so a batch is stored whole or not.
+"""Storing a batch of events: issue, regression, event, tags. One transaction, so a batch is stored whole or
+not.
 
-An event whose day has no partition is lost while its issue row stays, as on the real server after a restore or a
-long stop without ``pgpartition``.
+An event whose day has no partition is lost while its issue row stays, as on the real server after a restore
+or a long stop without ``pgpartition``.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def _issue(event: Event) -> db.Row:
     if found:
         return found
     number = db.must(
-        "UPDATE projects_project SET issue_counter = issue_counter + 1 WHERE id = %s RETURNING issue_counter AS n",
+        "UPDATE projects_project SET issue_counter = issue_counter + 1 WHERE id = %s RETURNING"
+        " issue_counter AS n",
         [event.project],
     )["n"]
     created = db.must(
@@ -120,7 +122,8 @@ def _insert(event: Event, issue: int, scrub: bool) -> bool:
         data = {**data, "user": {key: value for key, value in user.items() if key != "ip_address"} or None}
     return bool(
         db.execute(
-            "INSERT INTO issue_events_issueevent (id, issue_id, project_id, received, timestamp, type, level, title,"
+            "INSERT INTO issue_events_issueevent (id, issue_id, project_id, received, timestamp,"
+            " type, level, title,"
             " transaction, hash, tags, metadata, data)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             [
@@ -148,7 +151,8 @@ def _count(event: Event, issue: db.Row) -> None:
     if event.search not in search:
         search = f"{search}\n{_clean(event.search)}"[:MAX_SEARCH]
     db.execute(
-        "UPDATE issue_events_issue SET count = count + 1, last_seen = greatest(last_seen, %s), search_text = %s,"
+        "UPDATE issue_events_issue SET count = count + 1, last_seen = greatest(last_seen, %s),"
+        " search_text = %s,"
         " search_vector = CASE WHEN search_text = %s THEN search_vector ELSE to_tsvector('english', %s) END,"
         " status = CASE WHEN status = 'resolved' THEN 'unresolved' ELSE status END WHERE id = %s",
         [event.received, search, search, search, issue["id"]],

@@ -45,9 +45,7 @@ def teams_json(rows: list[Row], user: int) -> list[dict[str, Any]]:
             ' WHERE t.team_id = %s AND NOT p.is_deleted ORDER BY p.name COLLATE "C"',
             [row["id"]],
         )
-        result.append(
-            {**team_json(row, user), "projects": [project_json(found, user) for found in projects]}
-        )
+        result.append({**team_json(row, user), "projects": [project_json(found, user) for found in projects]})
     return result
 
 
@@ -108,7 +106,9 @@ def rename_team(request: Request, org: str, team: str) -> Response:
     if row["role"] < auth.ROLES["admin"]:
         raise not_found()
     try:
-        renamed = db.must("UPDATE teams_team SET slug = %s WHERE id = %s RETURNING *", [body["slug"], row["id"]])
+        renamed = db.must(
+            "UPDATE teams_team SET slug = %s WHERE id = %s RETURNING *", [body["slug"], row["id"]]
+        )
     except psycopg.errors.UniqueViolation:
         raise server_error() from None
     return answer(teams_json([renamed], auth.user_id(request))[0])
@@ -147,8 +147,7 @@ def membership(request: Request, org: str, member: str, team: str) -> Response:
         )
     else:
         db.execute(
-            "DELETE FROM teams_team_members WHERE team_id = %s AND organizationuser_id = %s", [row["id"], number]
+            "DELETE FROM teams_team_members WHERE team_id = %s AND organizationuser_id = %s",
+            [row["id"], number],
         )
-    return answer(
-        teams_json([row], auth.user_id(request))[0], 201 if request.method == "POST" else 200
-    )
+    return answer(teams_json([row], auth.user_id(request))[0], 201 if request.method == "POST" else 200)

@@ -30,9 +30,7 @@ def list_tokens(request: Request) -> Response:
 @session_api("/api/0/api-tokens/", "POST")
 def create_token(request: Request) -> Response:
     """``scopes`` is a list of names or the integer bit field. A label may be used twice."""
-    body = payload(
-        request, [Field("label", nullable=True), Field("scopes", kind="any", required=True)]
-    )
+    body = payload(request, [Field("label", nullable=True), Field("scopes", kind="any", required=True)])
     scopes = body["scopes"]
     try:
         bits = scopes if isinstance(scopes, int) else auth.scope_bits(list(scopes))

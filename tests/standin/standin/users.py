@@ -14,7 +14,9 @@ def user_json(user: Row) -> dict[str, Any]:
     """A user as every answer embeds it. A reserved e-mail domain makes the answer a 500."""
     return {
         "id": str(user["id"]),
-        "options": dict.fromkeys(("timezone", "stacktraceOrder", "language", "clock24Hours", "preferredTheme")),
+        "options": dict.fromkeys(
+            ("timezone", "stacktraceOrder", "language", "clock24Hours", "preferredTheme")
+        ),
         "username": user["email"],
         "dateJoined": stamp(user["created"]),
         "email": auth.renderable(user["email"]),

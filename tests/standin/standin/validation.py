@@ -48,7 +48,9 @@ class Field:
             "dict": (dict, "dict_type", "Input should be a valid dictionary"),
         }
         if self.choices and value not in self.choices:
-            text = " or ".join([", ".join(f"'{choice}'" for choice in self.choices[:-1]), f"'{self.choices[-1]}'"])
+            text = " or ".join(
+                [", ".join(f"'{choice}'" for choice in self.choices[:-1]), f"'{self.choices[-1]}'"]
+            )
             return {"type": "enum", "loc": where, "msg": f"Input should be {text}", "ctx": {"expected": text}}
         if self.kind in expected:
             kind, name, message = expected[self.kind]
@@ -91,7 +93,8 @@ def snake(name: str) -> str:
 
 
 def payload(request: Request, fields: Sequence[Field]) -> dict[str, Any]:
-    """The known fields that the body has, under their names. Unknown ones are ignored; snake_case is accepted, too.
+    """The known fields that the body has, under their names. Unknown ones are ignored; snake_case is
+    accepted, too.
 
     Raises 400 for broken JSON and 422 for what does not fit.
     """
@@ -118,7 +121,9 @@ def payload(request: Request, fields: Sequence[Field]) -> dict[str, Any]:
         if error:
             errors.append(error)
         else:
-            result[item.name] = int(body[name]) if item.kind == "int" and body[name] is not None else body[name]
+            result[item.name] = (
+                int(body[name]) if item.kind == "int" and body[name] is not None else body[name]
+            )
     if errors:
         raise unprocessable(errors)
     return result

@@ -1,7 +1,7 @@
 """The worker: stores events in batches, runs the other tasks, and keeps the schedule when it has the beat.
 
-A batch is stored 2 s after its first event or when it has 100. The worker holds at most ``worker_window`` messages
-unacknowledged: with Celery's defaults that is 4 a core, hence about 2 x cores events a second.
+A batch is stored 2 s after its first event or when it has 100. The worker holds at most ``worker_window``
+messages unacknowledged: with Celery's defaults that is 4 a core, hence about 2 x cores events a second.
 SIGTERM ends it after the batch in hand is stored. A batch that the database refused goes back to the queue.
 """
 
@@ -125,7 +125,8 @@ class Worker:
             log.exception("queue does not answer, %d events stay in hand", len(batch))
 
     def _one_by_one(self, batch: list[tuple[str, Message]]) -> None:
-        """Store what can be stored when one event spoils the batch; the one that cannot is logged and dropped."""
+        """Store what can be stored when one event spoils the batch; the one that cannot is logged and
+        dropped."""
         for tag, message in batch:
             try:
                 storage.store_batch([message])
@@ -142,7 +143,8 @@ class Worker:
         threading.Thread(target=self._run_task, args=(tag, message), daemon=True).start()
 
     def _run_task(self, tag: str, message: Message) -> None:
-        """Other tasks have a thread each, so that a slow webhook does not stop ingest. They are not retried."""
+        """Other tasks have a thread each, so that a slow webhook does not stop ingest. They are not
+        retried."""
         try:
             task = TASKS.get(message["task"])
             if task is None:
