@@ -34,8 +34,8 @@ def send_event(
 ) -> str:
     """Send one event and return its id (32 hexadecimal digits).
 
-    `event` is in the SDKs' form (``message``, ``level``, ``tags`` ...); event id, timestamp, platform and level
-    are filled in when absent. Sent once: a 200 says accepted, not stored, so follow with `await_event`.
+    `event` is in the SDKs' form (``message``, ``level``, ``tags`` ...); event id, timestamp, platform and
+    level are filled in when absent. Sent once: a 200 says accepted, not stored, so follow with `await_event`.
 
     Raises InvalidError for a bad DSN or event id, GlitchTipError when the server refuses. Never guess a key:
     one wrong key blocks its whole project for 30 s.

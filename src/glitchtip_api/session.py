@@ -135,9 +135,9 @@ class Session:
         Labels may repeat on the server; of several that fit the newest is taken and none of them is touched.
         """
         wanted = set(scopes)
-        bits = scope_bits(wanted)
+        scope_bits(wanted)
         same_label = [token for token in self.tokens.list() if token.get("label") == label]
-        fitting = [token for token in same_label if scope_bits(token.get("scopes") or []) == bits]
+        fitting = [token for token in same_label if set(token.get("scopes") or []) == wanted]
         stale = [token for token in same_label if token not in fitting]
         if fitting:
             value = str(max(fitting, key=lambda token: int(token["id"]))["token"])

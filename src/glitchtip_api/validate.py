@@ -59,7 +59,7 @@ def check_email(address: str) -> str:
     if domain.rpartition(".")[2] in _RESERVED:
         raise InvalidError(
             code="bad_email",
-            detail=f"an e-mail address must not end in .{', .'.join(_RESERVED)}: GlitchTip then fails with 500",
+            detail=f"an e-mail address ending in .{', .'.join(_RESERVED)} makes GlitchTip fail with 500",
         )
     return address
 

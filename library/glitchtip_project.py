@@ -1,0 +1,106 @@
+#!/usr/bin/python3
+"""Keep a project of a GlitchTip organization as declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: glitchtip_project
+short_description: Create, change or delete a project of a GlitchTip organization
+description:
+  - Finds the project by its name within the organization, and fails when two have the name (the server does
+    not keep names unique).
+  - A change is one write of the whole project as it was just read; options that are left out stay as they are.
+  - The slug is made by the server. Right after a project was deleted its slug is still taken for a while, and
+    a new one of the same name gets a suffix; the module then warns.
+options:
+  organization:
+    description: Slug of the organization.
+    type: str
+    required: true
+  team:
+    description:
+      - Slug of the team that the project belongs to. A project that is there already is added to it and keeps
+        its other teams.
+    type: str
+    required: true
+  name:
+    description: Name of the project, 1 to 64 characters.
+    type: str
+    required: true
+  platform:
+    description: Platform, for example V(node). The server takes any text.
+    type: str
+  event_throttle_rate:
+    description: Percent of the events that are refused, 0 to 100.
+    type: int
+extends_documentation_fragment: [glitchtip, glitchtip.state]
+"""
+
+EXAMPLES = r"""
+- name: Project of the product
+  glitchtip_project:
+    url: http://127.0.0.1:8080
+    token: "{{ glitchtip_token }}"
+    organization: ai-admin
+    team: backend
+    name: ai-admin
+    platform: node
+  register: made
+"""
+
+RETURN = r"""
+project:
+  description: The project, null when it is absent.
+  returned: success
+  type: dict
+  sample:
+    id: "1"
+    slug: ai-admin
+    name: ai-admin
+    platform: node
+    eventThrottleRate: 0
+    teams: [backend]
+predicted:
+  description: True in check mode when the object was not read but foreseen; unknown values are empty then.
+  returned: success
+  type: bool
+failure:
+  description: The parts of a refusal, status, code, detail, method, path and hint.
+  returned: failure
+  type: dict
+"""
+
+from ansible.module_utils.glitchtip_api.ansible_support import run
+from ansible.module_utils.glitchtip_api.ensure import ensure_project
+from ansible.module_utils.glitchtip_api.ensure.project import predicted_project
+
+
+def main() -> None:
+    run(
+        "project",
+        {
+            "organization": {"type": "str", "required": True},
+            "team": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "platform": {"type": "str"},
+            "event_throttle_rate": {"type": "int"},
+        },
+        lambda client, p, dry_run: ensure_project(
+            client,
+            p["organization"],
+            p["team"],
+            p["name"],
+            platform=p["platform"],
+            event_throttle_rate=p["event_throttle_rate"],
+            state=p["state"],
+            dry_run=dry_run,
+        ),
+        lambda p: predicted_project(
+            p["name"], p["team"], {"platform": p["platform"], "eventThrottleRate": p["event_throttle_rate"]}
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What the Ansible modules share: options, check mode on a bare host, one way to succeed and one to fail.
+
+Only the modules in ``library/`` import this file; everything else works without Ansible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+
+from .client import Client
+from .ensure.outcome import Outcome, masked
+from .errors import GlitchTipError, MissingError, UnreachableError
+
+CONNECTION: dict[str, Any] = {
+    "url": {"type": "str", "required": True},
+    "token": {"type": "str", "no_log": True},
+    "timeout": {"type": "int", "default": 30},
+}
+STATE: dict[str, Any] = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+
+Params = Mapping[str, Any]
+
+
+def client_for(module: Any, *, needs_token: bool = True) -> Client:
+    """The client for a module's options. In check mode it refuses to write, whatever the module does.
+
+    Raises MissingError when a token is needed and none was given.
+    """
+    params = module.params
+    token = params["token"] or None
+    if needs_token and token is None:
+        raise MissingError(code="no_token", detail="no API token was given")
+    return Client(params["url"], token, timeout=(5, params["timeout"]), read_only=module.check_mode)
+
+
+def not_there_yet(module: Any, error: GlitchTipError) -> bool:
+    """True in check mode when something that an earlier step makes is missing.
+
+    That is the server itself (nobody listens, no Python library yet), the token, or a parent object.
+    """
+    if not module.check_mode:
+        return False
+    if isinstance(error, UnreachableError):
+        return error.code in ("refused", "no_requests")
+    return isinstance(error, MissingError)
+
+
+def fail(module: Any, error: GlitchTipError) -> None:
+    """End the module with one sentence, and the parts of the failure under `failure`."""
+    module.fail_json(msg=str(error), failure=error.as_dict())
+
+
+def run(
+    result: str,
+    options: Mapping[str, Any],
+    ensure: Callable[[Client, Params, bool], Outcome],
+    predict: Callable[[Params], Mapping[str, Any]],
+    *,
+    returned: Callable[[Any], Any] = dict,
+) -> None:
+    """Run a module that keeps one object as declared.
+
+    Args:
+        result: the name under which the object is returned.
+        options: the module's own options; url, token, timeout and state come with it.
+        ensure: called with the client, the options and whether to only predict.
+        predict: the object that would exist, where the server cannot be asked yet (check mode).
+        returned: what of the object is returned; the default is all of it.
+    """
+    module = AnsibleModule(argument_spec={**CONNECTION, **STATE, **options}, supports_check_mode=True)
+    message = ""
+    try:
+        with client_for(module) as client:
+            outcome = ensure(client, module.params, bool(module.check_mode))
+    except GlitchTipError as error:
+        if not not_there_yet(module, error):
+            fail(module, error)
+        present = module.params["state"] == "present"
+        outcome = Outcome(present, None, predict(module.params) if present else None, predicted=True)
+        message = _explain(module.params["url"], error, present)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    extra: dict[str, Any] = {"msg": message} if message else {}
+    if outcome.changed:
+        extra["diff"] = outcome.diff()
+    module.exit_json(
+        changed=outcome.changed,
+        predicted=outcome.predicted,
+        **{result: None if outcome.after is None else returned(outcome.after)},
+        **extra,
+    )
+
+
+def without_addresses(thing: Any) -> Any:
+    """An object without its secrets and without the paths of webhook addresses, which often hold one."""
+    return masked(thing)
+
+
+def _explain(url: str, error: GlitchTipError, present: bool) -> str:
+    what = "would be created" if present else "nothing to remove"
+    if isinstance(error, UnreachableError):
+        return f"the server at {url} is not there yet: {what}"
+    return f"{error.detail}: {what}"

@@ -1,0 +1,129 @@
+"""What every `ensure_*` function needs: the result, the match by name, and a create that never doubles."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..client import Client
+from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
+
+LOOKS_AFTER_LOST_ANSWER = 3
+SECONDS_BETWEEN_LOOKS = 1.0
+_SECRET_KEYS = frozenset({"dsn", "token", "public", "secret"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found and what it became.
+
+    Attributes:
+        changed: something was written, or would be in a dry run.
+        before: the object as it was found, None when there was none.
+        after: the object as it is (or would be) now, None when there is none.
+        predicted: `after` was not read from the server.
+        warnings: sentences for people.
+    """
+
+    changed: bool
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    predicted: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def diff(self) -> dict[str, dict[str, Any]]:
+        """``{"before", "after"}`` with the changed keys only, secrets and webhook addresses masked."""
+        before = _with_state(self.before)
+        after = _with_state(self.after)
+        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        return {
+            "before": masked({key: before[key] for key in keys if key in before}),
+            "after": masked({key: after[key] for key in keys if key in after}),
+        }
+
+
+def _with_state(thing: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"state": "absent"} if thing is None else {"state": "present", **thing}
+
+
+def masked(thing: Any) -> Any:
+    """A deep copy without secrets: values of secret names, and all of a webhook's address but its host."""
+    if isinstance(thing, Mapping):
+        return {name: _masked_value(name, value) for name, value in thing.items()}
+    if isinstance(thing, list):
+        return [masked(value) for value in thing]
+    return thing
+
+
+def _masked_value(name: str, value: Any) -> Any:
+    if not value or not isinstance(value, str):
+        return masked(value)
+    if name in _SECRET_KEYS:
+        return MASK
+    if name == "url":
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{MASK}"
+    return value
+
+
+def slugify(name: str) -> str:
+    """The slug that the server will probably make of a name (it adds a suffix when that is taken)."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain.lower())).strip("-_")
+
+
+def only(objects: Iterable[Mapping[str, Any]], field: str, value: str, what: str) -> dict[str, Any] | None:
+    """The one object whose `field` is `value`, or None. Raises AmbiguousError when there are several."""
+    found = [dict(thing) for thing in objects if thing.get(field) == value]
+    if len(found) > 1:
+        ids = ", ".join(str(thing.get("slug") or thing.get("id")) for thing in found)
+        raise AmbiguousError(
+            code="ambiguous",
+            detail=f"{len(found)} {what} are called {value!r}: {ids}",
+            hint="rename or delete all but one",
+        )
+    return found[0] if found else None
+
+
+def within(read: Callable[[], list[dict[str, Any]]], where: str) -> list[dict[str, Any]]:
+    """A list that lives in something else. Raises MissingError when that is not there."""
+    try:
+        return read()
+    except GlitchTipError as error:
+        if error.code != "not_found":
+            raise
+        raise missing(where) from None
+
+
+def missing(what: str) -> MissingError:
+    """The error for something that had to be there first."""
+    return MissingError(code="missing", detail=f"there is no {what}, or the token's user is no member")
+
+
+def create_once(
+    client: Client, create: Callable[[], dict[str, Any]], find: Callable[[], dict[str, Any] | None]
+) -> dict[str, Any]:
+    """Create, and after a lost or a 500 answer look again before creating a second time.
+
+    GlitchTip keeps no names unique and its creates are not atomic: a create that timed out, or answered 500,
+    may have happened. Raises the server's error when it did not happen and a second try fails as well.
+    """
+    try:
+        return create()
+    except GlitchTipError as error:
+        if not error.maybe_applied:
+            raise
+        lost = error
+    for look in range(LOOKS_AFTER_LOST_ANSWER):
+        if look:
+            client.transport.sleep(SECONDS_BETWEEN_LOOKS)
+        found = find()
+        if found is not None:
+            return found
+    if lost.status == 500:  # it answered, and nothing is there: the same body would fail again
+        raise lost
+    return create()
