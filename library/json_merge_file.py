@@ -152,11 +152,11 @@ def main() -> None:
         changed = bool(keys) or not exists
         if changed and not module.check_mode:
             scratch = prepare(module, path, merged, module.params["validate"])
-            if not exists:
-                os.chmod(scratch, int(module.params["mode"], 8))
-            elif module.params["backup"]:
+            if exists and module.params["backup"]:
                 result["backup_file"] = module.backup_local(str(path))
             module.atomic_move(scratch, str(path))
+            if not exists:  # a moved file got the mode of the umask
+                path.chmod(int(module.params["mode"], 8))
     except (MergeError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
         return

@@ -1,0 +1,59 @@
+"""What ``ansible-doc`` says of our host modules is what they take."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+
+MODULES = ["host_capacity", "json_merge_file", "migration_evidence", "pm2_info"]
+
+
+class CapturedError(Exception):
+    """Carries the arguments with which AnsibleModule was made."""
+
+
+@pytest.fixture
+def specification(monkeypatch):
+    def of(name):
+        module = importlib.import_module(name)
+
+        def capture(**arguments):
+            raise CapturedError(arguments)
+
+        monkeypatch.setattr(module, "AnsibleModule", capture)
+        with pytest.raises(CapturedError) as captured:
+            module.main()
+        return captured.value.args[0]
+
+    return of
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documented_options_are_the_real_ones(specification, name):
+    documented = yaml.safe_load(importlib.import_module(name).DOCUMENTATION)["options"]
+    real = specification(name)["argument_spec"]
+    for entry in documented.values():
+        assert entry.pop("description")
+    assert documented == real
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_they_work_in_check_mode_and_say_so(specification, name):
+    documentation = yaml.safe_load(importlib.import_module(name).DOCUMENTATION)
+    assert specification(name)["supports_check_mode"] is True
+    assert documentation["attributes"]["check_mode"]["support"] == "full"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_use_options_that_exist(name):
+    module = importlib.import_module(name)
+    known = set(yaml.safe_load(module.DOCUMENTATION)["options"])
+    for task in yaml.safe_load(module.EXAMPLES):
+        assert set(task[name]) <= known
+
+
+def test_the_capture_sees_a_real_module():
+    assert basic.AnsibleModule is importlib.import_module("host_capacity").AnsibleModule

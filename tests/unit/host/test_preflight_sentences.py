@@ -1,0 +1,155 @@
+"""The role preflight says why it refuses, all reasons at once, and says nothing about a host that will do."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "preflight"
+
+GOOD = {
+    "migration_id": "demo",
+    "inventory_hostname": "server",
+    "__preflight_capacity": {
+        "memory": {"total_mib": 1900, "available_mib": 910, "limited_by": "/sys/fs/cgroup"},
+        "disks": [{"path": "/var/lib", "free_mib": 9000}, {"path": "/opt", "free_mib": 9000}],
+        "ports": [{"port": 8080, "free": True, "own": False, "held_by": ""}],
+        "compose": {"project": "glitchtip", "containers": [], "memory_mib": 0},
+        "os": {"id": "debian", "version_id": "13", "name": "Debian GNU/Linux 13", "python": "3.13.5"},
+        "identity": {"hostname": "server", "machine_id": "abc"},
+    },
+    "__preflight_pm2": {
+        "daemon_running": True,
+        "home": "/root/.pm2",
+        "processes": [],
+        "missing": [],
+        "not_online": [],
+        "others": [{"user": "app", "home": "/home/app/.pm2", "services": ["hobby"], "expected": []}],
+    },
+    "__preflight_node": {"stdout": "v20.19.2"},
+    "__preflight_env_count": {"results": [{"stdout": "1"}, {"stdout": "1"}]},
+    "__preflight_target_content": {"changed": False, "skipped": True},
+}
+
+
+def problems(changes):
+    """Evaluate the role's own list of problems for a good host with changes as ``{"a.b.0.c": value}``."""
+    loader = DataLoader()
+    variables = {
+        **loader.load_from_file(str(ROLE / "defaults" / "main.yml"), trusted_as_template=True),
+        **loader.load_from_file(str(ROLE / "vars" / "main.yml"), trusted_as_template=True),
+        **copy.deepcopy(GOOD),
+    }
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place = variables
+        for key in parents:
+            place = place[int(key) if key.isdigit() else key]
+        place[int(last) if last.isdigit() else last] = value
+    expression = trust_as_template("{{ __preflight_problems }}")
+    return Templar(loader=loader, variables=variables).template(expression)
+
+
+CAPACITY, PM2 = "__preflight_capacity", "__preflight_pm2"
+
+
+def test_a_good_host_has_no_problem():
+    assert problems({}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {f"{CAPACITY}.memory.available_mib": 399},
+            "399 MiB of memory are available (of 1900 MiB, limited by /sys/fs/cgroup), "
+            + "GlitchTip needs 400 MiB.",
+        ),
+        ({f"{CAPACITY}.disks.1.free_mib": 100}, "100 MiB are free for /opt, 3072 MiB are needed."),
+        (
+            {f"{CAPACITY}.ports.0": {"free": False, "own": False, "held_by": "nc (pid 7, user root)"}},
+            "Port 8080 on 127.0.0.1 is taken by nc (pid 7, user root): stop that or choose another port.",
+        ),
+        (
+            {f"{PM2}.not_online": [{"name": "a", "status": "errored"}, {"name": "b", "status": "stopped"}]},
+            "Not online in PM2 of root: a (errored), b (stopped).",
+        ),
+        ({f"{PM2}.missing": ["a", "b"]}, "PM2 of root does not know a, b."),
+        (
+            {f"{PM2}.daemon_running": False, f"{PM2}.missing": ["a"]},
+            "No PM2 of the user root runs on this host (/root/.pm2).",
+        ),
+        (
+            {PM2: {"msg": "PM2 answered without a list of processes."}},
+            "PM2 answered without a list of processes.",
+        ),
+        (
+            {f"{PM2}.others.0.expected": ["ai-admin-api"]},
+            "ai-admin-api runs in PM2 of another user or home (app, /home/app/.pm2), "
+            + "preflight_pm2_user says root.",
+        ),
+        (
+            {"__preflight_env_count": {"results": [{"rc": 2, "stdout": ""}, {"rc": 2, "stdout": ""}]}},
+            "/opt/ai-admin/.env does not exist or cannot be read.",
+        ),
+        (
+            {"__preflight_env_count": {"results": [{"stdout": "0"}, {"stdout": "0"}]}},
+            "/opt/ai-admin/.env has no SENTRY_DSN.",
+        ),
+        (
+            {"__preflight_env_count": {"results": [{"stdout": "2"}, {"stdout": "1"}]}},
+            "/opt/ai-admin/.env has 2 lines of SENTRY_DSN, exactly one is needed.",
+        ),
+        (
+            {"__preflight_env_count": {"results": [{"stdout": "1"}, {"stdout": "0"}]}},
+            "SENTRY_DSN in /opt/ai-admin/.env is empty.",
+        ),
+        ({"__preflight_node.stdout": "v18.20.1"}, "Node.js is v18.20.1, 20 or newer is needed."),
+        ({"__preflight_node": {"msg": "no such file"}}, "Node.js was not found at /usr/bin/node."),
+        (
+            {f"{CAPACITY}.os.python": "3.10.12"},
+            "The system's Python is 3.10.12, the switch and its way back need 3.11 or newer.",
+        ),
+        (
+            {f"{CAPACITY}.os": {"id": "fedora", "version_id": "42", "name": "Fedora 42", "python": "3.13.5"}},
+            "The system is Fedora 42, supported are debian 12, debian 13, ubuntu 22.04, ubuntu 24.04.",
+        ),
+        (
+            {"__preflight_target_content": {"content": "b3RoZXIK"}},
+            "This host is marked as other in /etc/glitchtip-migration-target, the inventory means server: "
+            + "check the address in the inventory.",
+        ),
+        (
+            {"preflight_machine_id": "def"},
+            "This is not the expected machine: /etc/machine-id of server is abc, the inventory says def.",
+        ),
+    ],
+)
+def test_each_reason_is_one_clear_sentence(changes, sentence):
+    assert problems(changes) == [sentence]
+
+
+def test_all_reasons_are_told_together():
+    changes = {
+        f"{CAPACITY}.memory.available_mib": 10,
+        f"{PM2}.missing": ["a"],
+        "__preflight_env_count": {"results": [{"stdout": "0"}, {"stdout": "0"}]},
+    }
+    assert len(problems(changes)) == 3
+
+
+def test_a_repeat_passes_although_our_own_stack_holds_memory_disk_and_port():
+    running = {
+        f"{CAPACITY}.memory.available_mib": 100,
+        f"{CAPACITY}.compose": {"project": "glitchtip", "containers": ["glitchtip-web-1"], "memory_mib": 320},
+        f"{CAPACITY}.disks.0.free_mib": 1500,
+        f"{CAPACITY}.ports.0": {"free": False, "own": True, "held_by": "container glitchtip-web-1"},
+        "__preflight_target_content": {"content": "c2VydmVyCg=="},
+    }
+    assert problems(running) == []
+    without = {key: value for key, value in running.items() if "compose" not in key}
+    assert len(problems(without)) == 2
