@@ -1,0 +1,67 @@
+"""The one way in which the operator tools run another program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class OpsError(Exception):
+    """What is wrong, where, and what to do, in one sentence; the command prints it and ends with exit code 1."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """An ended program: exit code and decoded output."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def reason(self) -> str:
+        """The first line of what it complained about, at most 300 characters."""
+        lines = (self.stderr or self.stdout).strip().splitlines()
+        return lines[0][:300] if lines else "no message"
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    user: str | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    cwd: str | None = None,
+) -> Completed:
+    """Run a program to its end, as ``user`` when one is given, with ``env`` added to a minimal environment.
+
+    Secrets belong into ``stdin`` or ``env``, never into ``argv``. ``timeout`` in seconds.
+
+    Raises:
+        OpsError: the program cannot be started, or does not end in time. An exit code that is not 0 is no error here.
+    """
+    environment = {"PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), "LANG": "C.UTF-8"}
+    environment.update({name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ})
+    environment.update(env or {})
+    own = user is None or (os.geteuid() == 0 and user == "root")
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env=environment,
+            user=None if own else user,
+            cwd=cwd,
+        )
+    except subprocess.TimeoutExpired:
+        raise OpsError(f"{argv[0]} did not end within {timeout:.0f} s.") from None
+    except (OSError, KeyError) as error:
+        raise OpsError(f"{argv[0]} cannot be run{'' if own else f' as {user}'}: {error}.") from None
+    return Completed(done.returncode, done.stdout, done.stderr)

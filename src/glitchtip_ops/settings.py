@@ -1,0 +1,67 @@
+"""Settings of the operator tools: one JSON document and two secret files in one directory, written by the role ``ops``."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .process import OpsError
+
+DEFAULT_DIRECTORY = Path("/etc/glitchtip-ops")
+_TEXTS = ("migration_id", "url", "public_url", "organization", "project", "project_id")
+_PATHS = ("compose_dir", "backup_dir", "state_dir")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where GlitchTip is, what is read there, and where the tools keep their files. ``url`` is the address on this host."""
+
+    migration_id: str
+    url: str
+    public_url: str
+    organization: str
+    project: str
+    project_id: str
+    compose_dir: Path
+    backup_dir: Path
+    state_dir: Path
+    token: str = field(repr=False)
+    dsn: str = field(repr=False)
+
+
+def settings_directory() -> Path:
+    """``GLITCHTIP_OPS_CONFIG_DIR`` where it is set, else /etc/glitchtip-ops."""
+    return Path(os.environ.get("GLITCHTIP_OPS_CONFIG_DIR") or DEFAULT_DIRECTORY)
+
+
+def load_settings(directory: Path | None = None) -> Settings:
+    """Read settings.json, token and dsn.
+
+    Raises:
+        OpsError: a file is missing, not readable by this user, not JSON, or lacks a key.
+    """
+    directory = directory or settings_directory()
+    path = directory / "settings.json"
+    try:
+        document = json.loads(_read(path))
+    except ValueError as error:
+        raise OpsError(f"{path} is not JSON ({error}); run playbooks/phase2_deploy.yml to write it again.") from None
+    if not isinstance(document, dict):
+        raise OpsError(f"{path} must hold one JSON object; run playbooks/phase2_deploy.yml to write it again.")
+    missing = [key for key in (*_TEXTS, *_PATHS) if not isinstance(document.get(key), str) or not document[key]]
+    if missing:
+        raise OpsError(f"{path} lacks {', '.join(missing)}; run playbooks/phase2_deploy.yml to write it again.")
+    texts = {key: document[key] for key in _TEXTS}
+    paths = {key: Path(document[key]) for key in _PATHS}
+    return Settings(**texts, **paths, token=_read(directory / "token").strip(), dsn=_read(directory / "dsn").strip())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise OpsError(f"{path} is missing; playbooks/phase2_deploy.yml writes it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{path} cannot be read: {error}; run this as root or as glitchtip-ops.") from None
