@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def pack(source: Path, packages: list[str]) -> bytes:
-    """Return a tar archive of ``packages``: the same bytes for the same content, whoever packs it and when."""
+    """Return a tar archive of ``packages``: the same bytes for the same content, whoever packs it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for package in packages:

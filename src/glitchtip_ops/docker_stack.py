@@ -1,0 +1,296 @@
+"""The containers of the GlitchTip stack, seen through the Docker command line.
+
+Containers are found by the label that Compose gives them, so nothing here reads (or needs the right to read)
+the Compose file and its secrets. All sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .process import OpsError, run
+
+_LIST_TIMEOUT = 30.0
+_UNITS = {
+    "B": 1,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+    "TiB": 1024**4,
+}
+# For psql, pg_dump and pg_restore in the official image's container: libpq's variables from the image's own.
+_WITH_DATABASE = (
+    'PGUSER="${POSTGRES_USER:-postgres}"; PGDATABASE="${POSTGRES_DB:-$PGUSER}"; '
+    'PGPASSWORD="${POSTGRES_PASSWORD:-}"; '
+    'if [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"; fi; '
+    'export PGUSER PGDATABASE PGPASSWORD; exec "$@"'
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of the stack. ``health`` is None when the image and the Compose file define no check."""
+
+    service: str
+    name: str
+    id: str
+    state: str
+    health: str | None
+    restarts: int
+    oom_killed: bool
+    exit_code: int
+    started_at: str
+    image: str
+    image_id: str
+    memory_limit: int
+    finished_job: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether its main process runs (a paused or restarting container does not)."""
+        return self.state == "running"
+
+    @property
+    def well(self) -> bool:
+        """Running and not unhealthy; a container that is still starting is not yet well."""
+        return self.running and self.health in (None, "healthy")
+
+
+def parse_container(entry: Mapping[str, Any]) -> Container:
+    """One entry of ``docker inspect``. Raises OpsError when it does not look like one."""
+    try:
+        state, config, host = entry["State"], entry["Config"], entry["HostConfig"]
+        policy = str(host.get("RestartPolicy", {}).get("Name") or "no")
+        health = state.get("Health") or {}
+        return Container(
+            service=str(config["Labels"]["com.docker.compose.service"]),
+            name=str(entry["Name"]).lstrip("/"),
+            id=str(entry["Id"]),
+            state=str(state["Status"]),
+            health=str(health["Status"]) if health.get("Status") not in (None, "none") else None,
+            restarts=int(entry.get("RestartCount", 0)),
+            oom_killed=bool(state.get("OOMKilled", False)),
+            exit_code=int(state.get("ExitCode", 0)),
+            started_at=str(state.get("StartedAt", "")),
+            image=str(config.get("Image", "")),
+            image_id=str(entry.get("Image", "")),
+            memory_limit=int(host.get("Memory") or 0),
+            finished_job=policy == "no" and state["Status"] == "exited" and state.get("ExitCode") == 0,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OpsError(f"docker inspect answered something unexpected ({type(error).__name__})") from None
+
+
+def parse_size(text: str) -> int:
+    """``12.5MiB`` and the like, as ``docker stats`` prints it. Raises OpsError for anything else."""
+    match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]+)", text.strip())
+    if match is None or match[2] not in _UNITS:
+        raise OpsError(f"docker stats printed a size that is not one: {text[:40]!r}")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+class Stack:
+    """The Compose project ``project`` on this host."""
+
+    def __init__(self, project: str = "glitchtip", docker: str = "docker") -> None:
+        self.project = project
+        self.docker = docker
+
+    def containers(self) -> list[Container]:
+        """All containers of the project but one-off runs and jobs that ended well, sorted by service.
+
+        Raises OpsError when the engine does not answer.
+        """
+        listed = self._call(
+            ["ps", "--all", "--quiet", "--no-trunc"],
+            labels={"com.docker.compose.project": self.project, "com.docker.compose.oneoff": "False"},
+        )
+        ids = listed.split()
+        if not ids:
+            return []
+        try:
+            entries = json.loads(self._call(["inspect", "--type", "container", *ids]))
+        except ValueError:
+            raise OpsError("docker inspect did not answer JSON") from None
+        found = [parse_container(entry) for entry in entries]
+        return sorted((c for c in found if not c.finished_job), key=lambda c: (c.service, c.name))
+
+    def container(self, service: str) -> Container:
+        """The running container of ``service``. Raises OpsError when there is none."""
+        for candidate in self.containers():
+            if candidate.service == service and candidate.running:
+                return candidate
+        raise OpsError(f"no running container of service {service} in the Compose project {self.project}")
+
+    def memory_used(self, containers: Sequence[Container]) -> dict[str, int]:
+        """Bytes used by each running container by name, as ``docker stats`` counts (without page cache)."""
+        ids = [container.id for container in containers if container.running]
+        if not ids:
+            return {}
+        text = self._call(["stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}", *ids])
+        used: dict[str, int] = {}
+        for line in text.splitlines():
+            name, _, usage = line.partition("\t")
+            if name and "/" in usage and not usage.startswith("--"):
+                used[name] = parse_size(usage.split("/", 1)[0])
+        return used
+
+    def log_lines(self, container: Container, since: str) -> list[str]:
+        """Lines that ``container`` wrote since the time ``since`` (RFC 3339), both streams."""
+        done = run([self.docker, "logs", "--since", since, container.id], timeout=_LIST_TIMEOUT)
+        if done.code != 0:
+            raise OpsError(f"docker logs of {container.service} failed: {done.reason}")
+        return (done.stdout + done.stderr).splitlines()
+
+    def execute(self, container: Container, argv: Sequence[str]) -> str:
+        """Run ``argv`` inside ``container`` and return what it printed. Raises OpsError when it fails."""
+        return self._call(["exec", container.id, *argv])
+
+    def image_digests(self, containers: Sequence[Container]) -> dict[str, dict[str, str]]:
+        """Per service: the image's name, local id, and registry digest (empty when it never had one)."""
+        result: dict[str, dict[str, str]] = {}
+        for container in containers:
+            text = self._call(["image", "inspect", "--format", "{{json .RepoDigests}}", container.image_id])
+            try:
+                digests = json.loads(text) or []
+            except ValueError:
+                digests = []
+            digest = str(digests[0]).rpartition("@")[2] if digests else ""
+            result[container.service] = {"image": container.image, "id": container.image_id, "digest": digest}
+        return result
+
+    def volume_source(self, container: Container, destination: str) -> Path | None:
+        """Where the host keeps what ``container`` sees at ``destination``; None when that cannot be told."""
+        text = self._call(["inspect", "--format", "{{json .Mounts}}", container.id])
+        try:
+            mounts = json.loads(text)
+        except ValueError:
+            return None
+        for mount in mounts if isinstance(mounts, list) else []:
+            if destination.startswith(str(mount.get("Destination", "\0"))) and mount.get("Source"):
+                return Path(str(mount["Source"]))
+        return None
+
+    def database_argv(self, container: Container, argv: Sequence[str]) -> list[str]:
+        """The whole command that runs ``argv`` (psql, pg_dump, ...) in the database container.
+
+        User, database and password come from the container's own environment; none is in the argument list.
+        """
+        return [self.docker, "exec", "-i", container.id, "sh", "-c", _WITH_DATABASE, "sh", *argv]
+
+    def database_run(
+        self,
+        container: Container,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        text: str = "",
+    ) -> str:
+        """Run ``argv`` in the database container and return what it printed.
+
+        ``stdin`` and ``stdout`` connect files instead of ``text`` and the returned string.
+        Raises OpsError with the first line of its complaint when it fails or takes longer than ``timeout``.
+        """
+        name = argv[0]
+        options: dict[str, Any] = {"stdin": stdin} if stdin is not None else {"input": text.encode()}
+        try:
+            done = subprocess.run(
+                self.database_argv(container, argv),
+                stdout=stdout if stdout is not None else subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=timeout,
+                check=False,
+                **options,
+            )
+        except subprocess.TimeoutExpired:
+            raise OpsError(f"{name} did not end within {timeout:g} s") from None
+        except OSError as error:
+            raise OpsError(f"{self.docker} cannot be run: {error.strerror}") from None
+        if done.returncode != 0:
+            complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            reason = complaint[0][:300] if complaint else "no message"
+            raise OpsError(f"{name} failed with exit code {done.returncode}: {reason}")
+        return (done.stdout or b"").decode("utf-8", "replace")
+
+    @contextmanager
+    def database_session(
+        self, container: Container, database: str | None = None
+    ) -> Iterator[DatabaseSession]:
+        """A held psql session in the database container; ended when the block is left.
+
+        ``database`` is another one than the container's own.
+        """
+        argv = ["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
+        argv += ["-d", database] if database else []
+        with subprocess.Popen(
+            self.database_argv(container, argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            try:
+                yield DatabaseSession(process)
+            finally:
+                if process.stdin is not None and not process.stdin.closed:
+                    with suppress(BrokenPipeError):
+                        process.stdin.close()
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+    def _call(self, argv: Sequence[str], labels: Mapping[str, str] | None = None) -> str:
+        filters = [f"--filter=label={name}={value}" for name, value in (labels or {}).items()]
+        done = run([self.docker, *argv, *filters], timeout=_LIST_TIMEOUT)
+        if done.code != 0:
+            raise OpsError(f"docker {argv[0]} failed: {done.reason}")
+        return done.stdout
+
+
+class DatabaseSession:
+    """One psql process that keeps its transaction open between statements."""
+
+    _MARK = "--end-of-answer--"
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def execute(self, sql: str) -> list[list[str]]:
+        r"""Run ``sql`` (statements end with ``;`` or ``\gexec``) and return its rows as lists of columns.
+
+        Raises OpsError with PostgreSQL's message when a statement fails: psql ends then (ON_ERROR_STOP).
+        """
+        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            self._process.stdin.write(f"{sql}\n\\echo {self._MARK}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise OpsError(f"the database session ended: {self._complaint()}") from None
+        rows: list[list[str]] = []
+        for line in self._process.stdout:
+            if line.rstrip("\n") == self._MARK:
+                return rows
+            rows.append(line.rstrip("\n").split("\t"))
+        raise OpsError(f"the database session ended: {self._complaint()}")
+
+    def _complaint(self) -> str:
+        assert self._process.stderr is not None  # noqa: S101
+        lines = self._process.stderr.read().strip().splitlines()
+        return lines[0][:300] if lines else "no message"

@@ -1,0 +1,183 @@
+"""What the host really has: memory (meminfo and the cgroup limit, the smaller), disk, PM2's processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .process import OpsError, run
+
+_PM2_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of the host in bytes; ``source`` names the tighter bound: ``meminfo`` or ``cgroup``."""
+
+    total: int
+    used: int
+    source: str
+
+    @property
+    def percent(self) -> float:
+        """Used share, 0 to 100, one decimal."""
+        return round(100.0 * self.used / self.total, 1) if self.total else 100.0
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """``name value`` lines (memory.stat) or ``Name: value kB`` lines (meminfo), as numbers."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        words = line.replace(":", " ").split()
+        if len(words) >= 2 and words[1].isdigit():
+            found[words[0]] = int(words[1])
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+
+
+def _cgroup_directories(proc: Path, sys_fs: Path) -> list[tuple[Path, bool]]:
+    """Our memory cgroup's directory and its ancestors', with a flag for version 2; not our own service's."""
+    text = _read(proc / "self" / "cgroup") or ""
+    result: list[tuple[Path, bool]] = []
+    for line in text.splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        second = controllers == ""
+        if not second and "memory" not in controllers.split(","):
+            continue
+        base = sys_fs if second else sys_fs / "memory"
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        if parts and parts[-1].endswith(".service"):
+            parts.pop()
+        result += [(base.joinpath(*parts[:count]), second) for count in range(len(parts), -1, -1)]
+    return result
+
+
+def read_memory(proc: Path = Path("/proc"), sys_fs: Path = Path("/sys/fs/cgroup")) -> Memory:
+    """The tightest of the host's meminfo and every cgroup limit above us (a container's limit, mostly).
+
+    Page cache counts as free in both: it is given up under pressure. Raises OpsError without a meminfo.
+    """
+    info = _numbers(_read(proc / "meminfo") or "")
+    if "MemTotal" not in info or "MemAvailable" not in info:
+        raise OpsError("the memory of this host cannot be read from /proc/meminfo")
+    total = info["MemTotal"] * 1024
+    tightest = Memory(total, total - info["MemAvailable"] * 1024, "meminfo")
+    for directory, second in _cgroup_directories(proc, sys_fs):
+        limit = _read(directory / ("memory.max" if second else "memory.limit_in_bytes"))
+        usage = _read(directory / ("memory.current" if second else "memory.usage_in_bytes"))
+        if limit is None or usage is None or not limit.strip().isdigit() or not usage.strip().isdigit():
+            continue
+        if not 0 < int(limit) < total:
+            continue
+        stat = _numbers(_read(directory / "memory.stat") or "")
+        prefix = "" if second else "total_"
+        cache = sum(stat.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
+        cache += stat.get("slab_reclaimable", 0)
+        bound = Memory(int(limit), max(0, int(usage) - cache), "cgroup")
+        if bound.percent > tightest.percent:
+            tightest = bound
+    return tightest
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system in bytes; ``free`` is what an ordinary process may still take."""
+
+    path: str
+    total: int
+    free: int
+
+    @property
+    def percent(self) -> float:
+        """Used share as ``df`` counts it, 0 to 100, one decimal."""
+        return round(100.0 * (self.total - self.free) / self.total, 1) if self.total else 100.0
+
+
+def read_disk(path: Path) -> Disk:
+    """The file system that holds ``path``, or its nearest existing parent."""
+    there = next(candidate for candidate in (path, *path.parents) if candidate.exists())
+    usage = shutil.disk_usage(there)
+    return Disk(str(there), usage.total, usage.free)
+
+
+@dataclass(frozen=True)
+class Pm2Process:
+    """One entry of PM2's list. ``job``: ``cron_restart`` with ``autorestart: false``, stopped between runs."""
+
+    name: str
+    status: str
+    pid: int
+    restarts: int
+    job: bool
+
+    @property
+    def well(self) -> bool:
+        """Online, or a job between two runs."""
+        if self.job and self.status in ("stopped", "online"):
+            return True
+        return self.status == "online" and self.pid > 0
+
+
+def parse_pm2_list(text: str) -> list[Pm2Process]:
+    """The output of ``pm2 jlist``; PM2 may print notices before it. Environments in it are dropped unread.
+
+    Raises OpsError when there is no JSON list.
+    """
+    for match in re.finditer(r"^\[(?=\s*(?:\{\"|\]))", text, re.MULTILINE):
+        try:
+            data, _ = json.JSONDecoder().raw_decode(text[match.start() :])
+        except ValueError:
+            continue
+        return [_pm2_process(entry) for entry in data]
+    raise OpsError("PM2 did not print its process list as JSON")
+
+
+def _pm2_process(entry: Mapping[str, Any]) -> Pm2Process:
+    details = entry.get("pm2_env")
+    if not isinstance(details, dict):
+        raise OpsError("PM2's process list has an entry without settings")
+    return Pm2Process(
+        name=str(entry.get("name", "")),
+        status=str(details.get("status", "unknown")),
+        pid=int(entry.get("pid") or 0),
+        restarts=int(details.get("restart_time") or 0),
+        job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
+    )
+
+
+def _daemon_answers(address: Path) -> bool:
+    if len(os.fsencode(address)) > 107 or not address.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(3)
+        try:
+            client.connect(str(address))
+        except OSError:
+            return False
+    return True
+
+
+def read_pm2(user: str, home: Path, binary: str) -> list[Pm2Process]:
+    """PM2's processes, asked as its own user and only when its daemon answers (a call would start one).
+
+    Raises OpsError when the daemon does not answer or the list cannot be read.
+    """
+    if not _daemon_answers(home / "rpc.sock"):
+        raise OpsError(f"the PM2 daemon of user {user} does not answer (socket {home}/rpc.sock)")
+    done = run([binary, "jlist"], timeout=_PM2_TIMEOUT, user=user, env={"PM2_HOME": str(home)})
+    if done.code != 0:
+        raise OpsError(f"pm2 jlist failed: {done.reason}")
+    return parse_pm2_list(done.stdout)

@@ -1,0 +1,439 @@
+"""``glitchtip-ops monitor``: is the tracker healthy, and somebody told when it is not.
+
+Health is never ``/_health/`` (it answers 200 with PostgreSQL and Valkey both down, GlitchTip 5.2): it is
+the settings document (read from the database) and a test event read back by its id (web, queue, worker).
+Every check says one sentence. Trouble goes to the alert hooks once an hour at most per check, recovery once;
+what a hook did not take is tried again at the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from glitchtip_api import Client, GlitchTipError
+
+from .backup import list_backups
+from .docker_stack import Stack
+from .files import append_line, lock, read_json, write_json
+from .host_state import read_disk, read_memory, read_pm2
+from .probe import Probe, send_probe
+from .process import OpsError, run
+from .settings import Settings
+
+CONFIG = Path("/etc/glitchtip-ops/monitor.json")
+WEBHOOK_FILE = Path("/etc/glitchtip-ops/alert_webhook_url")
+TROUBLE = 3
+_HOOK_TIMEOUT = 15.0
+_SCHEDULER_KEYS = "vtasks_last_run:"
+_SCHEDULER_SQL = (
+    "SELECT key, value FROM db_vtaskmetadata WHERE key LIKE 'vtasks\\_last\\_run:%';"  # 6.x without Valkey
+)
+
+
+def utc_now() -> datetime:
+    """The clock of this module; tests hand in their own."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """``monitor.json`` of role monitoring. Percentages 0 to 100, times in seconds unless named otherwise."""
+
+    compose_project: str = "glitchtip"
+    services: tuple[str, ...] = ("postgres", "valkey", "web", "worker")
+    pm2_user: str = "root"
+    pm2_home: str = "/root/.pm2"
+    pm2_binary: str = "/usr/local/bin/pm2"
+    pm2_services: tuple[str, ...] = ()
+    max_memory_percent: float = 90.0
+    max_disk_percent: float = 85.0
+    max_backup_hours: float = 26.0
+    max_scheduler_age: float = 300.0
+    probe_timeout: float = 30.0
+    throttle: float = 3600.0
+    log_file: str = "/var/log/glitchtip-monitor.log"
+    alert_command: tuple[str, ...] = ()
+
+    @staticmethod
+    def read(path: Path) -> MonitorConfig:
+        """The file at ``path``; defaults when there is none. Raises OpsError for an unknown key."""
+        data = read_json(path) or {}
+        unknown = sorted(set(data) - {each.name for each in fields(MonitorConfig)})
+        if unknown:
+            raise OpsError(f"{path} has unknown keys: {', '.join(unknown)}")
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        return MonitorConfig(**dict[str, Any](values))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of one check; ``detail`` is one sentence without secrets."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+# --- checks -----------------------------------------------------------------------------------------------
+
+
+def check_api(settings: Settings) -> Check:
+    """The settings document, which needs the database."""
+    with Client(settings.url, retries=1) as client:
+        version = client.version()
+    return Check("api", True, f"GlitchTip {version or '(version not told)'} answers from its database")
+
+
+def check_ingest(probe: Probe) -> Check:
+    """A test event read back: web, queue, worker and database."""
+    if probe.captured:
+        return Check("ingest", True, f"a test event was read back after {probe.seconds:.1f} s")
+    return Check("ingest", False, f"a test event was not read back: {probe.error}")
+
+
+def check_containers(stack: Stack, services: Sequence[str]) -> Check:
+    """Every named service has a container that runs and is healthy."""
+    seen = {container.service: container for container in stack.containers()}
+    troubles: list[str] = []
+    for service in services:
+        container = seen.get(service)
+        if container is None:
+            troubles.append(f"{service} is absent")
+        elif not container.well:
+            oom = ", killed for lack of memory" if container.oom_killed else ""
+            troubles.append(f"{service} is {container.state}/{container.health or 'no check'}{oom}")
+    if troubles:
+        return Check("containers", False, "; ".join(troubles))
+    return Check("containers", True, f"{len(services)} containers run and are healthy")
+
+
+def check_memory(config: MonitorConfig) -> Check:
+    """Memory of the host: meminfo or the cgroup limit, the tighter."""
+    memory = read_memory()
+    text = f"memory is at {memory.percent} % of {memory.total // 2**20} MiB ({memory.source})"
+    return Check("memory", memory.percent < config.max_memory_percent, text)
+
+
+def check_disk(paths: Sequence[Path], config: MonitorConfig) -> Check:
+    """The fullest of the file systems that hold ``paths``."""
+    fullest = max((read_disk(path) for path in paths), key=lambda disk: disk.percent)
+    text = f"the file system of {fullest.path} is {fullest.percent} % full, {fullest.free // 2**20} MiB free"
+    return Check("disk", fullest.percent < config.max_disk_percent, text)
+
+
+def check_pm2(config: MonitorConfig) -> Check:
+    """Every named PM2 service is online, or is a job between two runs."""
+    processes = read_pm2(config.pm2_user, Path(config.pm2_home), config.pm2_binary)
+    found = {process.name: process for process in processes}
+    troubles = [
+        f"{name} is {found[name].status if name in found else 'absent'}"
+        for name in config.pm2_services
+        if name not in found or not found[name].well
+    ]
+    if troubles:
+        return Check("pm2", False, "; ".join(troubles))
+    return Check("pm2", True, f"{len(config.pm2_services)} PM2 services are online")
+
+
+def check_backup(directory: Path, now: datetime, config: MonitorConfig) -> Check:
+    """The newest backup whose restore was proven is young enough."""
+    verified = [backup for backup in list_backups(directory) if backup.verified]
+    if not verified:
+        return Check("backup", False, f"there is no verified backup in {directory}")
+    age = (now - verified[-1].taken_at) / timedelta(hours=1)
+    text = f"the newest verified backup {verified[-1].name} is {age:.1f} h old"
+    if age < -1:
+        return Check("backup", False, f"backup {verified[-1].name} lies in the future: the clock is wrong")
+    return Check("backup", age < config.max_backup_hours, text)
+
+
+def newest_mark(entries: Mapping[str, str]) -> float | None:
+    """Latest time (epoch seconds) among the scheduler's marks ``key -> value``; None when there are none."""
+    times: list[float] = []
+    for key, value in entries.items():
+        if _SCHEDULER_KEYS in key:
+            try:
+                times.append(float(value))
+            except ValueError:
+                continue
+    return max(times, default=None)
+
+
+def read_scheduler_marks(stack: Stack, services: Sequence[str]) -> dict[str, str]:
+    """The marks that the 6.x line's scheduler leaves in Valkey or in the database; empty on the 5.2 line."""
+    if "valkey" in services:
+        valkey = stack.container("valkey")
+        scan = ["valkey-cli", "--raw", "--scan", "--pattern", f"*{_SCHEDULER_KEYS}*"]
+        keys = stack.execute(valkey, scan).split()
+        return {key: stack.execute(valkey, ["valkey-cli", "--raw", "GET", key]).strip() for key in keys}
+    with stack.database_session(stack.container("postgres")) as session:
+        ((exists,),) = session.execute("SELECT to_regclass('db_vtaskmetadata') IS NOT NULL;")
+        if exists != "t":
+            return {}
+        return {row[0]: row[1] for row in session.execute(_SCHEDULER_SQL) if len(row) == 2}
+
+
+def check_scheduler(marks: Mapping[str, str], now: datetime, limit: float) -> Check:
+    """The scheduler (alerts, uptime checks, retention) ran lately. 5.2 leaves no marks: not checked then."""
+    newest = newest_mark(marks)
+    if newest is None:
+        return Check("scheduler", True, "this server keeps no record of its scheduler: not checked")
+    age = now.timestamp() - newest
+    if age > limit:
+        return Check(
+            "scheduler",
+            False,
+            f"the scheduler has not run for {age:.0f} s: no alerts, no uptime checks; restart its container",
+        )
+    return Check("scheduler", True, f"the scheduler ran {max(age, 0):.0f} s ago")
+
+
+def guarded(name: str, check: Callable[[], Check]) -> Check:
+    """``check()``, or a failed Check with the reason why it could not be made."""
+    try:
+        return check()
+    except (OpsError, GlitchTipError) as error:
+        return Check(name, False, str(error))
+
+
+def all_checks(settings: Settings, config: MonitorConfig, now: Callable[[], datetime]) -> list[Check]:
+    """Every check, each on its own; a check that cannot be made counts as failed."""
+    stack = Stack(config.compose_project)
+    backup_dir, compose_dir = Path(settings.backup_dir), Path(settings.compose_dir)
+    disks = [Path("/"), backup_dir, compose_dir, Path("/var/lib/docker")]
+
+    def ingest() -> Check:
+        return check_ingest(send_probe(settings, "monitor", timeout=config.probe_timeout))
+
+    def scheduler() -> Check:
+        marks = read_scheduler_marks(stack, config.services)
+        return check_scheduler(marks, now(), config.max_scheduler_age)
+
+    checks = [
+        guarded("api", lambda: check_api(settings)),
+        guarded("ingest", ingest),
+        guarded("containers", lambda: check_containers(stack, config.services)),
+        guarded("memory", lambda: check_memory(config)),
+        guarded("disk", lambda: check_disk(disks, config)),
+        guarded("backup", lambda: check_backup(backup_dir, now(), config)),
+        guarded("scheduler", scheduler),
+    ]
+    if config.pm2_services:
+        checks.append(guarded("pm2", lambda: check_pm2(config)))
+    return checks
+
+
+# --- alerts -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to tell (``firing``, ``recovered``) and the state to keep when it was told, or could not be."""
+
+    firing: tuple[Check, ...]
+    recovered: tuple[Check, ...]
+    told: dict[str, dict[str, Any]]
+    untold: dict[str, dict[str, Any]]
+
+
+def decide(
+    state: Mapping[str, Mapping[str, Any]], checks: Sequence[Check], now: datetime, throttle: float
+) -> Decision:
+    """Which checks to tell about: trouble once in ``throttle`` seconds each, recovery of told trouble once.
+
+    ``state`` maps a check's name to ``{"since", "alerted_at"}`` while it is in trouble (ISO 8601, UTC).
+    """
+    firing: list[Check] = []
+    recovered: list[Check] = []
+    told: dict[str, dict[str, Any]] = {}
+    untold: dict[str, dict[str, Any]] = {}
+    stamp = now.isoformat(timespec="seconds")
+    for check in checks:
+        before = state.get(check.name)
+        if check.ok:
+            if before is not None and before.get("alerted_at"):
+                recovered.append(check)
+                untold[check.name] = dict(before)
+            continue
+        entry: dict[str, Any] = {"since": stamp, "alerted_at": None, **(before or {})}
+        untold[check.name] = dict(entry)
+        last = datetime.fromisoformat(str(entry["alerted_at"])) if entry["alerted_at"] else None
+        # A mark in the future (clock set back) does not silence anything.
+        if last is None or not 0 <= (now - last).total_seconds() < throttle:
+            firing.append(check)
+            entry["alerted_at"] = stamp
+        told[check.name] = entry
+    return Decision(tuple(firing), tuple(recovered), told, untold)
+
+
+def message_of(decision: Decision, host: str, now: datetime) -> dict[str, Any]:
+    """The alert as JSON: ``{"text" (for people), "host", "at", "firing": [...], "recovered": [...]}``."""
+    lines = [f"GlitchTip on {host}"]
+    lines += [f"TROUBLE {check.name}: {check.detail}" for check in decision.firing]
+    lines += [f"RECOVERED {check.name}: {check.detail}" for check in decision.recovered]
+    return {
+        "text": "\n".join(lines),
+        "host": host,
+        "at": now.isoformat(timespec="seconds"),
+        "firing": [{"check": check.name, "detail": check.detail} for check in decision.firing],
+        "recovered": [{"check": check.name, "detail": check.detail} for check in decision.recovered],
+    }
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where alerts go: a webhook (its URL is a secret) and a command (the JSON on its standard input)."""
+
+    webhook_url: str | None
+    command: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Hooks(webhook={'set' if self.webhook_url else 'unset'}, command={self.command!r})"
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anywhere to send an alert."""
+        return bool(self.webhook_url or self.command)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the hooks change; tells nothing about the URL."""
+        return hashlib.sha256(json.dumps([self.webhook_url, list(self.command)]).encode()).hexdigest()[:16]
+
+    def deliver(self, message: Mapping[str, Any]) -> None:
+        """Give ``message`` to every hook. Raises OpsError when one did not take it, after trying all."""
+        failures: list[str] = []
+        if self.webhook_url:
+            try:
+                answer = requests.post(self.webhook_url, json=dict(message), timeout=_HOOK_TIMEOUT)
+                if not 200 <= answer.status_code < 300:
+                    failures.append(f"the alert webhook answered {answer.status_code}")
+            except requests.RequestException as error:
+                failures.append(f"the alert webhook cannot be reached ({type(error).__name__})")
+        if self.command:
+            try:
+                done = run(list(self.command), timeout=_HOOK_TIMEOUT, stdin=json.dumps(message) + "\n")
+                if done.code != 0:
+                    failures.append(f"the alert command ended with exit code {done.code}")
+            except OpsError as error:
+                failures.append(f"the alert command failed: {error}")
+        if failures:
+            raise OpsError("; ".join(failures))
+
+
+def read_hooks(config: MonitorConfig, webhook_file: Path = WEBHOOK_FILE) -> Hooks:
+    """The hooks as configured; the URL comes from its own file that only the tools' users may read."""
+    try:
+        url = webhook_file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        url = ""
+    except OSError as error:
+        raise OpsError(f"{webhook_file} cannot be read: {error.strerror}") from None
+    return Hooks(url or None, config.alert_command)
+
+
+def watch(
+    checks: Sequence[Check],
+    hooks: Hooks,
+    state_file: Path,
+    *,
+    now: datetime,
+    throttle: float,
+    host: str,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Tell about ``checks`` what is due and keep the state.
+
+    Returns ``{"at", "ok", "checks", "alerted", "recovered", "alert_error"}``.
+    State is kept as told only when every hook took the message; ``dry_run`` sends and keeps nothing.
+    """
+    state = (read_json(state_file) or {}).get("checks", {})
+    decision = decide(state, checks, now, throttle)
+    error: str | None = None
+    if not dry_run:
+        if (decision.firing or decision.recovered) and hooks.configured:
+            try:
+                hooks.deliver(message_of(decision, host, now))
+            except OpsError as failure:
+                error = str(failure)
+        write_json(state_file, {"checks": decision.told if error is None else decision.untold})
+    return {
+        "at": now.isoformat(timespec="seconds"),
+        "ok": all(check.ok for check in checks),
+        "checks": [asdict(check) for check in checks],
+        "alerted": [check.name for check in decision.firing],
+        "recovered": [check.name for check in decision.recovered],
+        "alert_error": error,
+    }
+
+
+def canary(
+    hooks: Hooks, proof_file: Path, *, now: datetime, host: str, force: bool = False, dry_run: bool = False
+) -> dict[str, Any]:
+    """Send a canary through the hooks once per configuration; ``{"changed", "configured", "proven_at"}``.
+
+    Raises OpsError when there is a hook and it did not take the canary.
+    """
+    proof = read_json(proof_file) or {}
+    if not hooks.configured:
+        return {"changed": False, "configured": False, "proven_at": None}
+    if proof.get("hooks") == hooks.fingerprint and not force:
+        return {"changed": False, "configured": True, "proven_at": proof.get("proven_at")}
+    stamp = now.isoformat(timespec="seconds")
+    if not dry_run:
+        check = Check("canary", True, "this is only a test: alerts of this host arrive here")
+        hooks.deliver(message_of(Decision((), (check,), {}, {}), host, now) | {"canary": True})
+        write_json(proof_file, {"hooks": hooks.fingerprint, "proven_at": stamp})
+    return {"changed": True, "configured": True, "proven_at": stamp}
+
+
+def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
+    config = MonitorConfig.read(arguments.config)
+    hooks = read_hooks(config)
+    state_dir, host = Path(settings.state_dir), socket.gethostname()
+    if arguments.action == "canary":
+        proof = state_dir / "alert-canary.json"
+        return 0, canary(
+            hooks, proof, now=utc_now(), host=host, force=arguments.force, dry_run=arguments.dry_run
+        )
+    # A look without alerts waits for nobody; two real runs at once would tell everything twice.
+    with nullcontext() if arguments.dry_run else lock(state_dir / ".monitor.lock", "a health check"):
+        result = watch(
+            all_checks(settings, config, utc_now),
+            hooks,
+            state_dir / "monitor.json",
+            now=utc_now(),
+            throttle=config.throttle,
+            host=host,
+            dry_run=arguments.dry_run,
+        )
+        if not arguments.dry_run:
+            append_line(Path(config.log_file), json.dumps(result, sort_keys=True), mode=0o640)
+    if result["alert_error"]:
+        return 1, result
+    return (0 if result["ok"] else TROUBLE), result
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """The result of a monitor command for people, a line a check."""
+    if "checks" not in result:
+        if not result["configured"]:
+            return "no alert hook is set"
+        return f"alert hooks {'proven now' if result['changed'] else 'proven at ' + str(result['proven_at'])}"
+    lines = [
+        f"{'ok     ' if check['ok'] else 'TROUBLE'} {check['name']}: {check['detail']}"
+        for check in result["checks"]
+    ]
+    if result["alert_error"]:
+        lines.append(f"the alert could not be delivered: {result['alert_error']}")
+    return "\n".join(lines)
