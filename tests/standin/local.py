@@ -218,6 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
                     "GLITCHTIP_EMAIL": local.email,
                     "GLITCHTIP_PASSWORD": local.password,
                     "GLITCHTIP_LINE": local.line,
+                    "GLITCHTIP_RECEIVER": "127.0.0.1",
+                    "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
                 }
                 command = options.command[1:] if options.command[0] == "--" else options.command
                 status = subprocess.run(command, env=environment, check=False).returncode

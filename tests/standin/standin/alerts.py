@@ -104,7 +104,7 @@ def _recipient(value: Any, number: int) -> tuple[Recipient | None, Error | None]
             "type": "union_tag_invalid",
             "loc": where,
             "msg": f"Input tag '{kind}' found using {discriminator} does not match any of the"
-            " expected tags: {_TAGS}",
+            f" expected tags: {_TAGS}",
             "ctx": {"discriminator": discriminator, "tag": kind, "expected_tags": _TAGS},
         }
     where = [*where, kind, "url"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import db, state
+from . import auth, db, state
+from .auth import api
 from .http import Request, Response, answer, router
 
 
@@ -36,6 +37,25 @@ def settings(request: Request) -> Response:  # noqa: ARG001
 def registration_for_first_user() -> bool:
     """Closed registration stays open while there is no user at all."""
     return not db.must("SELECT EXISTS (SELECT FROM users_user) AS any")["any"]
+
+
+@api("/api/0/organizations/{org}/chunk-upload/", "GET")
+def chunk_upload(request: Request, org: str) -> Response:
+    """How source maps would be uploaded; the upload itself is not imitated."""
+    auth.organization(request, org)
+    return answer(
+        {
+            "url": f"{state.get().settings.domain}/api/0/organizations/{org}/chunk-upload/",
+            "chunkSize": 33554432,
+            "chunksPerRequest": 1,
+            "maxFileSize": 2147483648,
+            "maxRequestSize": 33554432,
+            "concurrency": 1,
+            "hashAlgorithm": "sha1",
+            "compression": ["gzip"],
+            "accept": ["debug_files", "release_files", "pdbs", "sources", "artifact_bundles"],
+        }
+    )
 
 
 @router.route("/_health/", "GET")
