@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep an alert rule of a GlitchTip project as declared."""
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ module: glitchtip_alert
 short_description: Create, change or delete an alert rule of a GlitchTip project
 description:
   - Finds the rule by its name within the project, and fails when two have the name.
-  - A rule fires when one issue got O(quantity) events within O(timespan_minutes), once for each issue until it
-    regresses; and, with O(uptime), when a monitor of the project goes down or comes back.
+  - A rule fires when one issue got O(quantity) events within O(timespan_minutes), once for each issue until
+    it regresses; and, with O(uptime), when a monitor of the project goes down or comes back.
   - The server does not retry a delivery. Give each recipient its own rule, because one that refuses the
     connection makes the server skip the later ones.
 options:
@@ -57,8 +57,8 @@ options:
   update_tags:
     description:
       - The server never returns a recipient's tags, so they cannot be compared.
-      - V(on_create) writes them together with a new recipient only. V(always) writes them each time and always
-        reports a change.
+      - V(on_create) writes them together with a new recipient only. V(always) writes them each time and
+        always reports a change.
     type: str
     choices: [on_create, always]
     default: on_create

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Send an event to a GlitchTip project and read it back."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Read objects of a GlitchTip server."""
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-items:
+objects:
   description:
     - The objects, one for V(instance). The DSN of a key and the path of a webhook's address are masked.
   returned: success
@@ -106,12 +106,12 @@ def main() -> None:
     kind = module.params["kind"]
     try:
         with client_for(module, needs_token=kind != "instance") as client:
-            items = READERS[kind](client, module.params)
+            objects = READERS[kind](client, module.params)
     except GlitchTipError as error:
         if not not_there_yet(module, error):
             fail(module, error)
-        module.exit_json(changed=False, items=[], msg=f"nothing to read yet: {error}")
-    module.exit_json(changed=False, items=without_addresses(items))
+        module.exit_json(changed=False, objects=[], msg=f"nothing to read yet: {error}")
+    module.exit_json(changed=False, objects=without_addresses(objects))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep an organization of a GlitchTip server as declared."""
 
 from __future__ import annotations

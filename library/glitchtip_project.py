@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep a project of a GlitchTip organization as declared."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ short_description: Create, change or delete a project of a GlitchTip organizatio
 description:
   - Finds the project by its name within the organization, and fails when two have the name (the server does
     not keep names unique).
-  - A change is one write of the whole project as it was just read; options that are left out stay as they are.
+  - A change is one write of the whole project as it was just read; omitted options stay as they are.
   - The slug is made by the server. Right after a project was deleted its slug is still taken for a while, and
     a new one of the same name gets a suffix; the module then warns.
 options:

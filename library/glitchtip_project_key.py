@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep a DSN key of a GlitchTip project as declared."""
 
 from __future__ import annotations

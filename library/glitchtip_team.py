@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep a team of a GlitchTip organization as declared."""
 
 from __future__ import annotations

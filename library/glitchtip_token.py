@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keep an API token of a GlitchTip account as declared."""
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ short_description: Create, adopt or revoke an API token of a GlitchTip account
 description:
   - GlitchTip lists and creates tokens only for a logged-in session, so the module logs in with e-mail and
     password, and logs out again.
-  - A token of the O(label) with exactly the O(scopes) is adopted. One of the label with other scopes cannot be
-    changed by the server, so a new one is created first and the old one revoked after.
+  - A token of the O(label) with exactly the O(scopes) is adopted. One of the label with other scopes cannot
+    be changed by the server, so a new one is created first and the old one revoked after.
   - With O(current) a repeated run asks the server once whether that token still fits and does not log in.
   - An account that asks for a second factor is refused with a clear message.
 options:
@@ -115,7 +115,8 @@ OPTIONS = {
 def take_current(module: AnsibleModule) -> str:
     """The option `current`, hidden from the invocation but not struck from the result.
 
-    Ansible would blank a returned `token` that equals an option with no_log, and the caller would store the blank.
+    Ansible would blank a returned `token` that equals an option with no_log, and the caller would store
+    the blank.
     """
     current = module.params["current"] or ""
     module.params["current"] = None

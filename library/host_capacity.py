@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """What a host can really take: memory, disk, processors, ports and who it is."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """A JSON settings file in which only some keys are ours."""
 
 from __future__ import annotations

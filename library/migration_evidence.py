@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """The evidence that a phase of the migration leaves on the host."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """What a PM2 daemon runs, asked as its own user and without ever starting a daemon."""
 
 from __future__ import annotations
