@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = getattr(arguments, "output", None)
     if output is not None:
         write_new(output, (json.dumps(result, sort_keys=True) + "\n").encode())
-    elif "reason" in result and not arguments.json:
+    elif result.get("failed") and not arguments.json:
         _progress(f"ai-admin-cutover: {result['reason']}")
         return code
     if output is None:

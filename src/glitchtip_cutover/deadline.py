@@ -114,7 +114,9 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
         result = output.read_bytes()
     except FileNotFoundError:
         if re.search(r"already (loaded|exists)|fragment file", done.errors):
-            raise BusyError("another run is under way on this host (systemd unit ai-admin-cutover)") from None
+            raise BusyError(
+                "another run is under way on this host; systemctl stop ai-admin-cutover ends it by its way back"
+            ) from None
         raise CutoverError(
             f"the {command} ended with code {done.code} and left no result; see journalctl -u {RUN_UNIT}, "
             "and ai-admin-cutover status for what stands now"

@@ -79,8 +79,9 @@ def read_json(path: Path) -> Any:
 
 
 def private_directory(path: Path) -> None:
-    """Make directory ``path`` (and its parents) with mode 700 where it is missing."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make directory ``path``, and its parents, with mode 700 where they are missing."""
+    for directory in (*reversed(path.parents), path):
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_secret(path: Path, what: str) -> str:

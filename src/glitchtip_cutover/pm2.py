@@ -46,7 +46,6 @@ class Process:
     interpreter: str
     node_options: tuple[str, ...]
     cron_job: bool
-    exit_code: int | None
     module: bool
     environment: Mapping[str, str] = field(repr=False)
 
@@ -62,8 +61,8 @@ class Process:
 
     @property
     def healthy(self) -> bool:
-        """Online, or a cron job whose last run did not fail."""
-        return self.online or (self.idle_job and self.exit_code in (0, None))
+        """Online, or a cron job between two runs."""
+        return self.online or self.idle_job
 
 
 def _scalar(value: object) -> str | None:
@@ -112,7 +111,6 @@ def parse_process(entry: Mapping[str, Any]) -> Process:
         interpreter=str(details.get("exec_interpreter") or "node"),
         node_options=_node_options(details.get("node_args")),
         cron_job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
-        exit_code=details.get("exit_code") if isinstance(details.get("exit_code"), int) else None,
         module=bool(details.get("pmx_module")),
         environment=environment,
     )

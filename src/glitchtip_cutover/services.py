@@ -124,8 +124,6 @@ class Services:
                 allowed = watched.counters.get(process.pm_id, process.restarts)
                 if process.restarts > allowed and not process.cron_job:
                     raise ServiceError(f"{watched.name} is not stable: it restarted by itself")
-                if process.cron_job and process.status == "stopped" and process.exit_code not in (0, None):
-                    raise ServiceError(f"{watched.name} failed with exit code {process.exit_code}")
 
     def _let_job_end(self, name: str) -> tuple[Process, ...]:
         deadline = self._monotonic() + self.config.restart_wait

@@ -1,6 +1,6 @@
 """Build the cutover's program from the repository's sources and copy it to the host.
 
-The bytes depend on the sources alone, so that a repeat changes nothing; check mode works as it does for ``copy``.
+The bytes depend on the sources alone, so that a repeat changes nothing; check mode works as in ``copy``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import threading
 from dataclasses import dataclass, field
@@ -41,8 +43,19 @@ class FakeTracker:
                 self._answer(*tracker.get(self.path, self.headers.get("Authorization", "")))
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self._chunks() if "chunked" in self.headers.get("Transfer-Encoding", "") else b""
+                body = body or self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
                 self._answer(*tracker.post(self.path, self.headers.get("X-Sentry-Auth", ""), body))
+
+            def _chunks(self) -> bytes:
+                parts = []
+                while size := int(self.rfile.readline(), 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
 
             def _answer(self, status: int, data: Any) -> None:
                 html = isinstance(data, str)
@@ -103,13 +116,16 @@ class FakeTracker:
             return 403, {"detail": "Denied"}
         lines = body.split(b"\n")
         header = json.loads(lines[0])
-        event = json.loads(lines[2])
-        if self.stores:
-            self.events.append(
-                {
-                    "eventID": event["event_id"],
-                    "dateCreated": datetime.fromtimestamp(event["timestamp"], UTC).isoformat(),
-                    "tags": [{"key": key, "value": value} for key, value in event.get("tags", {}).items()],
-                }
-            )
-        return 200, {"id": header["event_id"]}
+        for item, payload in itertools.pairwise(lines[1:]):
+            if self.stores and item.startswith(b"{") and json.loads(item).get("type") == "event":
+                self._store(json.loads(payload))
+        return 200, {"id": header.get("event_id")}
+
+    def _store(self, event: dict[str, Any]) -> None:
+        self.events.append(
+            {
+                "eventID": event["event_id"],
+                "dateCreated": datetime.fromtimestamp(event["timestamp"], UTC).isoformat(),
+                "tags": [{"key": key, "value": value} for key, value in event.get("tags", {}).items()],
+            }
+        )

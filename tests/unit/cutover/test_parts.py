@@ -1,0 +1,305 @@
+"""The small parts: DSN, PM2's list, journal, events, the shipped file, configuration, role variables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from glitchtip_cutover import journal as journal_module
+from glitchtip_cutover.api import Event, parse_event
+from glitchtip_cutover.bundle import bundle
+from glitchtip_cutover.config import load_config, parse_config
+from glitchtip_cutover.dsn import parse_dsn, shown
+from glitchtip_cutover.errors import CutoverError, ServiceError, UsageError
+from glitchtip_cutover.pm2 import Pm2, parse_list, parse_process
+from glitchtip_cutover.proof import check_report, find_own_event, read_report
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY = "0123456789abcdef0123456789abcdef"
+DSN = f"https://{KEY}@tracker.example.org:8443/base/12"
+
+
+def test_a_dsn_shows_no_key() -> None:
+    dsn = parse_dsn(DSN)
+    assert (dsn.netloc, dsn.project_id, dsn.prefix) == ("tracker.example.org:8443", "12", "/base")
+    assert dsn.envelope_url == "https://tracker.example.org:8443/base/api/12/envelope/"
+    assert KEY not in repr(dsn) + str(dsn)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "http://host/1", "ftp://k@h/1", "http://k@h/", "http://k@h/1 ", "http://k@h:99999/1"]
+)
+def test_what_is_no_dsn_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(CutoverError) as caught:
+        parse_dsn(text, "the value")
+    assert str(caught.value) == "the value is not a DSN of the form scheme://key@host/project"
+    assert shown(text) in ("-", "invalid")
+
+
+def entry(**details: Any) -> dict[str, Any]:
+    base = {"status": "online", "pm_uptime": 1_800_000_000_500, "restart_time": 3, "pm_cwd": "/opt/app"}
+    return {"name": "api", "pm_id": 4, "pid": 77, "pm2_env": {**base, **details}}
+
+
+def test_pm2_list_is_found_behind_notices() -> None:
+    text = f"[PM2] note\n>>>> In-memory PM2 is out-of-date\n{json.dumps([entry()])}\n"
+    process = parse_list(text)[0]
+    assert (process.name, process.pm_id, process.pid, process.restarts) == ("api", 4, 77, 3)
+    assert process.started_at == 1_800_000_000.5
+    assert parse_list("[]\n") == []
+    with pytest.raises(CutoverError, match="process list"):
+        parse_list("[PM2] error\n")
+
+
+def test_pm2_environment_is_what_the_process_gets() -> None:
+    """PM2 passes scalars of its settings on, the newest value of a variable stands at the top."""
+    process = parse_process(
+        entry(
+            env={"SENTRY_DSN": "old", "A": "1"},
+            SENTRY_DSN="new",
+            name="api",
+            NODE_CHANNEL_FD="3",
+            axm={"x": 1},
+        )
+    )
+    assert process.environment["SENTRY_DSN"] == "new"
+    assert process.environment["A"] == "1"
+    assert process.environment["name"] == "api"
+    assert "NODE_CHANNEL_FD" not in process.environment
+    assert "axm" not in process.environment
+    assert "new" not in repr(process)
+
+
+def test_options_that_load_variables_are_kept_for_the_probe() -> None:
+    process = parse_process(
+        entry(node_args=["--inspect", "-r", "./a.js", "--env-file=.env", "--max-old-space-size=64"])
+    )
+    assert process.node_options == ("-r", "./a.js", "--env-file=.env")
+
+
+def test_a_cron_job_between_runs_is_healthy() -> None:
+    job = parse_process(entry(cron_restart="0 3 * * *", autorestart=False, status="stopped") | {"pid": 0})
+    assert job.idle_job
+    assert job.healthy
+    stopped = parse_process(entry(status="stopped") | {"pid": 0})
+    assert not stopped.healthy
+
+
+def test_saved_list_of_pm2_is_rewritten_only_where_it_carries_the_dsn(tmp_path: Path) -> None:
+    dump = tmp_path / "dump.pm2"
+    dump.write_text(
+        json.dumps([{"name": "a", "SENTRY_DSN": "n", "env": {"SENTRY_DSN": "n"}}, {"name": "b", "env": {}}])
+    )
+    dump.chmod(0o640)
+    settings = parse_config(configuration(tmp_path), tmp_path / "c").pm2
+    assert Pm2(settings).rewrite_dump("SENTRY_DSN", {"a": "o", "b": "o"}) == ["a"]
+    assert json.loads(dump.read_text()) == [
+        {"name": "a", "SENTRY_DSN": "o", "env": {"SENTRY_DSN": "o"}},
+        {"name": "b", "env": {}},
+    ]
+    assert dump.stat().st_mode & 0o777 == 0o640
+
+
+def test_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = journal_module.Journal(path, lambda: 5.0)
+    journal.append("apply_begin", attempt=1, new_dsn_sha256="x")
+    whole = path.read_bytes()
+    for cut in range(1, len(whole)):
+        path.write_bytes(whole + whole[:cut])
+        assert len(journal.records()) == 1
+    path.write_bytes(whole + whole[:20])
+    journal.append("applied", attempt=1)
+    assert [record["event"] for record in journal.records()] == ["apply_begin", "applied"]
+    assert [record["seq"] for record in journal.records()] == [1, 2]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_damage_before_the_last_line_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('garbage\n{"event": "applied"}\n')
+    with pytest.raises(CutoverError, match="damaged in line 1"):
+        journal_module.Journal(path, lambda: 0.0).records()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "eventID": "AB" * 16,
+            "dateCreated": "2026-01-01T00:00:01Z",
+            "tags": [{"key": "service", "value": "api"}],
+        },
+        {"event_id": "ab" * 16, "date_created": "2026-01-01T00:00:01+00:00", "tags": [["service", "api"]]},
+        {
+            "id": "abababab-abab-abab-abab-abababababab",
+            "dateReceived": 1767225601.0,
+            "tags": {"service": "api"},
+        },
+    ],
+)
+def test_events_of_either_key_style_are_read(data: dict[str, Any]) -> None:
+    assert parse_event(data) == Event("ab" * 16, 1767225601.0, {"service": "api"})
+
+
+def test_only_an_event_of_this_very_process_proves_it() -> None:
+    process = parse_process(entry())
+    start = process.started_at
+    good = Event("1" * 32, start + 1, {"service": "api"})
+    known = Event("2" * 32, start + 1, {"service": "api"})
+    others = [
+        known,
+        Event("3" * 32, start - 1, {"service": "api"}),
+        Event("4" * 32, start + 1, {"service": "worker"}),
+        Event("5" * 32, start + 1, {"service": "api", "cutover_probe": "service"}),
+        Event("6" * 32, start + 1, {}),
+    ]
+    assert find_own_event(others, "service", process, {known.event_id}) is None
+    assert find_own_event([*others, good], "service", process, {known.event_id}) == good
+
+
+def test_a_report_must_carry_this_probe_s_marker() -> None:
+    """Whatever the product prints, or its .env makes it print, is no report."""
+    with pytest.raises(CutoverError, match="without a report"):
+        read_report('@@cutover-probe-0@@{"host": "x"}\n', "@@cutover-probe-1@@")
+    assert read_report('noise\n@@1@@{"host": "x"}\nmore\n', "@@1@@") == {"host": "x"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"host": "sentry.example.org"}, "would still report to sentry.example.org project 12"),
+        ({"project_id": "13"}, "project 13"),
+        ({"key_sha256": "0"}, "another key"),
+        ({"problem": "the SDK client has no DSN"}, "the SDK client has no DSN"),
+    ],
+)
+def test_a_probe_on_another_dsn_is_refused(change: dict[str, str], sentence: str) -> None:
+    good = {
+        "host": "tracker.example.org:8443",
+        "project_id": "12",
+        "key_sha256": hashlib.sha256(KEY.encode()).hexdigest(),
+    }
+    check_report(good, parse_dsn(DSN), "api")
+    with pytest.raises(ServiceError, match=sentence) as caught:
+        check_report({**good, **change}, parse_dsn(DSN), "api")
+    assert "api" in str(caught.value)
+
+
+def test_the_shipped_file_has_the_same_bytes_every_time_and_runs_isolated(tmp_path: Path) -> None:
+    package = ROOT / "src" / "glitchtip_cutover"
+    data = bundle(package)
+    copy = tmp_path / "glitchtip_cutover"
+    copy.mkdir()
+    for path in sorted(package.glob("*.*"), reverse=True):
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "left-over.txt").write_text("x")
+    assert bundle(copy) == data
+    program = tmp_path / "program.pyz"
+    program.write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-I", program, "status", "--config=/nonexistent", "--json"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert (done.returncode, done.stderr) == (2, "")
+    assert json.loads(done.stdout)["reason"] == "there is no configuration file /nonexistent"
+
+
+def test_nothing_but_the_standard_library_is_imported() -> None:
+    """The way back has to work with the system's Python alone."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
+        "import glitchtip_cutover.cli\n"
+        "tops = {name.split('.')[0] for name in set(sys.modules) - before} - {'glitchtip_cutover'}\n"
+        "print(sorted(tops - set(sys.stdlib_module_names)))"
+    )
+    out = subprocess.check_output([sys.executable, "-I", "-S", "-c", code, str(ROOT / "src")], text=True)
+    assert out.strip() == "[]"
+
+
+def configuration(root: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "migration_id": "m",
+        "state_dir": str(root / "state"),
+        "env_file": str(root / ".env"),
+        "app_dir": str(root),
+        "pm2": {"home": str(root)},
+        "services": ["api"],
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"services": []}, "at least one"),
+        ({"services": ["a", "a"]}, "twice"),
+        ({"canary": "x"}, "canary x is not one of the services"),
+        ({"without_sdk": ["api"]}, "both"),
+        ({"strategy": "big_bang"}, "strategy"),
+        ({"env_file": "relative"}, "absolute"),
+        ({"probe_wait": -1}, "probe_wait"),
+        ({"probe_wait": True}, "probe_wait"),
+        ({"env_key": "A B"}, "env_key"),
+        ({"pm2": []}, "pm2 must be a JSON object"),
+        (
+            {"new": {"api_url": "http://user:pass@host", "dsn_file": "/d", "token_file": "/t"}},
+            "without credentials",
+        ),
+        ({"old": {"api_url": "http://host"}}, "old.organization"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_one_sentence(
+    tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence) as caught:
+        parse_config(configuration(tmp_path, **change), tmp_path / "config.json")
+    assert caught.value.exit_code == 2
+
+
+def test_the_new_tracker_is_read_from_the_settings_once_they_exist(tmp_path: Path) -> None:
+    """The same configuration serves before the tracker is set up and after."""
+    new = {
+        "settings_file": str(tmp_path / "settings.json"),
+        "dsn_file": "/d",
+        "token_file": "/t",
+        "api_url": "",
+        "project_id": "",
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(configuration(tmp_path, new=new)))
+    assert load_config(path).new is None
+    settings = {
+        "url": "http://127.0.0.1:8080",
+        "organization": "o",
+        "project": "p",
+        "project_id": 5,
+        "other": 1,
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    side = load_config(path).new
+    assert side is not None
+    assert (side.api_url, side.organization, side.project, side.project_id) == (
+        "http://127.0.0.1:8080",
+        "o",
+        "p",
+        "5",
+    )
+
+
+def test_the_role_s_variables_are_documented_and_have_one_default() -> None:
+    role = ROOT / "roles" / "ai-admin-cutover"
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
+    options = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"][
+        "options"
+    ]
+    assert {name: option["default"] for name, option in options.items()} == defaults
