@@ -1,9 +1,9 @@
 """``glitchtip-ops backup``: dumps of GlitchTip's database that are proven by a restore.
 
 A backup is a custom-format dump taken in the same snapshot as a manifest (rows of every table, server
-version, images, migrations, hashes of the secrets), with its checksum and copies of the Compose file and ``.env``
-beside it. It counts as verified when it was restored into a scratch database and every table had as many rows
-as the manifest says; listing an archive proves nothing (a dump cut in half still lists).
+version, images, migrations, hashes of the secrets), with its checksum and copies of the Compose file and
+``.env`` beside it. It counts as verified when it was restored into a scratch database and every table had as
+many rows as the manifest says; listing an archive proves nothing (a dump cut in half still lists).
 
 Files in the backup directory (all 600, times in UTC)::
 
@@ -28,13 +28,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .cli import Outcome
 from .docker_stack import Container, DatabaseSession, Stack
 from .files import fsync_directory, lock, make_private, read_json, write_bytes, write_json
 from .host_state import read_disk
 from .process import OpsError
-from .settings import Settings
+from .settings import Settings, load_settings, settings_directory
 
-CONFIG = Path("/etc/glitchtip-ops/backup.json")
 _NAME = re.compile(r"glitchtip-(\d{8}-\d{4})(?:-\d+)?")
 _SUFFIXES = (".dump", ".dump.sha256", ".manifest.json", ".compose.yml", ".env", ".verified.json")
 _SMALLEST_NEED = 64 * 2**20
@@ -73,7 +73,7 @@ class BackupConfig:
 
     @staticmethod
     def read(path: Path) -> BackupConfig:
-        """The file at ``path``; defaults when there is none. Raises OpsError for unknown keys or bad figures."""
+        """The file at ``path``; defaults when there is none. Raises OpsError for unknown or bad values."""
         data = read_json(path) or {}
         unknown = sorted(set(data) - {each.name for each in fields(BackupConfig)})
         if unknown:
@@ -463,7 +463,9 @@ def _proof(mark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take(backups: Backups) -> dict[str, Any]:
-    """The daily run: create, verify, prune; ``{"backup", "size", "verified_at", "tables", "rows", "removed"}``.
+    """The daily run: create, verify, prune.
+
+    Returns ``{"backup", "size", "verified_at", "tables", "rows", "removed", "note"}``.
 
     Raises OpsError when the backup cannot be taken or proven; then nothing is pruned.
     """
@@ -474,7 +476,7 @@ def take(backups: Backups) -> dict[str, Any]:
 
 
 def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
-    backups = Backups(settings, BackupConfig.read(arguments.config))
+    backups = Backups(settings, BackupConfig.read(settings_directory() / "backup.json"))
     match arguments.action:
         case "create":
             return 0, {"changed": True, **backups.create().to_json()}
@@ -495,7 +497,7 @@ def describe(result: Mapping[str, Any]) -> str:
     """The result of a backup command for people, some lines."""
     if "backups" in result:
         lines = [
-            f"{backup['name']}  {backup['size'] / 2**20:8.1f} MiB  verified {backup['verified_at'] or 'never'}"
+            f"{backup['name']}  {backup['size'] / 2**20:8.1f} MiB  proven {backup['verified_at'] or 'never'}"
             for backup in result["backups"]
         ]
         return "\n".join(lines) or "no backups"
@@ -511,3 +513,24 @@ def describe(result: Mapping[str, Any]) -> str:
         lines.append(str(result["note"]))
         lines += [f"removed {removed}" for removed in result["removed"]]
     return "\n".join(lines)
+
+
+def register(subparsers: Any) -> None:
+    """Add ``backup`` with its actions."""
+    parser = subparsers.add_parser("backup", help="backups of GlitchTip's database, proven by a restore")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("run", help="create, verify, then prune: what the timer does")
+    first = actions.add_parser("ensure", help="have a verified backup of this migration")
+    first.add_argument("--dry-run", action="store_true", help="only say whether one would be taken")
+    actions.add_parser("create", help="take a backup, without the proof")
+    proof = actions.add_parser("verify", help="restore a backup into a scratch database and compare")
+    proof.add_argument("name", nargs="?", help="name of the backup (default: the newest)")
+    prune = actions.add_parser("prune", help="remove what the retention allows")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    actions.add_parser("list", help="all backups")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(arguments: argparse.Namespace) -> Outcome:
+    code, result = _command(arguments, load_settings())
+    return Outcome(result, describe(result).splitlines(), code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -115,7 +116,7 @@ def read_disk(path: Path) -> Disk:
 
 @dataclass(frozen=True)
 class Pm2Process:
-    """One entry of PM2's list. ``job``: ``cron_restart`` with ``autorestart: false``, stopped between runs."""
+    """One entry of PM2's list. ``job``: ``cron_restart`` with ``autorestart: false``, stopped in between."""
 
     name: str
     status: str
@@ -177,7 +178,12 @@ def read_pm2(user: str, home: Path, binary: str) -> list[Pm2Process]:
     """
     if not _daemon_answers(home / "rpc.sock"):
         raise OpsError(f"the PM2 daemon of user {user} does not answer (socket {home}/rpc.sock)")
-    done = run([binary, "jlist"], timeout=_PM2_TIMEOUT, user=user, env={"PM2_HOME": str(home)})
+    try:
+        own_home = pwd.getpwnam(user).pw_dir
+    except KeyError:
+        raise OpsError(f"there is no user {user} on this host") from None
+    environment = {"PM2_HOME": str(home), "HOME": own_home}
+    done = run([binary, "jlist"], timeout=_PM2_TIMEOUT, user=user, env=environment)
     if done.code != 0:
         raise OpsError(f"pm2 jlist failed: {done.reason}")
     return parse_pm2_list(done.stdout)

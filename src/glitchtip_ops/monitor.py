@@ -20,19 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
 from glitchtip_api import Client, GlitchTipError
 
 from .backup import list_backups
+from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .files import append_line, lock, read_json, write_json
 from .host_state import read_disk, read_memory, read_pm2
 from .probe import Probe, send_probe
 from .process import OpsError, run
-from .settings import Settings
+from .settings import Settings, load_settings, settings_directory
 
-CONFIG = Path("/etc/glitchtip-ops/monitor.json")
-WEBHOOK_FILE = Path("/etc/glitchtip-ops/alert_webhook_url")
-TROUBLE = 3
 _HOOK_TIMEOUT = 15.0
 _SCHEDULER_KEYS = "vtasks_last_run:"
 _SCHEDULER_SQL = (
@@ -331,7 +330,7 @@ class Hooks:
             raise OpsError("; ".join(failures))
 
 
-def read_hooks(config: MonitorConfig, webhook_file: Path = WEBHOOK_FILE) -> Hooks:
+def read_hooks(config: MonitorConfig, webhook_file: Path) -> Hooks:
     """The hooks as configured; the URL comes from its own file that only the tools' users may read."""
     try:
         url = webhook_file.read_text(encoding="utf-8").strip()
@@ -398,8 +397,8 @@ def canary(
 
 
 def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
-    config = MonitorConfig.read(arguments.config)
-    hooks = read_hooks(config)
+    config = MonitorConfig.read(settings_directory() / "monitor.json")
+    hooks = read_hooks(config, settings_directory() / "alert_webhook_url")
     state_dir, host = Path(settings.state_dir), socket.gethostname()
     if arguments.action == "canary":
         proof = state_dir / "alert-canary.json"
@@ -421,7 +420,7 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             append_line(Path(config.log_file), json.dumps(result, sort_keys=True), mode=0o640)
     if result["alert_error"]:
         return 1, result
-    return (0 if result["ok"] else TROUBLE), result
+    return (0 if result["ok"] else BAD_ANSWER), result
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -437,3 +436,20 @@ def describe(result: Mapping[str, Any]) -> str:
     if result["alert_error"]:
         lines.append(f"the alert could not be delivered: {result['alert_error']}")
     return "\n".join(lines)
+
+
+def register(subparsers: Any) -> None:
+    """Add ``monitor`` with its actions."""
+    parser = subparsers.add_parser("monitor", help="is GlitchTip healthy; tells the alert hooks when not")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="all checks now; exit code 3 when something is wrong")
+    check.add_argument("--dry-run", action="store_true", help="tell nobody and keep no record")
+    proof = actions.add_parser("canary", help="send a test alert through the hooks, once per configuration")
+    proof.add_argument("--force", action="store_true", help="also when it was proven before")
+    proof.add_argument("--dry-run", action="store_true", help="only say whether one would be sent")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(arguments: argparse.Namespace) -> Outcome:
+    code, result = _command(arguments, load_settings())
+    return Outcome(result, describe(result).splitlines(), code)

@@ -18,16 +18,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .files import append_line, read_json, write_json
 from .host_state import read_memory, read_pm2
 from .probe import Probe, send_probe
 from .process import OpsError
-from .settings import Settings
+from .settings import Settings, load_settings, settings_directory
 
 GO, NO_GO = "GO", "NO_GO"
 _GAP_INTERVALS = 3
-_CONFIG = Path("/etc/glitchtip-ops/soak.json")
 _ERROR_MARKS = (" ERROR", "ERROR:", "ERROR/", "[ERROR", "CRITICAL", "Traceback (most recent call last)")
 
 
@@ -542,7 +542,7 @@ def _ordered(soak_files: SoakFiles) -> Plan:
 
 
 def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
-    config = SoakConfig.read(arguments.config)
+    config = SoakConfig.read(settings_directory() / "soak.json")
     soak_files = _files(settings)
     if arguments.action == "start":
         duration, interval = parse_duration(arguments.duration), parse_duration(arguments.interval)
@@ -560,23 +560,49 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
         since = _at(samples[-1]) if samples else datetime.fromisoformat(plan.started_at)
         sample = _sampler(settings, config).take(utc_now(), since)
         append_line(soak_files.samples, json.dumps(sample, sort_keys=True))
-        return (0 if not sample["errors"] and sample["probe"]["captured"] else 1), sample
+        return (0 if not sample["errors"] and sample["probe"]["captured"] else BAD_ANSWER), sample
     verdict = judge(plan, samples)
-    return (0 if verdict["verdict"] == GO else 1), verdict
+    return (0 if verdict["verdict"] == GO else BAD_ANSWER), verdict
 
 
 def describe(result: Mapping[str, Any]) -> str:
     """A status, verdict or sample for people, some lines."""
     if "probe" in result:
         probe = result["probe"]
-        text = f"captured after {probe['seconds']} s" if probe["captured"] else f"not captured: {probe['error']}"
+        text = (
+            f"captured after {probe['seconds']} s" if probe["captured"] else f"not captured: {probe['error']}"
+        )
         return "\n".join([f"{result['at']} test event {text}", *(f"- {error}" for error in result["errors"])])
     found = result["figures"]
     lines = [f"soak {result.get('state', 'judged')}, verdict {result['verdict'] or 'still open'}"]
     if found.get("samples"):
-        lines.append(
-            f"{found['samples']} samples over {found['span_seconds']} s, {found['probes_captured']} test events "
-            f"captured, slowest {found['probe_seconds_max']} s, memory at most "
-            f"{found['system_memory_percent_max']} %, stack at most {found['stack_memory_mib_max']} MiB"
-        )
+        system, stack = found["system_memory_percent_max"], found["stack_memory_mib_max"]
+        lines += [
+            f"{found['samples']} samples over {found['span_seconds']} s",
+            f"{found['probes_captured']} test events captured, slowest {found['probe_seconds_max']} s",
+            f"memory at most {system} %, of the stack {stack} MiB",
+        ]
     return "\n".join([*lines, *(f"- {reason}" for reason in result["reasons"])])
+
+
+def register(subparsers: Any) -> None:
+    """Add ``soak`` with its actions."""
+    parser = subparsers.add_parser("soak", help="prove GlitchTip beside Sentry for a while, then GO or NO_GO")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    begin = actions.add_parser("start", help="order a run (the sampler itself is glitchtip-soak.service)")
+    begin.add_argument("--duration", default="48h", help="60s, 15m, 48h, 2d (default: 48h)")
+    begin.add_argument("--interval", default="15m", help="time between two samples (default: 15m)")
+    begin.add_argument(
+        "--restart", action="store_true", help="begin anew; the files of the run before are renamed"
+    )
+    begin.add_argument("--dry-run", action="store_true", help="only say whether a run would be ordered")
+    actions.add_parser("run", help="take samples until the ordered time is covered, then write the verdict")
+    actions.add_parser("sample", help="take one sample now")
+    actions.add_parser("status", help="how the run stands")
+    actions.add_parser("verdict", help="judge the samples so far; exit code 3 for NO_GO")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(arguments: argparse.Namespace) -> Outcome:
+    code, result = _command(arguments, load_settings())
+    return Outcome(result, describe(result).splitlines(), code)

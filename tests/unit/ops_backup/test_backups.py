@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from unit.ops_support import World
+
 from glitchtip_ops.backup import (
     Backup,
     BackupConfig,
@@ -20,7 +22,6 @@ from glitchtip_ops.backup import (
     take,
 )
 from glitchtip_ops.process import OpsError
-from unit.ops_support import World
 
 NOW = datetime(2026, 3, 31, 3, 0, tzinfo=UTC)
 TABLES = {"public.issue": 12, "public.event_20260331": 345, "public.empty": 0}
@@ -60,7 +61,9 @@ def listing(directory: Path) -> dict[str, str]:
     }
 
 
-def test_a_backup_has_dump_checksum_manifest_and_copies_all_for_root_only(backups: Backups, world: World) -> None:
+def test_a_backup_has_dump_checksum_manifest_and_copies_all_for_root_only(
+    backups: Backups, world: World
+) -> None:
     backup = backups.create()
     assert backup.name == "glitchtip-20260331-0300"
     names = set(listing(world.backups))
@@ -227,7 +230,9 @@ def test_a_second_run_is_refused_while_one_holds_the_lock(backups: Backups, worl
         backups.create()
 
 
-def test_first_backup_is_taken_once_for_a_migration_and_again_for_another(backups: Backups, world: World) -> None:
+def test_first_backup_is_taken_once_for_a_migration_and_again_for_another(
+    backups: Backups, world: World
+) -> None:
     assert ensure(backups, dry_run=True) == {"changed": True, "backup": None}
     assert not world.backups.exists()
     first = ensure(backups)
@@ -277,7 +282,9 @@ def test_nothing_goes_while_the_newest_is_not_verified_or_lies_in_the_future() -
     assert pruned(made(0), *old, minimum=0) == []
 
 
-def test_the_daily_run_prunes_after_its_own_success_only(backups: Backups, world: World, clock: Clock) -> None:
+def test_the_daily_run_prunes_after_its_own_success_only(
+    backups: Backups, world: World, clock: Clock
+) -> None:
     for _ in range(4):
         backups.verify(backups.create())
         clock.now += timedelta(days=1)
@@ -324,7 +331,11 @@ def test_every_kind_of_difference_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [('{"keep_dayz": 3}', "unknown keys: keep_dayz"), ('{"keep_days": 0}', "at least one day"), ("{", "not JSON")],
+    [
+        ('{"keep_dayz": 3}', "unknown keys: keep_dayz"),
+        ('{"keep_days": 0}', "at least one day"),
+        ("{", "not JSON"),
+    ],
 )
 def test_bad_settings_are_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "backup.json"

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unit.ops_support import World
+
 from glitchtip_ops.backup import BackupConfig, Backups
 from glitchtip_ops.process import OpsError
-from unit.ops_support import World
 
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
 pytestmark = pytest.mark.skipif(BINARIES is None, reason="PostgreSQL's server is not installed here")
@@ -27,7 +28,8 @@ CREATE TABLE django_migrations (id int, app text, name text);
 INSERT INTO issue SELECT n, 'title ' || n FROM generate_series(1, 50) n;
 INSERT INTO event SELECT '2026-01-01', n, repeat(md5(n::text), 20) FROM generate_series(1, 3000) n;
 INSERT INTO event SELECT '2026-01-02', n, 'x' FROM generate_series(1, 7) n;
-INSERT INTO django_migrations VALUES (1, 'issues', '0001_initial'), (2, 'issues', '0002_more'), (3, 'users', '0009_x');
+INSERT INTO django_migrations
+VALUES (1, 'issues', '0001_initial'), (2, 'issues', '0002_more'), (3, 'users', '0009_x');
 """
 
 
@@ -49,7 +51,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tools = BINARIES.parent
     as_postgres([str(tools / "initdb"), "-D", str(data / "db"), "-U", "glitchtip", "--auth=trust", "-N"])
     options = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off"
-    as_postgres([str(tools / "pg_ctl"), "-D", str(data / "db"), "-o", options, "-l", str(data / "log"), "-w", "start"])
+    as_postgres(
+        [str(tools / "pg_ctl"), "-D", str(data / "db"), "-o", options, "-l", str(data / "log"), "-w", "start"]
+    )
     try:
         yield data
     finally:
@@ -167,9 +171,11 @@ def test_a_failing_statement_is_told_with_the_servers_message(backups: Backups) 
         session.execute("SELECT * FROM nowhere;")
 
 
-def test_a_dump_that_dies_leaves_nothing(backups: Backups, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Path(os.environ["FAKE_WORLD"]) / "bin" / "pg_dump"
-    broken.write_text(f"#!{sys.executable}\nimport os, sys\nos.write(1, b'PGDMP' * 1000)\nsys.exit('pg_dump: killed')\n")
+def test_a_dump_that_dies_leaves_nothing(backups: Backups) -> None:
+    broken = backups.directory.parent / "bin" / "pg_dump"
+    broken.write_text(
+        f"#!{sys.executable}\nimport os, sys\nos.write(1, b'PGDMP' * 1000)\nsys.exit('pg_dump: killed')\n"
+    )
     broken.chmod(0o755)
     with pytest.raises(OpsError, match="pg_dump failed with exit code 1: pg_dump: killed"):
         backups.create()

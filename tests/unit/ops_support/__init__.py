@@ -1,4 +1,4 @@
-"""Programs on PATH that stand for docker, pm2 and PostgreSQL's tools, and settings for the tools under test."""
+"""A docker on PATH that answers from a file, and settings for the tools under test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ FAKE_DOCKER = Path(__file__).with_name("fake_docker.py")
 def program(directory: Path, name: str, script: Path) -> None:
     """Put ``script`` on PATH as ``name``, started as fast as Python can."""
     path = directory / name
-    path.write_text(f"#!{sys.executable} -IS\n{script.read_text()}")
+    source = script.read_text().replace('os.environ["FAKE_WORLD"]', repr(str(directory.parent)))
+    path.write_text(f"#!{sys.executable} -IS\n{source}")
     path.chmod(0o755)
 
 
@@ -59,7 +60,9 @@ class World:
         self.bin.mkdir()
         self.compose = root / "opt"
         self.compose.mkdir()
-        (self.compose / ".env").write_bytes(b"SECRET_KEY=" + b"5" * 64 + b"\nPOSTGRES_PASSWORD=" + b"7" * 32 + b"\n")
+        (self.compose / ".env").write_bytes(
+            b"SECRET_KEY=" + b"5" * 64 + b"\nPOSTGRES_PASSWORD=" + b"7" * 32 + b"\n"
+        )
         (self.compose / "docker-compose.yml").write_text("services: {}\n")
         self.backups = root / "backups"
         self.state: dict[str, Any] = {
@@ -70,7 +73,6 @@ class World:
         }
         program(self.bin, "docker", FAKE_DOCKER)
         monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
-        monkeypatch.setenv("FAKE_WORLD", str(root))
         self.save()
 
     def save(self) -> None:

@@ -1,9 +1,9 @@
 """``docker`` as far as the tools call it, on the state in $FAKE_WORLD/docker.json.
 
 The tools of PostgreSQL are run for real in a world with a real server, else played on the databases in
-$FAKE_WORLD/cluster.json: there a database is a mapping of table to number of rows, a dump is that mapping as
-JSON, and knobs make the tools misbehave: ``dump_fails``, ``dump_drops`` (a table that the dump lacks),
-``restore_fails``. As a program it speaks on its streams; tests in a hurry call ``docker`` in their own process.
+$FAKE_WORLD/cluster.json: there a database is a mapping of table to number of rows, a dump is that mapping
+as JSON, and knobs make the tools misbehave: ``dump_fails``, ``dump_drops`` (a table that the dump lacks),
+``restore_fails``. As a program it speaks on its streams; tests call ``docker`` in their own process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818
     """The program would end with an exit code; its message goes to stderr."""
 
 
@@ -97,8 +97,10 @@ def docker(root: Path, argv: list[str], stdin: str = "") -> str:
         words = rest[rest.index("sh") :]
         if state.get("postgres") == "fake":
             return database_tool(root, words[4], words[5:], stdin)
-        os.environ.update({"POSTGRES_USER": "glitchtip", "POSTGRES_DB": "glitchtip", "POSTGRES_PASSWORD": "secret-pw"})
-        os.execvp("sh", words)
+        os.environ.update(
+            {"POSTGRES_USER": "glitchtip", "POSTGRES_DB": "glitchtip", "POSTGRES_PASSWORD": "secret-pw"}
+        )
+        os.execvp("sh", words)  # noqa: S606
     raise Refusal(f"unexpected: {argv}")
 
 

@@ -1,0 +1,139 @@
+"""Memory is what the host really has; PM2 is asked only when its daemon answers; jobs may be stopped."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from glitchtip_ops.host_state import Memory, parse_pm2_list, read_disk, read_memory, read_pm2
+from glitchtip_ops.process import OpsError
+
+MIB = 2**20
+MEMINFO = "MemTotal: 4096000 kB\nMemFree: 100 kB\nMemAvailable: 3072000 kB\nBuffers: 5 kB\n"
+
+
+def host(root: Path, cgroup: str, files: dict[str, str]) -> Memory:
+    proc, sys_fs = root / "proc", root / "cg"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text(MEMINFO)
+    (proc / "self" / "cgroup").write_text(cgroup)
+    for name, text in files.items():
+        path = sys_fs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return read_memory(proc, sys_fs)
+
+
+def test_without_limits_meminfo_counts(tmp_path: Path) -> None:
+    memory = host(tmp_path, "0::/\n", {"memory.max": "max\n", "memory.current": "1\n"})
+    assert (memory.source, memory.percent, memory.total) == ("meminfo", 25.0, 4096000 * 1024)
+
+
+def test_the_limit_of_a_container_counts_when_it_is_tighter_v2(tmp_path: Path) -> None:
+    files = {
+        "memory.max": str(1000 * MIB),
+        "memory.current": str(900 * MIB),
+        "memory.stat": f"inactive_file {100 * MIB}\nactive_file {150 * MIB}\nslab_reclaimable {50 * MIB}\n",
+    }
+    memory = host(tmp_path, "0::/\n", files)
+    assert (memory.source, memory.percent, memory.total) == ("cgroup", 60.0, 1000 * MIB)
+
+
+def test_the_limit_of_an_ancestor_counts_v1(tmp_path: Path) -> None:
+    path = "memory/docker/abc"
+    files = {
+        f"{path}/memory.limit_in_bytes": str(2000 * MIB),
+        f"{path}/memory.usage_in_bytes": str(1500 * MIB),
+        f"{path}/memory.stat": f"inactive_file 1\ntotal_inactive_file {300 * MIB}\n",
+        f"{path}/system.slice/glitchtip-soak.service/memory.limit_in_bytes": str(10 * MIB),
+        f"{path}/system.slice/glitchtip-soak.service/memory.usage_in_bytes": str(10 * MIB),
+        "memory/memory.limit_in_bytes": "9223372036854771712",
+        "memory/memory.usage_in_bytes": "5",
+    }
+    cgroup = (
+        "11:cpu:/docker/abc\n4:memory:/docker/abc/system.slice/glitchtip-soak.service\n1:name=systemd:/x\n"
+    )
+    memory = host(tmp_path, cgroup, files)
+    assert (memory.source, memory.percent) == ("cgroup", 60.0)
+
+
+def test_a_limit_with_room_does_not_hide_a_full_host(tmp_path: Path) -> None:
+    memory = host(tmp_path, "0::/\n", {"memory.max": str(1000 * MIB), "memory.current": str(10 * MIB)})
+    assert memory.source == "meminfo"
+
+
+def test_an_unreadable_meminfo_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="cannot be read from /proc/meminfo"):
+        read_memory(tmp_path, tmp_path)
+
+
+def test_the_disk_of_a_path_that_does_not_exist_yet_is_its_parents(tmp_path: Path) -> None:
+    disk = read_disk(tmp_path / "a" / "b")
+    assert disk.path == str(tmp_path)
+    assert 0 <= disk.percent <= 100
+
+
+def entry(name: str, status: str, **details: object) -> dict[str, object]:
+    pid = 7 if status == "online" else 0
+    return {"name": name, "pid": pid, "pm2_env": {"status": status, "restart_time": 2, **details}}
+
+
+def test_the_list_is_read_behind_notices_and_secrets_are_left_out() -> None:
+    job = {"cron_restart": "0 4 * * *", "autorestart": False}
+    listed = [
+        entry("api", "online", SENTRY_DSN="http://secret@x/1"),
+        entry("batch", "stopped", **job),
+        entry("bad-batch", "errored", **job),
+        entry("halted", "stopped"),
+    ]
+    found = parse_pm2_list(">>>> In-memory PM2 is out-of-date\n[PM2] notice\n" + json.dumps(listed))
+    assert [(process.name, process.well) for process in found] == [
+        ("api", True),
+        ("batch", True),
+        ("bad-batch", False),
+        ("halted", False),
+    ]
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("text", ["", "[PM2] nothing", '[{"name": "a"}]', '{"name": 1}'])
+def test_other_output_is_refused(text: str) -> None:
+    with pytest.raises(OpsError):
+        parse_pm2_list(text)
+
+
+def test_pm2_is_not_called_when_its_daemon_does_not_answer(tmp_path: Path) -> None:
+    called = tmp_path / "called"
+    binary = tmp_path / "pm2"
+    binary.write_text(f"#!/bin/sh\ntouch {called}\necho '[]'\n")
+    binary.chmod(0o755)
+    with pytest.raises(OpsError, match="PM2 daemon of user"):
+        read_pm2(getpass.getuser(), tmp_path, str(binary))
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(tmp_path / "rpc.sock"))
+    stale.close()
+    with pytest.raises(OpsError, match="PM2 daemon of user"):
+        read_pm2(getpass.getuser(), tmp_path, str(binary))
+    assert not called.exists()
+
+
+def test_pm2_is_called_with_its_home(tmp_path: Path) -> None:
+    binary = tmp_path / "pm2"
+    binary.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\nassert sys.argv[1:] == ['jlist']\n"
+        "print(json.dumps([{'name': os.environ['PM2_HOME'], 'pid': 1, 'pm2_env': {'status': 'online'}}]))\n"
+    )
+    binary.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(tmp_path / "rpc.sock"))
+        daemon.listen()
+        assert [process.name for process in read_pm2(getpass.getuser(), tmp_path, str(binary))] == [
+            str(tmp_path)
+        ]
+        with pytest.raises(OpsError, match="there is no user"):
+            read_pm2("nobody-such", tmp_path, str(binary))
