@@ -39,7 +39,6 @@ repack() {
     rm -rf tree
 }
 
-# "dockerd" must find the shared scripts of the client package only through its dependency on docker-ce-cli.
 repack containerd.io 1.7.27-1 "" "containerd, runc" containerd runc
 repack docker-ce-cli 5:26.1.5-1 "" "docker-cli" docker-cli
 repack docker-ce 5:26.1.5-1 "containerd.io, docker-ce-cli" "docker.io" docker.io
