@@ -11,7 +11,7 @@ options:
   url:
     description:
       - Address of the server as this module reaches it, for example V(http://127.0.0.1:8080).
-      - The module runs where the task runs; a GlitchTip that is bound to localhost needs the task on its host.
+      - The module runs where the task runs; a GlitchTip bound to localhost needs the task on its host.
     type: str
     required: true
   token:
@@ -45,8 +45,8 @@ attributes:
   check_mode:
     description:
       - Makes no write; the client refuses every method but GET and HEAD.
-      - Where the server, the token or the parent object is not there yet, the module reports the change that
-        it would make and says so in RV(ignore:msg).
+      - Where the server, the token or the parent object is not there yet, the module reports the change
+        that it would make and says so in RV(ignore:msg).
     support: full
   diff_mode:
     description: Shows the changed keys only. Secrets and the paths of webhook addresses are masked.

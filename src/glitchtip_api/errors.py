@@ -9,6 +9,7 @@ from typing import Any
 MASK = "***"
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
 _AUTH = re.compile(r"(?i)\b(bearer|token|sentry_key|glitchtip_key)([\s=:]+)[^\s,;&'\"]+")
+_KEY_PATH = re.compile(r"(?<=/keys/)[0-9a-fA-F-]{32,36}")  # the id of a DSN key is its secret
 _LONGEST_DETAIL = 500
 
 
@@ -16,7 +17,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """Return `text` without the given `secrets`, user info in URLs and authorization values."""
     for secret in sorted({s for s in secrets if s and len(s) >= 4}, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = _USERINFO.sub(MASK, text)
+    text = _KEY_PATH.sub(MASK, _USERINFO.sub(MASK, text))
     return _AUTH.sub(rf"\1\2{MASK}", text)
 
 

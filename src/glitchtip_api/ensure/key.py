@@ -27,8 +27,8 @@ def ensure_key(
         ingest_url: address that services on the host use; the returned DSN then points there, not to the
             server's public address.
 
-    A key cannot be changed (PUT answers 200 and does nothing), so there is nothing to compare. The key
-    without a name that comes with each project is left alone. Raises MissingError when the project is not there.
+    A key cannot be changed (PUT answers 200 and does nothing), so nothing is compared. The key without
+    a name that comes with each project is left alone. Raises MissingError when there is no such project.
     """
     check_name(name, "a key", 64)
     if ingest_url:

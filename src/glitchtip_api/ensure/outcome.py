@@ -14,7 +14,7 @@ from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
 
 LOOKS_AFTER_LOST_ANSWER = 3
 SECONDS_BETWEEN_LOOKS = 1.0
-_SECRET_KEYS = frozenset({"dsn", "token", "public", "secret"})
+_SECRET_KEYS = frozenset({"dsn", "token", "public", "secret", "security"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def masked(thing: Any) -> Any:
 def _masked_value(name: str, value: Any) -> Any:
     if not value or not isinstance(value, str):
         return masked(value)
-    if name in _SECRET_KEYS:
+    if name in _SECRET_KEYS or (name == "id" and len(value) >= 32):  # the id of a DSN key is its secret
         return MASK
     if name == "url":
         parts = urlsplit(value)
