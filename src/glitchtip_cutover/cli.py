@@ -16,7 +16,8 @@ from .config import Config, load_config
 from .deadline import has_systemd, run_detached
 from .errors import CutoverError, InterruptedRunError
 from .files import write_new
-from .transaction import Cutover, Result, real_host
+from .host import real_host
+from .transaction import Cutover, Result
 
 DEFAULT_CONFIG = Path("/etc/ai-admin-cutover/config.json")
 _DETACHED = ("apply", "rollback")

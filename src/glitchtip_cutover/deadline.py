@@ -115,7 +115,8 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
     except FileNotFoundError:
         if re.search(r"already (loaded|exists)|fragment file", done.errors):
             raise BusyError(
-                "another run is under way on this host; systemctl stop ai-admin-cutover ends it by its way back"
+                "another run is under way on this host; "
+                "systemctl stop ai-admin-cutover ends it by its way back"
             ) from None
         raise CutoverError(
             f"the {command} ended with code {done.code} and left no result; see journalctl -u {RUN_UNIT}, "

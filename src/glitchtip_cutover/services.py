@@ -45,6 +45,11 @@ class Services:
         self._latest = self.pm2.processes()
         return self._latest
 
+    def jobs_last(self, names: Iterable[str]) -> list[str]:
+        """The same names; jobs of ``cron_restart`` at the end, as one at work is waited for."""
+        jobs = {process.name for process in self.processes() if process.cron_job}
+        return sorted(names, key=lambda name: name in jobs)
+
     def restart(self, name: str, dsn: str, *, strict: bool = True) -> bool:
         """Restart one service so that ``dsn`` is its DSN; False when there is nothing to do (an idle job).
 

@@ -27,8 +27,8 @@ from glitchtip_cutover.api import Tracker
 from glitchtip_cutover.bundle import bundle
 from glitchtip_cutover.cli import main
 from glitchtip_cutover.config import Config
+from glitchtip_cutover.host import Host, real_host
 from glitchtip_cutover.proof import Prober
-from glitchtip_cutover.transaction import Host, real_host
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src" / "glitchtip_cutover"

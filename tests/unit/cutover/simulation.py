@@ -1,4 +1,4 @@
-"""A product in memory, whose services keep what they read at their start; time passes only when waited for."""
+"""A product in memory, whose services keep what they read at their start; time passes by waiting."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from glitchtip_cutover.api import Event
 from glitchtip_cutover.config import Config, Side, parse_config
 from glitchtip_cutover.dsn import Dsn, parse_dsn
 from glitchtip_cutover.errors import ServiceError
+from glitchtip_cutover.host import Host
 from glitchtip_cutover.pm2 import Process
 from glitchtip_cutover.proof import Proof
-from glitchtip_cutover.transaction import Cutover, Host
+from glitchtip_cutover.transaction import Cutover
 
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org:9000/7"
 NEW = "http://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb@127.0.0.1:8080/3"
@@ -171,7 +172,7 @@ class MemoryDeadline:
 
 
 class Simulation:
-    """Everything around a Cutover; ``cutover()`` makes a fresh one on the same disk, as a new process would."""
+    """Everything around a Cutover; ``cutover()`` makes a fresh one on the same disk, like a new process."""
 
     names = ("canary", "api", "silent", "carrier", "job")
 

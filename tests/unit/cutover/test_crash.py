@@ -70,7 +70,7 @@ def test_every_step_recovers(
         assert set(world.uses().values()) == {wanted}, step
         assert world.env_file.read_text() == f"A=1\nSENTRY_DSN={wanted}\nB=2\n", step
         assert set(world.pm2.saved.values()) == {wanted}, step
-        assert not world.cutover().open_marker.exists(), step
+        assert not world.cutover().store.open_marker.exists(), step
         assert not world.cutover().state().open, step
         assert list(root.glob("*.part")) == []
         world.cutover().rollback()
@@ -94,7 +94,7 @@ def test_a_crash_during_recovery_is_recovered(tmp_path: Path) -> None:
         else:
             break
         assert set(world.uses().values()) == {OLD}
-        assert not world.cutover().open_marker.exists()
+        assert not world.cutover().store.open_marker.exists()
     assert number > 8
 
 

@@ -79,13 +79,13 @@ def test_a_service_that_stays_dead_makes_the_way_back_incomplete(world: Simulati
     world.pm2.after_restart = die
     with pytest.raises(IncompleteError, match="silent"):
         world.cutover().apply()
-    assert world.cutover().open_marker.exists()
+    assert world.cutover().store.open_marker.exists()
     assert world.pm2.loaded["api"] == world.pm2.loaded["canary"] == OLD
     assert world.pm2.env_dsn() == OLD
     assert any("silent" in problem for problem in world.cutover().status()["problems"])
     world.pm2.after_restart = lambda _name: None
     assert world.cutover().rollback()["state"] == "rolled_back"
-    assert not world.cutover().open_marker.exists()
+    assert not world.cutover().store.open_marker.exists()
 
 
 def test_an_operator_rollback_goes_to_the_snapshot_not_to_the_attempt_before(world: Simulation) -> None:
@@ -99,7 +99,7 @@ def test_an_operator_rollback_goes_to_the_snapshot_not_to_the_attempt_before(wor
 
 
 def test_a_busy_lock_is_refused_at_once(world: Simulation) -> None:
-    with world.cutover()._lock(), pytest.raises(CutoverError) as caught:
+    with world.cutover().store.lock(), pytest.raises(CutoverError) as caught:
         world.cutover().apply()
     assert caught.value.exit_code == 75
 

@@ -1,0 +1,45 @@
+"""What the transaction touches outside its own files, in one place, so that tests can put their own there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .api import Tracker, send_test_event
+from .config import Config, Side
+from .deadline import Deadline
+from .dsn import Dsn
+from .pm2 import Pm2
+from .proof import Prober
+
+
+def _silent(_line: str) -> None:
+    """Progress that nobody wants."""
+
+
+@dataclass
+class Host:
+    """PM2, trackers, systemd, probes, time, and where progress goes."""
+
+    pm2: Pm2
+    tracker: Callable[[Side], Tracker]
+    deadline: Deadline
+    prober: Prober
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    progress: Callable[[str], None] = _silent
+    observer: Callable[[str, str], None] | None = None
+    send_test_event: Callable[[Dsn, Mapping[str, str], str, float], str] = send_test_event
+
+
+def real_host(config: Config, progress: Callable[[str], None]) -> Host:
+    """The host we run on."""
+    return Host(
+        pm2=Pm2(config.pm2),
+        tracker=Tracker,
+        deadline=Deadline(config),
+        prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep),
+        progress=progress,
+    )
