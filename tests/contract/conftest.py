@@ -309,9 +309,8 @@ def scoped(server: Server) -> Iterator[Callable[..., str]]:
 
     def make(*scopes: str) -> str:
         if scopes not in made:
-            made[scopes] = server.make_token(
-                cookies, sum(1 << order.index(scope) for scope in scopes), "scoped"
-            )
+            bits = sum(1 << order.index(scope) for scope in scopes)
+            made[scopes] = server.make_token(server.cookies, bits, "scoped")
         return str(made[scopes]["token"])
 
     yield make

@@ -6,7 +6,8 @@ pytest fixture (``from local import running``) or by hand from ``tests/standin``
 
     python -m local --line 5.2 --port 18080      # prints URL, e-mail and password; Ctrl-C ends everything
 
-Everything lives in one temporary directory and ends with it.
+It runs with the Python that has tests/standin/requirements.txt. Everything lives in one temporary directory
+and ends with it.
 """
 
 from __future__ import annotations

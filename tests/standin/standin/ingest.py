@@ -17,7 +17,7 @@ import uuid
 import zlib
 from typing import Any
 
-import brotli  # type: ignore[import-untyped]
+import brotli  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 from . import db, state
 from .http import (
