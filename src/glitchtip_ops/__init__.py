@@ -1,1 +1,4 @@
-"""The operator tools that run on the server: local test, soak, backups with proof, monitoring. One command, ``glitchtip-ops``."""
+"""Tools that run on the server, behind the command ``glitchtip-ops``.
+
+Local test, soak, backups with proof, monitoring.
+"""

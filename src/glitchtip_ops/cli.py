@@ -1,8 +1,8 @@
 """The command ``glitchtip-ops [--json] COMMAND ...``.
 
-Each command is a module with ``register(subparsers)``, which adds its parser and sets ``handler``, a function from the parsed options to an
-:class:`Outcome`. Exit codes: 0 good, 1 it could not be done (one sentence on standard error), 2 wrong use, 3 done and the answer is bad
-(NO_GO, unhealthy, a test failed).
+Each command is a module with ``register(subparsers)``, which adds its parser and sets ``handler``, a function
+from the parsed options to an :class:`Outcome`. Exit codes: 0 good, 1 it could not be done (one sentence on
+standard error), 2 wrong use, 3 done and the answer is bad (NO_GO, unhealthy, a test failed).
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ Handler = Callable[[argparse.Namespace], Outcome]
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every command of COMMANDS."""
-    parser = argparse.ArgumentParser(prog="glitchtip-ops", description="Operator tools for GlitchTip on this host.")
+    parser = argparse.ArgumentParser(
+        prog="glitchtip-ops", description="Operator tools for GlitchTip on this host."
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from glitchtip_api.errors import scrub
+
 
 class OpsError(Exception):
-    """What is wrong, where, and what to do, in one sentence; the command prints it and ends with exit code 1."""
+    """What is wrong, where, and what to do, in one sentence: the command prints it, exit code 1."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Completed:
 
     @property
     def reason(self) -> str:
-        """The first line of what it complained about, at most 300 characters."""
+        """The first line of what it complained about, without secrets, at most 300 characters."""
         lines = (self.stderr or self.stdout).strip().splitlines()
-        return lines[0][:300] if lines else "no message"
+        return scrub(lines[0])[:300] if lines else "no message"
 
 
 def run(
@@ -41,9 +43,13 @@ def run(
     Secrets belong into ``stdin`` or ``env``, never into ``argv``. ``timeout`` in seconds.
 
     Raises:
-        OpsError: the program cannot be started, or does not end in time. An exit code that is not 0 is no error here.
+        OpsError: the program cannot be started, or does not end in time. An exit code other than 0 is no
+            error here.
     """
-    environment = {"PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), "LANG": "C.UTF-8"}
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        "LANG": "C.UTF-8",
+    }
     environment.update({name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ})
     environment.update(env or {})
     own = user is None or (os.geteuid() == 0 and user == "root")

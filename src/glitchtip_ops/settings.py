@@ -1,4 +1,4 @@
-"""Settings of the operator tools: one JSON document and two secret files in one directory, written by the role ``ops``."""
+"""Settings of the operator tools, written by role ``ops``: a JSON document and two files with secrets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .process import OpsError
 
@@ -16,7 +17,7 @@ _PATHS = ("compose_dir", "backup_dir", "state_dir")
 
 @dataclass(frozen=True)
 class Settings:
-    """Where GlitchTip is, what is read there, and where the tools keep their files. ``url`` is the address on this host."""
+    """Where GlitchTip is (``url``: on this host), what is read there, where the tools keep their files."""
 
     migration_id: str
     url: str
@@ -47,15 +48,23 @@ def load_settings(directory: Path | None = None) -> Settings:
     try:
         document = json.loads(_read(path))
     except ValueError as error:
-        raise OpsError(f"{path} is not JSON ({error}); run playbooks/phase2_deploy.yml to write it again.") from None
+        raise OpsError(
+            f"{path} is not JSON ({error}); run playbooks/phase2_deploy.yml to write it again."
+        ) from None
     if not isinstance(document, dict):
-        raise OpsError(f"{path} must hold one JSON object; run playbooks/phase2_deploy.yml to write it again.")
-    missing = [key for key in (*_TEXTS, *_PATHS) if not isinstance(document.get(key), str) or not document[key]]
+        raise OpsError(
+            f"{path} must hold one JSON object; run playbooks/phase2_deploy.yml to write it again."
+        )
+    missing = [
+        key for key in (*_TEXTS, *_PATHS) if not isinstance(document.get(key), str) or not document[key]
+    ]
     if missing:
-        raise OpsError(f"{path} lacks {', '.join(missing)}; run playbooks/phase2_deploy.yml to write it again.")
-    texts = {key: document[key] for key in _TEXTS}
-    paths = {key: Path(document[key]) for key in _PATHS}
-    return Settings(**texts, **paths, token=_read(directory / "token").strip(), dsn=_read(directory / "dsn").strip())
+        raise OpsError(
+            f"{path} lacks {', '.join(missing)}; run playbooks/phase2_deploy.yml to write it again."
+        )
+    values: dict[str, Any] = {key: document[key] for key in _TEXTS}
+    values.update({key: Path(document[key]) for key in _PATHS})
+    return Settings(**values, token=_read(directory / "token").strip(), dsn=_read(directory / "dsn").strip())
 
 
 def _read(path: Path) -> str:

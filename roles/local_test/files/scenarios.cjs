@@ -3,26 +3,19 @@
 /*
  * Captures test errors with the SDK that the product itself uses.
  *
- * In: on standard input one JSON object {"app_dir", "items": [{"scenario", "event_id"}], "burst": [event ids]}; the DSN in LOCAL_TEST_DSN.
- * Out: one JSON line for each event, {"scenario", "event_id", "sent_at"} (milliseconds), written before it is captured; exit code 1 when
- * the SDK could not hand everything over within 30 s.
+ * In: on standard input one JSON object {"app_dir", "items": [{"scenario", "event_id"}], "burst": [event ids]};
+ * the DSN in the environment as LOCAL_TEST_DSN.
+ * Out: JSON lines. For each event {"scenario", "event_id", "sent_at"} (milliseconds), written before it is
+ * captured, and {"event_id", "status"} when the tracker has answered (null: it did not); at the end
+ * {"profiles", "transaction_status"}: how many profiles left, and what their envelopes were answered.
+ * Exit code 1 with one sentence where the SDK cannot be loaded or could not hand everything over.
  */
 
 const fs = require('node:fs');
 const path = require('node:path');
 const { createRequire } = require('node:module');
 
-const order = JSON.parse(fs.readFileSync(0, 'utf8'));
-const Sentry = createRequire(path.join(order.app_dir, 'package.json'))('@sentry/node');
-
-Sentry.init({
-  dsn: process.env.LOCAL_TEST_DSN,
-  environment: 'local-test',
-  release: 'local-test@1',
-  tracesSampleRate: 0,
-  maxBreadcrumbs: 20,
-  integrations: (defaults) => defaults.filter((integration) => integration.name !== 'OnUncaughtException'),
-});
+const CLOSE_TIMEOUT_MS = 30_000;
 
 function fail(name, message, fields = {}) {
   const error = new Error(message);
@@ -30,7 +23,11 @@ function fail(name, message, fields = {}) {
   return Object.assign(error, fields);
 }
 
-/** Scenario -> function of the scope that returns what is captured. Ten of them are checked field by field by `glitchtip-ops local-test`. */
+function tell(line) {
+  fs.writeSync(1, `${JSON.stringify(line)}\n`);
+}
+
+/** Scenario -> function of the scope that returns what is captured: an error, or a text for a message. */
 const scenarios = {
   'sdk-basic-error': () => fail('LocalTestError', 'local test: basic error'),
   'sdk-user': (scope) => {
@@ -53,20 +50,24 @@ const scenarios = {
   'pattern-database': (scope) => {
     scope.setTags({ component: 'database', operation: 'connect', backend: 'postgresql' });
     scope.setExtras({ host: '192.0.2.10', port: 5432, database: 'ai_admin', attempt: 3 });
-    return fail('Error', 'local test: connect ECONNREFUSED 192.0.2.10:5432', { code: 'ECONNREFUSED', syscall: 'connect' });
+    return fail('Error', 'local test: connect ECONNREFUSED 192.0.2.10:5432', { code: 'ECONNREFUSED' });
   },
   'pattern-repository': (scope) => {
-    scope.setTags({ component: 'repository', operation: 'insert' });
-    scope.setExtras({ filters: { company_id: 12 }, data: { phone: '+00000000000' } });
-    return fail('UniqueViolation', 'local test: duplicate key value violates unique constraint "clients_phone_key"', { code: '23505' });
+    scope.setTags({ component: 'repository', operation: 'insert', backend: 'postgresql' });
+    scope.setExtras({ filters: { company_id: 12 }, data: { name: 'Example', visits: 3 } });
+    return fail('UniqueViolation', 'local test: duplicate key value violates unique constraint "clients_phone_key"');
   },
   'pattern-whatsapp': (scope) => {
     scope.setTags({ component: 'whatsapp', subcomponent: 'session', companyId: '12' });
+    scope.setExtra('session', { state: 'expired', reconnects: 4 });
     return fail('SessionError', 'local test: WhatsApp session expired');
   },
   'pattern-booking-monitor': (scope) => {
-    scope.setTags({ component: 'booking-monitor' });
-    scope.setExtra('booking', { id: 99, client: { name: 'Example', visits: [{ at: '2026-01-01T10:00:00Z', services: [{ id: 1 }] }] } });
+    scope.setTags({ component: 'booking-monitor', operation: 'synchronise' });
+    scope.setExtra('booking', {
+      id: 99,
+      client: { name: 'Example', visits: [{ at: '2026-01-01T10:00:00Z', services: [{ id: 1, price: { amount: 1500 } }] }] },
+    });
     return fail('ServiceError', 'local test: booking could not be synchronised');
   },
   'pattern-queue-job': (scope) => {
@@ -76,34 +77,78 @@ const scenarios = {
   },
 };
 
-function capture(scenario, eventId, make) {
-  fs.writeSync(1, `${JSON.stringify({ scenario, event_id: eventId, sent_at: Date.now() })}\n`);
-  Sentry.withScope((scope) => {
-    scope.setTag('local_test', scenario);
-    const captured = make(scope);
-    if (typeof captured === 'string') {
-      Sentry.captureMessage(captured, 'warning', { event_id: eventId });
-    } else {
-      Sentry.captureException(captured, { event_id: eventId });
+function main() {
+  const order = JSON.parse(fs.readFileSync(0, 'utf8'));
+  const product = createRequire(path.join(order.app_dir, 'package.json'));
+  const Sentry = product('@sentry/node');
+  const totals = { profiles: 0, transaction_status: null };
+
+  /** The product's profiling, where the product has it and its native module loads here. */
+  function profiling() {
+    try {
+      return [product('@sentry/profiling-node').nodeProfilingIntegration()];
+    } catch {
+      return [];
     }
+  }
+
+  const client = Sentry.init({
+    dsn: process.env.LOCAL_TEST_DSN,
+    environment: 'local-test',
+    release: 'local-test@1',
+    tracesSampleRate: 1,
+    profilesSampleRate: 1,
+    integrations: profiling(),
+    // The SDK cuts extra below its third level by default; here the tracker is to show what it keeps.
+    normalizeDepth: 10,
+    // The SDK drops what exceeds 64 unanswered events by default; here each of the burst is to leave.
+    transportOptions: { bufferSize: 10_000 },
+  });
+  client.on('beforeEnvelope', ([, items]) => {
+    totals.profiles += items.filter(([header]) => header.type === 'profile').length;
+  });
+  client.on('afterSendEvent', (event, response) => {
+    const status = response?.statusCode ?? null;
+    if (event.type === 'transaction') {
+      totals.transaction_status = status;
+    } else if (event.type === undefined) {
+      tell({ event_id: event.event_id, status });
+    }
+  });
+
+  function capture(scenario, eventId, make) {
+    tell({ scenario, event_id: eventId, sent_at: Date.now() });
+    Sentry.withScope((scope) => {
+      scope.setTag('local_test', scenario);
+      const captured = make(scope);
+      if (typeof captured === 'string') {
+        // Sentry.captureMessage takes no hint, and without one the event gets another id.
+        scope.captureMessage(captured, undefined, { event_id: eventId });
+      } else {
+        scope.captureException(captured, { event_id: eventId });
+      }
+    });
+  }
+
+  Sentry.startSpan({ name: 'local test', op: 'test' }, () => {
+    for (const { scenario, event_id: eventId } of order.items) {
+      capture(scenario, eventId, scenarios[scenario]);
+    }
+    for (const eventId of order.burst) {
+      capture('burst', eventId, () => fail('BurstError', 'local test: burst'));
+    }
+  });
+  return Sentry.close(CLOSE_TIMEOUT_MS).then((complete) => {
+    if (!complete) {
+      throw new Error(`the SDK could not hand over every event within ${CLOSE_TIMEOUT_MS / 1000} s`);
+    }
+    tell(totals);
   });
 }
 
-async function main() {
-  for (const item of order.items) {
-    capture(item.scenario, item.event_id, scenarios[item.scenario]);
-  }
-  for (const eventId of order.burst) {
-    capture('burst', eventId, () => fail('BurstError', 'local test: burst'));
-    // The SDK drops what exceeds its buffer of unsent events; a real burst is spread over its requests too.
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  if (!(await Sentry.close(30000))) {
-    throw new Error('the SDK could not hand over every event within 30 s');
-  }
-}
-
-main().catch((error) => {
-  console.error(error.message);
-  process.exitCode = 1;
-});
+Promise.resolve()
+  .then(main)
+  .catch((error) => {
+    console.error(error.message.split('\n')[0]);
+    process.exitCode = 1;
+  });
