@@ -172,3 +172,22 @@ def test_two_projects_of_one_name_are_a_failure(run_module, provisioned):
     options = {"organization": "acme", "team": "backend", "name": "Shop"}
     failed = run_module("glitchtip_project", url=provisioned.url, token=provisioned.token, **options)
     assert failed["failure"]["code"] == "ambiguous"
+
+
+CARELESS = """
+from ansible.module_utils.glitchtip_api.ansible_support import run
+
+def main():
+    run("thing", {}, lambda client, p, dry_run: client.organizations.create("Careless"), lambda p: {})
+"""
+
+
+def test_in_check_mode_the_transport_stops_a_module_that_forgets_to(
+    run_module, provisioned, tmp_path, monkeypatch
+):
+    (tmp_path / "careless_module.py").write_text(CARELESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"url": provisioned.url, "token": provisioned.token}
+    stopped = run_module("careless_module", _check=True, **options)
+    assert stopped["failure"]["code"] == "read_only"
+    assert provisioned.writes == []
