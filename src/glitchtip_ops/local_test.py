@@ -153,7 +153,11 @@ class Sent:
     @property
     def accepted(self) -> int:
         """Number of events that the tracker answered with 2xx."""
-        return sum(1 for status in self.status.values() if status is not None and 200 <= status < 300)
+        return sum(1 for status in self.status.values() if _accepted(status))
+
+
+def _accepted(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
 
 
 def parse_output(text: str) -> Sent:
@@ -239,6 +243,9 @@ class LocalTest:
             rows, problems = self.judge(client, ids, found)
             problems += judge_grouping(found.events.get(ids[0]), found.events.get(again))
             burst_sent, burst_found = self.exchange(client, [], burst_ids, limits.patience)
+        for status in (sent.transaction_status, burst_sent.transaction_status):
+            if not _accepted(status):
+                problems.append(f"a trace was answered with {status or 'nothing'}, not with 2xx")
         latencies = found.latencies(sent)
         slowest = max(latencies, default=0.0)
         if slowest > limits.latency:
@@ -270,7 +277,7 @@ class LocalTest:
             },
             "stack_memory_mib": round(memory, 1),
             "profiles_dropped": sent.profiles + burst_sent.profiles,
-            "note": "GlitchTip accepts the profiles of an SDK and drops them; traces and errors are kept",
+            "note": "GlitchTip accepts the profiles of an SDK and drops them",
         }
 
     def exchange(

@@ -8,7 +8,8 @@ const database = require('./lib/database');
 const { report } = require('./lib/report');
 const { run } = require('./lib/service');
 
-const PORT = Number.parseInt(process.env.PORT ?? '', 10) || 3000;
+const given = Number.parseInt(process.env.PORT ?? '', 10);
+const PORT = Number.isInteger(given) ? given : 3000;
 
 let attempt = 0;
 
