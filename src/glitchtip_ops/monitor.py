@@ -390,8 +390,10 @@ def canary(
         return {"changed": False, "configured": True, "proven_at": proof.get("proven_at")}
     stamp = now.isoformat(timespec="seconds")
     if not dry_run:
-        check = Check("canary", True, "this is only a test: alerts of this host arrive here")
-        hooks.deliver(message_of(Decision((), (check,), {}, {}), host, now) | {"canary": True})
+        text = f"GlitchTip on {host}\nTEST only: alerts of this host arrive here"
+        hooks.deliver(
+            {"text": text, "host": host, "at": stamp, "firing": [], "recovered": [], "canary": True}
+        )
         write_json(proof_file, {"hooks": hooks.fingerprint, "proven_at": stamp})
     return {"changed": True, "configured": True, "proven_at": stamp}
 

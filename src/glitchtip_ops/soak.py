@@ -556,12 +556,14 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             run_soak(plan, soak_files, _sampler(settings, config))
         return 0, soak_files.status()
     samples = soak_files.read_samples()
+    final = read_json(soak_files.verdict)
     if arguments.action == "sample":
         since = _at(samples[-1]) if samples else datetime.fromisoformat(plan.started_at)
         sample = _sampler(settings, config).take(utc_now(), since)
-        append_line(soak_files.samples, json.dumps(sample, sort_keys=True))
+        if final is None:
+            append_line(soak_files.samples, json.dumps(sample, sort_keys=True))
         return (0 if not sample["errors"] and sample["probe"]["captured"] else BAD_ANSWER), sample
-    verdict = judge(plan, samples)
+    verdict = final or judge(plan, samples)
     return (0 if verdict["verdict"] == GO else BAD_ANSWER), verdict
 
 
@@ -597,9 +599,9 @@ def register(subparsers: Any) -> None:
     )
     begin.add_argument("--dry-run", action="store_true", help="only say whether a run would be ordered")
     actions.add_parser("run", help="take samples until the ordered time is covered, then write the verdict")
-    actions.add_parser("sample", help="take one sample now")
+    actions.add_parser("sample", help="take one sample now; kept as long as there is no verdict")
     actions.add_parser("status", help="how the run stands")
-    actions.add_parser("verdict", help="judge the samples so far; exit code 3 for NO_GO")
+    actions.add_parser("verdict", help="the verdict, or that over the samples so far; exit code 3 for NO_GO")
     parser.set_defaults(handler=_handle)
 
 

@@ -15,7 +15,7 @@ from werkzeug import Response
 from glitchtip_ops import monitor, soak
 from glitchtip_ops.cli import main
 from glitchtip_ops.monitor import Check
-from glitchtip_ops.probe import send_probe
+from glitchtip_ops.probe import Probe, send_probe
 
 
 @pytest.fixture
@@ -93,6 +93,10 @@ def test_soak_run_writes_the_verdict_once(
     assert "no sample was taken" in capsys.readouterr().out
     assert call(capsys, "soak", "run")[1]["state"] == "finished"
     assert runs == ["m1"]
+    monkeypatch.setattr(soak, "send_probe", lambda *_, **__: Probe("e", False, 1.0, "refused"))
+    assert call(capsys, "soak", "sample")[0] == 3
+    assert call(capsys, "soak", "status")[1]["figures"]["samples"] == 0
+    assert call(capsys, "soak", "verdict")[1]["reasons"][0] == "no sample was taken"
 
 
 def test_monitor_check_logs_alerts_and_ends_with_3_in_trouble(
