@@ -10,6 +10,7 @@ import hashlib
 import io
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 
@@ -43,7 +44,9 @@ def main() -> None:
     packed = gzip.compress(content, mtime=0)
     if not target.is_file() or target.read_bytes() != packed:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(packed)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
+            part.write(packed)
+        Path(part.name).replace(target)  # several hosts' tasks may pack at the same time
     print(digest)
 
 
