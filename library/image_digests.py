@@ -85,7 +85,9 @@ def pin(reference: str, digest: str, image_id: str) -> str:
 def check(name: str, reference: str, digest: str, expected: str, recorded: str | None) -> None:
     """Raise DigestError when the digest is not the expected or not the recorded one."""
     if expected and digest != expected:
-        raise DigestError(f"Image {reference} has digest {digest}, but {expected} is expected; nothing was changed. Check the tag and the pin of {name}.")
+        raise DigestError(
+            f"Image {reference} has digest {digest}, but {expected} is expected; nothing was changed. Check the tag and the pin of {name}."
+        )
     if recorded and digest != recorded:
         raise DigestError(
             f"Image {reference} has digest {digest}, but the first deploy on this host had {recorded}: the tag was moved. "
@@ -112,7 +114,9 @@ class Images:
         code, _, err = self.module.run_command(["docker", "pull", "--quiet", reference])
         if code:
             reason = err.strip().splitlines()[-1:] or ["no reason given"]
-            raise DigestError(f"Image {reference} could not be pulled: {reason[0]} Check the name, the registry and the network; nothing was changed.")
+            raise DigestError(
+                f"Image {reference} could not be pulled: {reason[0]} Check the name, the registry and the network; nothing was changed."
+            )
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -125,14 +129,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     images = Images(module)
     have_docker = module.get_bin_path("docker") is not None
     if not have_docker and not module.check_mode:
-        raise DigestError("The docker command is not installed on this host; run playbooks/phase0_prepare.yml first.")
+        raise DigestError(
+            "The docker command is not installed on this host; run playbooks/phase0_prepare.yml first."
+        )
     pinned: dict[str, str] = {}
     pulled: list[str] = []
     wanted = {name: dict(record.get(name, {})) for name in record}
     for name, spec in module.params["images"].items():
         reference, expected = spec["reference"], spec.get("expected") or ""
         if expected and not DIGEST.match(expected):
-            raise DigestError(f"The expected digest of {name} must be sha256: and 64 hex digits, not {expected!r}.")
+            raise DigestError(
+                f"The expected digest of {name} must be sha256: and 64 hex digits, not {expected!r}."
+            )
         found = images.inspect(reference) if have_docker else None
         if found is None:
             pulled.append(name)
@@ -142,10 +150,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             images.pull(reference)
             found = images.inspect(reference)
             if found is None:
-                raise DigestError(f"Image {reference} was pulled but the engine does not show it; look at `docker image ls`.")
+                raise DigestError(
+                    f"Image {reference} was pulled but the engine does not show it; look at `docker image ls`."
+                )
         digest = pick_digest(reference, *found)
         kept = record.get(name, {})
-        check(name, reference, digest, expected, kept.get("digest") if kept.get("reference") == reference else None)
+        check(
+            name,
+            reference,
+            digest,
+            expected,
+            kept.get("digest") if kept.get("reference") == reference else None,
+        )
         pinned[name] = pin(reference, digest, found[1])
         wanted[name] = {"reference": reference, "digest": digest}
     changed = bool(pulled) or wanted != record
@@ -164,7 +180,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     """Entry point of Ansible."""
     module = AnsibleModule(
-        argument_spec={"images": {"type": "dict", "required": True}, "record": {"type": "path", "required": True}},
+        argument_spec={
+            "images": {"type": "dict", "required": True},
+            "record": {"type": "path", "required": True},
+        },
         supports_check_mode=True,
     )
     try:

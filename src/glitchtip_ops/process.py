@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def run(
     environment.update(env or {})
     own = user is None or (os.geteuid() == 0 and user == "root")
     try:
+        account = None if own or user is None else pwd.getpwnam(user)
         done = subprocess.run(
             list(argv),
             input=stdin,
@@ -63,7 +65,9 @@ def run(
             timeout=timeout,
             check=False,
             env=environment,
-            user=None if own else user,
+            user=None if account is None else account.pw_uid,
+            group=None if account is None else account.pw_gid,
+            extra_groups=None if account is None else os.getgrouplist(account.pw_name, account.pw_gid),
             cwd=cwd,
         )
     except subprocess.TimeoutExpired:

@@ -13,18 +13,42 @@ def main() -> int:
     """Run one command; 1 with one sentence on failure."""
     parser = argparse.ArgumentParser(prog="rig", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("demo", "repeat", "rollback", "contract", "molecule", "clean", "distclean"):
+    for name in (
+        "demo",
+        "repeat",
+        "rollback",
+        "contract",
+        "molecule",
+        "registry",
+        "up",
+        "down",
+        "clean",
+        "distclean",
+    ):
         commands.add_parser(name)
     listing = commands.add_parser("images", help="build the images of the rig")
     listing.add_argument("--print", dest="name", help="print the full name of one image")
     options = parser.parse_args()
     try:
         if options.command in {"demo", "repeat", "rollback"}:
-            from rig import demo  # noqa: PLC0415 - needs the client, which `clean` does without
+            from rig import demo
 
             getattr(demo, options.command)()
         elif options.command in {"contract", "molecule"}:
             getattr(suites, options.command)()
+        elif options.command == "registry":
+            engine.ensure()
+            images.build_all(
+                ["registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
+            )
+            world.ensure_network()
+            world.ensure_registry()
+        elif options.command == "up":
+            from rig import demo
+
+            demo.prepare_world()
+        elif options.command == "down":
+            world.remove_server()
         elif options.command == "images":
             engine.ensure()
             names = [options.name] if options.name else list(images.IMAGES)
@@ -39,7 +63,10 @@ def main() -> int:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{options.command}: interrupted; what the server does goes on, run again to continue", file=sys.stderr)
+        print(
+            f"{options.command}: interrupted; what the server does goes on, run again to continue",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,31 +10,38 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-
 from ai_admin.ledger import Ledger, read_ledger
+
 from rig import engine, images, sentry, walk, world
-from rig.shell import CACHE, ROOT, RigError, say
+from rig.shell import ROOT, RigError, say
 from rig.trackers import Tracker, require, settle, tunnel
 
 ARTIFACTS = ROOT / "artifacts"
-GENERATED = ROOT / "inventory/demo/group_vars/all/generated.yml"
-STATE = CACHE / "demo/state.json"
+GENERATED = world.INVENTORY / "group_vars/all/generated.yml"
+STATE = world.DEMO / "state.json"
 LEDGER = "/var/lib/ai-admin/ledger.jsonl"
 JOURNAL = "/var/lib/ai-admin-cutover/demo/journal.jsonl"
-CUTOVER = "/usr/local/sbin/ai-admin-cutover"
+APPLIED = "/var/lib/ai-admin-cutover/demo/applied.json"
+GLITCHTIP_URL = "http://127.0.0.1:8080"
 WITHOUT_SDK = "pm2-logrotate"
 
 
 def prepare_world() -> Tracker:
     """Engine, images, registry, "Sentry" and a fresh server whose product reports to it; returns "Sentry"."""
     engine.ensure()
-    images.build_all(["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)])
+    images.build_all(
+        ["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
+    )
     world.ensure_network()
     sentry.launch()
     if images.registry_reachable():
-        say("images: a public registry answers, the real glitchtip/glitchtip, postgres and valkey images serve")
+        say(
+            "images: a public registry answers, the real glitchtip/glitchtip, postgres and valkey images serve"
+        )
     else:
-        say("images: no public registry answers, the stand-in serves in GlitchTip's place (same API, same container contract)")
+        say(
+            "images: no public registry answers, the stand-in serves in GlitchTip's place (same API, same container contract)"
+        )
         world.ensure_registry()
     say("server: booting Debian 13 with 1.9 GB and 1 CPU ...")
     container = world.start_server()
@@ -50,7 +56,6 @@ def write_inventory(container: str, tracker: Tracker) -> None:
     """The variables of the demo that only exist once its world does (git ignores the file)."""
     variables: dict[str, Any] = {
         "demo_cgroup_parent": f"/docker/{container}",
-        "demo_known_hosts": str(CACHE / "demo/known_hosts"),
         "demo_key": str(world.KEY),
         "demo_sentry_token": tracker.token,
         "demo_sentry_organization": tracker.organization,
@@ -68,7 +73,7 @@ def write_inventory(container: str, tracker: Tracker) -> None:
 def ledger() -> Ledger:
     """The product's ledger, read off the server."""
     _, text = world.ssh(f"cat {LEDGER}")
-    copy = CACHE / "demo/ledger.jsonl"
+    copy = world.DEMO / "ledger.jsonl"
     copy.write_text(text + "\n")
     return read_ledger(copy)
 
@@ -97,21 +102,17 @@ def sentry_tracker() -> Tracker:
     return Tracker(**json.loads(STATE.read_text())["sentry"])
 
 
-def cutover_status() -> dict[str, Any]:
-    """What the switch on the server says of itself."""
-    _, text = world.ssh(f"{CUTOVER} status --json")
-    status: dict[str, Any] = json.loads(text)
-    return status
-
-
-def service_rows(status: dict[str, Any]) -> list[dict[str, Any]]:
+def service_rows() -> list[dict[str, Any]]:
     """One row a service: old and new DSN host, proof, event id, seconds; the module without SDK says so."""
+    _, text = world.ssh(f"cat {APPLIED}")
     rows = [
-        {key: service.get(key) for key in ("name", "old", "new", "proof", "event_id", "seconds")}
-        for service in status["services"]
+        {key: service[key] for key in ("name", "old", "new", "proof", "event_id", "seconds")}
+        for service in json.loads(text)["services"]
         if service["name"] != WITHOUT_SDK
     ]
-    rows.append({"name": WITHOUT_SDK, "old": None, "new": None, "proof": "no SDK", "event_id": None, "seconds": None})
+    rows.append(
+        {"name": WITHOUT_SDK, "old": None, "new": None, "proof": "no SDK", "event_id": None, "seconds": None}
+    )
     return rows
 
 
@@ -149,11 +150,18 @@ def demo() -> None:
         glitchtip = glitchtip_tracker(url)
         entries = ledger()
         events = settle(set(entries.captured), set(entries.acknowledged), tracker, glitchtip)
-    services = service_rows(cutover_status())
+    services = service_rows()
     server = "stand-in" if not images.registry_reachable() else "glitchtip/glitchtip"
     version = walk.evidence("phase2")["version"]
     phases = [
-        {"name": run.name, "seconds": run.seconds, "tasks": run.tasks, "changed": len(run.changed), "proof": proof} for run, proof in runs
+        {
+            "name": run.name,
+            "seconds": run.seconds,
+            "tasks": run.tasks,
+            "changed": len(run.changed),
+            "proof": proof,
+        }
+        for run, proof in runs
     ]
     document = {
         "server": f"{server} {version}",
@@ -163,18 +171,30 @@ def demo() -> None:
         "stack_memory_mib": memory,
     }
     write_artifact("demo.json", document)
-    write_access(tracker, replace(glitchtip, url="http://127.0.0.1:8080"))
-    table("Phases", ["phase", "seconds", "tasks", "changed", "proof"], [list(phase.values()) for phase in phases])
+    write_access(tracker, replace(glitchtip, url=GLITCHTIP_URL))
+    table(
+        "Phases",
+        ["phase", "seconds", "tasks", "changed", "proof"],
+        [list(phase.values()) for phase in phases],
+    )
     table(
         "Services",
         ["service", "DSN host", "proof", "event id read back", "seconds"],
         [
-            [row["name"], f"{row['old']} -> {row['new']}" if row["old"] else "-", row["proof"], row["event_id"], row["seconds"]]
+            [
+                row["name"],
+                f"{row['old']} -> {row['new']}" if row["old"] else "-",
+                row["proof"],
+                row["event_id"],
+                row["seconds"],
+            ]
             for row in services
         ],
     )
     table("Events", list(events), [list(events.values())])
-    say(f"\nStack: {memory} MiB on {server} {version}; whole demo {time.monotonic() - began:.0f} s; the server stays up (`make clean` removes it).")
+    say(
+        f"\nStack: {memory} MiB on {server} {version}; whole demo {time.monotonic() - began:.0f} s; the server stays up (`make clean` removes it)."
+    )
     require(events["lost"] == 0 and events["duplicated"] == 0, f"Events were lost or duplicated: {events}.")
 
 
@@ -184,14 +204,27 @@ def write_access(sentry_side: Tracker, glitchtip: Tracker) -> None:
     write_artifact(
         "demo-access.json",
         {
-            "containers": {"server": world.SERVER, "registry": world.REGISTRY, "sentry": sentry.containers(), "network": world.NETWORK},
-            "ssh": {"host": "127.0.0.1", "port": world.SSH_PORT, "user": "root", "key": str(world.KEY), "command": reach},
-            "inventory": str(walk.INVENTORY),
+            "containers": {
+                "server": world.SERVER,
+                "registry": world.REGISTRY,
+                "sentry": sentry.containers(),
+                "network": world.NETWORK,
+            },
+            "ssh": {
+                "host": "127.0.0.1",
+                "port": world.SSH_PORT,
+                "user": "root",
+                "key": str(world.KEY),
+                "command": reach,
+            },
+            "inventory": str(world.INVENTORY),
             "sentry": {**asdict(sentry_side), "url_on_server": sentry.URL_ON_SERVER},
             "glitchtip": {
                 **asdict(glitchtip),
                 "url_on_server": glitchtip.url,
-                "tunnel": " ".join([*world.ssh_argv()[:-1], "-N", "-L", "28080:127.0.0.1:8080", world.ssh_argv()[-1]]),
+                "tunnel": " ".join(
+                    [*world.ssh_argv()[:-1], "-N", "-L", "28080:127.0.0.1:8080", world.ssh_argv()[-1]]
+                ),
                 "compose": "/opt/glitchtip/docker-compose.yml",
             },
             "ledger": LEDGER,
@@ -249,31 +282,54 @@ def repeat() -> None:
     before = fingerprint()
     runs = [walk.playbook(phase) for phase in walk.PHASES]
     after = fingerprint()
-    table("Repeat", ["phase", "seconds", "tasks", "changed"], [[run.name, run.seconds, run.tasks, len(run.changed)] for run in runs])
+    table(
+        "Repeat",
+        ["phase", "seconds", "tasks", "changed"],
+        [[run.name, run.seconds, run.tasks, len(run.changed)] for run in runs],
+    )
     for run in runs:
         require(not run.changed, f"The repeat of {run.name} changed something: {', '.join(run.changed)}.")
     require(before == after, f"The repeat left the server different: {changed_parts(before, after)}.")
     checks = [walk.playbook(phase, check=True, quiet=True) for phase in walk.PHASES]
-    table("--check --diff", ["phase", "seconds", "tasks", "would change"], [[r.name, r.seconds, r.tasks, len(r.changed)] for r in checks])
+    table(
+        "--check --diff",
+        ["phase", "seconds", "tasks", "would change"],
+        [[r.name, r.seconds, r.tasks, len(r.changed)] for r in checks],
+    )
     require(before == fingerprint(), f"Check mode wrote something: {changed_parts(before, fingerprint())}.")
     for run in [*runs, *checks]:
         shown = [name for name, value in known_secrets.items() if value in run.output]
         require(not shown, f"The output of {run.name} shows a secret: {', '.join(shown)}.")
-    say("\nNothing changed: processes, containers, .env, snapshots, backups and evidence are the same; no secret in any output.")
+    say(
+        "\nNothing changed: processes, containers, .env, snapshots, backups and evidence are the same; no secret in any output."
+    )
 
 
 def secrets_of_demo() -> dict[str, str]:
     """Every secret of the demo by name, to look for in outputs."""
     tracker = sentry_tracker()
     _, stack = world.ssh("cat /opt/glitchtip/.env")
-    found = {f".env of the stack, {line.split('=')[0]}": line.split("=", 1)[1] for line in stack.splitlines() if "=" in line}
+    found = {
+        f".env of the stack, {line.split('=')[0]}": line.split("=", 1)[1]
+        for line in stack.splitlines()
+        if "=" in line
+    }
     _, token = world.ssh("cat /etc/glitchtip-ops/token")
     _, dsn = world.ssh("cat /etc/glitchtip-ops/dsn")
     _, provisioning = world.ssh("cat /opt/glitchtip/.provisioning-token")
     _, product = world.ssh("sed -n s/^SENTRY_DSN=//p /opt/ai-admin/.env")
-    found |= {"token of the operator tools": token.strip(), "provisioning token": provisioning.strip(), "token of Sentry": tracker.token}
-    found |= {"key of the new DSN": urlsplit(dsn.strip()).username or dsn, "key of .env": urlsplit(product.strip("\"' ")).username or product}
-    require(all(len(value) >= 16 for value in found.values()), "A secret of the demo is too short to look for.")
+    found |= {
+        "token of the operator tools": token.strip(),
+        "provisioning token": provisioning.strip(),
+        "token of Sentry": tracker.token,
+    }
+    found |= {
+        "key of the new DSN": urlsplit(dsn.strip()).username or dsn,
+        "key of .env": urlsplit(product.strip("\"' ")).username or product,
+    }
+    require(
+        all(len(value) >= 16 for value in found.values()), "A secret of the demo is too short to look for."
+    )
     return found
 
 
@@ -285,7 +341,9 @@ def rollback() -> None:
     _, text = world.ssh("cat /var/lib/glitchtip-migration/demo/rollback.json")
     result = json.loads(text)
     result = result.get("data", result)
-    missing = [s["name"] for s in result["services"] if s.get("event_id") and not tracker.has(str(s["event_id"]))]
+    missing = [
+        s["name"] for s in result["services"] if s.get("event_id") and not tracker.has(str(s["event_id"]))
+    ]
     document = {
         "seconds_to_last_restart": result["seconds_to_last_restart"],
         "seconds_proof": result["seconds_proof"],
@@ -295,17 +353,18 @@ def rollback() -> None:
     table(
         "Rollback",
         ["service", "reports to", "proof", "event id read back", "seconds"],
-        [[s["name"], s.get("dsn_host"), s.get("proof"), s.get("event_id"), s.get("seconds")] for s in result["services"]],
+        [
+            [s["name"], s.get("dsn_host"), s.get("proof"), s.get("event_id"), s.get("seconds")]
+            for s in result["services"]
+        ],
     )
     say(
         f"\nLast restart after {result['seconds_to_last_restart']} s, all proven after {result['seconds_proof']} s; "
         f"playbook {run.seconds} s, {run.tasks} tasks, whole {time.monotonic() - began:.0f} s."
     )
     require(not missing, f"Sentry does not have the events of {', '.join(missing)}.")
-    hosts = {s.get("dsn_host") for s in result["services"] if s.get("dsn_host")}
-    require(hosts == {"sentry.example.org"}, f"Not every service reports to Sentry again: {sorted(map(str, hosts))}.")
-
-
-def new_password() -> str:
-    """A password for a throwaway account."""
-    return secrets.token_urlsafe(18)
+    hosts = {s["dsn_host"] for s in result["services"] if s["name"] != WITHOUT_SDK}
+    require(
+        hosts == {urlsplit(sentry.URL_ON_SERVER).netloc},
+        f"Not every service reports to Sentry again: {sorted(map(str, hosts))}.",
+    )

@@ -15,7 +15,9 @@ def answers() -> bool:
     """Whether a Docker Engine answers this client."""
     if not shutil.which("docker"):
         return False
-    return run(["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=30).returncode == 0
+    return (
+        run(["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=30).returncode == 0
+    )
 
 
 def ensure() -> None:
@@ -27,7 +29,9 @@ def ensure() -> None:
     if answers():
         return
     if os.geteuid() != 0:
-        raise RigError("No Docker Engine answers and starting one needs root; start Docker or run make as root.")
+        raise RigError(
+            "No Docker Engine answers and starting one needs root; start Docker or run make as root."
+        )
     started = time.monotonic()
     if Path("/run/systemd/system").is_dir():
         run(["systemctl", "enable", "--now", "docker"])
@@ -39,12 +43,18 @@ def ensure() -> None:
         CACHE.mkdir(exist_ok=True)
         Path("/var/run/docker.pid").unlink(missing_ok=True)
         with (CACHE / "dockerd.log").open("ab") as log:
-            subprocess.Popen([dockerd], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            subprocess.Popen(
+                [dockerd], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         how = "dockerd directly (systemd is not PID 1 here)"
     try:
         wait_for("An answer of the Docker Engine", answers, seconds=60)
     except RigError as error:
         log_file = CACHE / "dockerd.log"
-        tail = "\n".join(log_file.read_text(errors="replace").splitlines()[-6:]) if log_file.exists() else "see: journalctl -u docker"
+        tail = (
+            "\n".join(log_file.read_text(errors="replace").splitlines()[-6:])
+            if log_file.exists()
+            else "see: journalctl -u docker"
+        )
         raise RigError(f"The Docker Engine does not start. {error}\n{tail}") from error
     say(f"engine: started with {how} ({time.monotonic() - started:.1f} s)")

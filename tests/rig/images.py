@@ -48,9 +48,11 @@ class Image:
             if source.is_file():
                 found.append((target, source))
                 continue
-            for path in sorted(source.rglob("*")):
-                if path.is_file() and not SKIP & set(path.parts):
-                    found.append((str(Path(target) / path.relative_to(source)), path))
+            found.extend(
+                (str(Path(target) / path.relative_to(source)), path)
+                for path in sorted(source.rglob("*"))
+                if path.is_file() and not SKIP & set(path.relative_to(source).parts)
+            )
         return sorted(found)
 
 
@@ -60,11 +62,27 @@ IMAGES = {
         Image("base", HERE / "base/Dockerfile", "os", {"ca": LOCAL_CAS}),
         Image("server", HERE / "server/Dockerfile", "base"),
         Image("product", HERE / "product/Dockerfile", "server", {"ai_admin": ROOT / "tests/ai_admin"}),
-        Image("postgres", HERE / "postgres/Dockerfile", "base", {"docker-entrypoint.sh": HERE / "postgres/docker-entrypoint.sh"}),
-        Image("valkey", HERE / "valkey/Dockerfile", "base", {"docker-entrypoint.sh": HERE / "valkey/docker-entrypoint.sh"}),
+        Image(
+            "postgres",
+            HERE / "postgres/Dockerfile",
+            "base",
+            {"docker-entrypoint.sh": HERE / "postgres/docker-entrypoint.sh"},
+        ),
+        Image(
+            "valkey",
+            HERE / "valkey/Dockerfile",
+            "base",
+            {"docker-entrypoint.sh": HERE / "valkey/docker-entrypoint.sh"},
+        ),
         Image("registry", HERE / "registry/Dockerfile", "base", {"config.yml": HERE / "registry/config.yml"}),
         *[
-            Image(f"standin-{line}", ROOT / "tests/standin/Dockerfile", "base", {".": ROOT / "tests/standin"}, {"LINE": line})
+            Image(
+                f"standin-{line}",
+                ROOT / "tests/standin/Dockerfile",
+                "base",
+                {".": ROOT / "tests/standin"},
+                {"LINE": line},
+            )
             for line in GLITCHTIP_LINES
         ],
     ]
@@ -131,14 +149,24 @@ def _build_os() -> None:
         run(["docker", "tag", "debian:trixie-slim", tag("os")])
         return
     if os.geteuid() != 0:
-        raise RigError("No image registry answers, and building the base image with mmdebstrap needs root; run make as root.")
+        raise RigError(
+            "No image registry answers, and building the base image with mmdebstrap needs root; run make as root."
+        )
     bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", "trixie", "-"]
     with subprocess.Popen(bootstrap, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as source:
-        imported = subprocess.run(["docker", "import", "-", tag("os")], stdin=source.stdout, capture_output=True, text=True, check=False)
+        imported = subprocess.run(
+            ["docker", "import", "-", tag("os")],
+            stdin=source.stdout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         errors = source.stderr.read().decode() if source.stderr else ""
     if source.returncode or imported.returncode:
         run(["docker", "rmi", "-f", tag("os")], check=False)
-        raise RigError(f"No image registry answers, and mmdebstrap could not build Debian 13: {(errors + imported.stderr).strip()[-600:]}")
+        raise RigError(
+            f"No image registry answers, and mmdebstrap could not build Debian 13: {(errors + imported.stderr).strip()[-600:]}"
+        )
 
 
 def _build_from_dockerfile(image: Image) -> None:
@@ -154,7 +182,10 @@ def _build_from_dockerfile(image: Image) -> None:
         shutil.copy(image.dockerfile, Path(directory, "Dockerfile"))
         arguments = {"BASE": tag(image.parent), **image.args}
         flags = [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
-        run(["docker", "build", "-q", "--label", "owner=gtm", "-t", tag(image.name), *flags, directory], env={"DOCKER_BUILDKIT": "0"})
+        run(
+            ["docker", "build", "-q", "--label", "owner=gtm", "-t", tag(image.name), *flags, directory],
+            env={"DOCKER_BUILDKIT": "0"},
+        )
 
 
 def build_all(names: list[str]) -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from stack import PARTS, Stack, StackError, start
+
 from glitchtip_api import Client
 from glitchtip_api.session import login
 from rig import images, world
 from rig.shell import RigError
 from rig.trackers import Tracker
-from stack import PARTS, Stack, StackError, start
 
 NAME = "gtm-sentry"
 HOST = "sentry.example.org"
 URL_ON_SERVER = f"http://{HOST}:9000"
-SCOPES = ["project:read", "project:write", "project:admin", "team:read", "team:write", "event:read", "event:write", "org:read", "org:write"]
+SCOPES = [
+    "project:read",
+    "project:write",
+    "project:admin",
+    "team:read",
+    "team:write",
+    "event:read",
+    "event:write",
+    "org:read",
+    "org:write",
+]
 STACK = Stack(
     name=NAME,
     image=images.tag("standin-5.2"),
@@ -46,7 +59,9 @@ def provision() -> tuple[Tracker, str]:
     with login(STACK.url, STACK.email, STACK.superuser_password) as session:
         token = session.ensure_token("demo", SCOPES).token
     client = Client(STACK.url, token)
-    organization = _one(client.organizations.list(), "name", "Example") or client.organizations.create("Example")
+    organization = _one(client.organizations.list(), "name", "Example") or client.organizations.create(
+        "Example"
+    )
     slug = organization["slug"]
     team = _one(client.teams.list(slug), "slug", "ai-admin") or client.teams.create(slug, "ai-admin")
     project = _one(client.projects.list(slug), "name", "ai-admin")
@@ -62,8 +77,8 @@ def provision() -> tuple[Tracker, str]:
         project=project["slug"],
         project_id=str(project["id"]),
     )
-    return tracker, key["dsn"]["public"]
+    return tracker, str(key["dsn"]["public"])
 
 
-def _one(found: list[dict[str, object]], key: str, value: str) -> dict[str, object] | None:
+def _one(found: list[dict[str, Any]], key: str, value: str) -> dict[str, Any] | None:
     return next((item for item in found if item[key] == value), None)

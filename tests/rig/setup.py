@@ -32,7 +32,12 @@ UV = "uv==0.13.8"
 #: The PyPI package that carries the collections of requirements.yml in these versions; used where Galaxy cannot be reached.
 ANSIBLE_BUNDLE = "ansible==12.3.0"
 #: command -> Debian package that brings it, for the parts that need an engine and images.
-PACKAGES = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap", "ssh": "openssh-client", "ssh-keygen": "openssh-client"}
+PACKAGES = {
+    "dockerd": "docker.io",
+    "mmdebstrap": "mmdebstrap",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
 
 
 class SetupError(Exception):
@@ -90,13 +95,17 @@ def make_venv() -> None:
         uv = find_uv()
         if uv:
             run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(VENV)])
-            run([uv, "pip", "sync", "-q", "--python", str(VENV / "bin/python"), "--require-hashes", str(LOCK)])
+            run(
+                [uv, "pip", "sync", "-q", "--python", str(VENV / "bin/python"), "--require-hashes", str(LOCK)]
+            )
         else:
             venv.create(VENV, with_pip=True, clear=True)
             pip = [str(VENV / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
             run([*pip, "--require-hashes", "-r", str(LOCK)])
     except SetupError as error:
-        raise SetupError(f"The Python packages could not be installed from PyPI; check the network, then run again. {error}") from error
+        raise SetupError(
+            f"The Python packages could not be installed from PyPI; check the network, then run again. {error}"
+        ) from error
     write_stamp("venv", want)
     say(f"Python environment ready with {'uv' if uv else 'pip'} ({time.monotonic() - started:.1f} s)")
 
@@ -123,7 +132,18 @@ def make_collections() -> None:
     wanted = dict(re.findall(r"- name: (\S+)\n\s+version: (\S+)", text))
     if reachable("https://galaxy.ansible.com/api/"):
         env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-        run([str(VENV / "bin/ansible-galaxy"), "collection", "install", "-r", str(COLLECTIONS), "-p", str(target)], env=env)
+        run(
+            [
+                str(VENV / "bin/ansible-galaxy"),
+                "collection",
+                "install",
+                "-r",
+                str(COLLECTIONS),
+                "-p",
+                str(target),
+            ],
+            env=env,
+        )
         source = "Galaxy"
     else:
         _collections_from_wheel(wanted, target)
@@ -135,8 +155,24 @@ def make_collections() -> None:
 def _collections_from_wheel(wanted: dict[str, str], target: Path) -> None:
     wheels = CACHE / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip"] if shutil.which("pip") or _has_pip() else [str(CACHE / "uv/bin/python"), "-m", "pip"]
-    run([*pip, "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "-d", str(wheels), ANSIBLE_BUNDLE])
+    pip = (
+        [sys.executable, "-m", "pip"]
+        if shutil.which("pip") or _has_pip()
+        else [str(CACHE / "uv/bin/python"), "-m", "pip"]
+    )
+    run(
+        [
+            *pip,
+            "download",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            str(wheels),
+            ANSIBLE_BUNDLE,
+        ]
+    )
     wheel = next(wheels.glob("ansible-*.whl"))
     skip = ("/tests/", "/docs/", "/changelogs/", "/.github/", "/.azure-pipelines/")
     roots = tuple(f"ansible_collections/{name.replace('.', '/')}/" for name in wanted)
@@ -147,12 +183,19 @@ def _collections_from_wheel(wanted: dict[str, str], target: Path) -> None:
     for name, version in wanted.items():
         manifest = target / "ansible_collections" / name.replace(".", "/") / "MANIFEST.json"
         if not manifest.exists() or f'"version": "{version}"' not in manifest.read_text():
-            raise SetupError(f"Collection {name} {version} of requirements.yml is not in {ANSIBLE_BUNDLE}; make the two agree.")
+            raise SetupError(
+                f"Collection {name} {version} of requirements.yml is not in {ANSIBLE_BUNDLE}; make the two agree."
+            )
     shutil.rmtree(wheels)
 
 
 def _has_pip() -> bool:
-    return subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            [sys.executable, "-m", "pip", "--version"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 def install_packages() -> None:
@@ -163,7 +206,9 @@ def install_packages() -> None:
     if not missing:
         return
     if os.geteuid() != 0:
-        raise SetupError(f"The packages {', '.join(missing)} are missing and need root to install; run `sudo make setup`.")
+        raise SetupError(
+            f"The packages {', '.join(missing)} are missing and need root to install; run `sudo make setup`."
+        )
     if not shutil.which("apt-get"):
         raise SetupError(f"Install {', '.join(missing)} by hand: this machine has no apt-get.")
     started = time.monotonic()
@@ -171,9 +216,23 @@ def install_packages() -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(["apt-get", "update", "-q"], env=env)
-        run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing, "iptables", "ca-certificates"], env=env)
+        run(
+            [
+                "apt-get",
+                "install",
+                "-y",
+                "-q",
+                "--no-install-recommends",
+                *missing,
+                "iptables",
+                "ca-certificates",
+            ],
+            env=env,
+        )
     except SetupError as error:
-        raise SetupError(f"Debian's package servers did not give {', '.join(missing)}; check the network, then run again. {error}") from error
+        raise SetupError(
+            f"Debian's package servers did not give {', '.join(missing)}; check the network, then run again. {error}"
+        ) from error
     say(f"Debian packages ready ({time.monotonic() - started:.1f} s)")
 
 
@@ -189,12 +248,16 @@ def _engine_answers() -> bool:
 
 def main() -> int:
     """Run the steps in order; 1 with one sentence on failure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--venv", action="store_true", help="only the Python environment and the collections")
     options = parser.parse_args()
     try:
         if sys.version_info < (3, 11):
-            raise SetupError(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; run with PYTHON=python3.11 make ...")
+            raise SetupError(
+                f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; run with PYTHON=python3.11 make ..."
+            )
         make_venv()
         make_collections()
         if not options.venv:

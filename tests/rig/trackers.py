@@ -32,7 +32,9 @@ class Tracker:
         """How often each event id stands in the project, read page by page."""
         client = Client(self.url, self.token, read_only=True)
         found: Counter[str] = Counter()
-        for event in client.paginate(f"/api/0/projects/{self.organization}/{self.project}/events/", {"limit": 100}):
+        for event in client.paginate(
+            f"/api/0/projects/{self.organization}/{self.project}/events/", {"limit": 100}
+        ):
             found[str(event["id"]).replace("-", "")] += 1
         return found
 
@@ -45,8 +47,18 @@ class Tracker:
 @contextmanager
 def tunnel() -> Iterator[str]:
     """An SSH tunnel to GlitchTip on the server for as long as the block runs; gives its URL on this machine."""
-    argv = [*world.ssh_argv()[:-1], "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{TUNNEL_PORT}:127.0.0.1:8080", world.ssh_argv()[-1]]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    argv = [
+        *world.ssh_argv()[:-1],
+        "-N",
+        "-o",
+        "ExitOnForwardFailure=yes",
+        "-L",
+        f"127.0.0.1:{TUNNEL_PORT}:127.0.0.1:8080",
+        world.ssh_argv()[-1],
+    ]
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             url = f"http://127.0.0.1:{TUNNEL_PORT}"
             wait_for("An answer of GlitchTip through the tunnel", lambda: answers(url), seconds=30)
@@ -64,7 +76,9 @@ def answers(url: str) -> bool:
     return True
 
 
-def settle(captured: set[str], acknowledged: set[str], sentry: Tracker, glitchtip: Tracker, *, seconds: float = 60) -> dict[str, int]:
+def settle(
+    captured: set[str], acknowledged: set[str], sentry: Tracker, glitchtip: Tracker, *, seconds: float = 60
+) -> dict[str, int]:
     """Compare the ledger with both trackers until nothing acknowledged is missing, at most ``seconds``.
 
     Returns ``{"captured", "acknowledged", "sentry", "glitchtip", "lost", "duplicated"}``: ``lost`` is acknowledged but stored nowhere,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig import world
-from rig.shell import CACHE, ROOT, RigError
+from rig.shell import ROOT, RigError
 
 PHASES = [
     "phase0_prepare",
@@ -20,7 +20,6 @@ PHASES = [
     "phase4_cutover",
     "phase5_operate",
 ]
-INVENTORY = ROOT / "inventory/demo"
 EVIDENCE = "/var/lib/glitchtip-migration/demo"
 
 
@@ -40,7 +39,7 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
 
     ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected.
     """
-    totals = CACHE / "demo" / f"totals-{name}.json"
+    totals = world.DEMO / f"totals-{name}.json"
     totals.unlink(missing_ok=True)
     environment = {
         **os.environ,
@@ -52,7 +51,13 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
         "PYTHONUNBUFFERED": "1",
         **({"RIG_DIFF": "1"} if check else {}),
     }
-    argv = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(INVENTORY), f"playbooks/{name}.yml", *extra]
+    argv = [
+        str(ROOT / ".venv/bin/ansible-playbook"),
+        "-i",
+        str(world.INVENTORY),
+        f"playbooks/{name}.yml",
+        *extra,
+    ]
     started = time.monotonic()
     lines: list[str] = []
     with subprocess.Popen(
@@ -74,7 +79,9 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
     if process.returncode:
         if quiet:
             print("".join(lines[-25:]), end="", flush=True)
-        raise RigError(f"playbooks/{name}.yml{' --check' if check else ''} ended with exit code {process.returncode} (see the lines above).")
+        raise RigError(
+            f"playbooks/{name}.yml{' --check' if check else ''} ended with exit code {process.returncode} (see the lines above)."
+        )
     counted = json.loads(totals.read_text())
     return Run(name, round(seconds, 1), counted["tasks"], tuple(counted["changed_tasks"]), output)
 

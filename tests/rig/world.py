@@ -5,21 +5,23 @@ Everything carries the label ``owner=gtm`` and a name that begins with ``gtm-``;
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import time
 from pathlib import Path
 
 from rig import images
-from rig.shell import CACHE, RigError, run, say, wait_for
+from rig.shell import CACHE, ROOT, RigError, run, say, wait_for
 
 NETWORK = "gtm"
-SERVER = "gtm-server"
+#: Another name, port and inventory make a second server beside the demo's (Molecule does).
+SERVER = os.environ.get("RIG_SERVER", "gtm-server")
+SSH_PORT = int(os.environ.get("RIG_SSH_PORT", "22022"))
+INVENTORY = ROOT / os.environ.get("RIG_INVENTORY", "inventory/demo")
 REGISTRY = "gtm-registry"
 REGISTRY_NAME = "registry.example.org:5000"
 REGISTRY_LOCAL = "127.0.0.1:25000"
-SSH_PORT = 22022
-DEMO = CACHE / "demo"
+DEMO = CACHE / SERVER
 KEY = DEMO / "id_ed25519"
 MEMORY = "1900m"
 CPUS = "1"
@@ -43,14 +45,15 @@ def ensure_registry() -> None:
     """Start the registry and push the stand-ins; images that it already has cost one look."""
     if not _running(REGISTRY):
         run(["docker", "rm", "-f", "-v", REGISTRY], check=False)
-        run(
-            ["docker", "run", "-d", "--name", REGISTRY, "--label", "owner=gtm", "--network", NETWORK, "--network-alias", "registry.example.org"]
-            + ["-p", f"{REGISTRY_LOCAL}:5000", "-v", f"{REGISTRY}-data:/var/lib/registry", images.tag("registry")]
-        )
+        flags = f"--label owner=gtm --network {NETWORK} --network-alias registry.example.org -p {REGISTRY_LOCAL}:5000".split()
+        volume = f"{REGISTRY}-data:/var/lib/registry"
+        run(["docker", "run", "-d", "--name", REGISTRY, *flags, "-v", volume, images.tag("registry")])
     for name, repository, version in published():
         local = f"{REGISTRY_LOCAL}/{repository}:{version}"
         mark = f"{REGISTRY_LOCAL}/{repository}:{version}-{images.tag(name).rsplit(':', 1)[1]}"
-        if run(["docker", "image", "inspect", mark], check=False).returncode == 0 and _in_registry(repository, mark.rsplit(":", 1)[1]):
+        if run(["docker", "image", "inspect", mark], check=False).returncode == 0 and _in_registry(
+            repository, mark.rsplit(":", 1)[1]
+        ):
             continue
         for reference in (local, mark):
             run(["docker", "tag", images.tag(name), reference])
@@ -74,7 +77,9 @@ def _push(reference: str) -> None:
 
 def published() -> list[tuple[str, str, str]]:
     """(our image, repository in the registry, tag) of everything that the server may pull."""
-    lines = [(f"standin-{line}", "standin/glitchtip", version) for line, version in images.GLITCHTIP_LINES.items()]
+    lines = [
+        (f"standin-{line}", "standin/glitchtip", version) for line, version in images.GLITCHTIP_LINES.items()
+    ]
     return [*lines, ("postgres", "standin/postgres", "17"), ("valkey", "standin/valkey", "8")]
 
 
@@ -89,14 +94,33 @@ def system_container(name: str, image: str, *, extra: list[str]) -> None:
     """Start a container whose PID 1 is systemd and in which an engine of its own can run (no --privileged, see the flags)."""
     run(["docker", "rm", "-f", "-v", name], check=False)
     run(["docker", "volume", "rm", "-f", f"{name}-docker"], check=False)
-    run(
-        ["docker", "run", "-d", "--name", name, "--hostname", name, "--label", "owner=gtm"]
-        + ["--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"]
-        + ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined"]
-        + ["--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
-        + ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "-e", "container=docker"]
-        + ["-v", f"{name}-docker:/var/lib/docker", *extra, image]
-    )
+    flags = [
+        "--label",
+        "owner=gtm",
+        "--cap-add",
+        "ALL",
+        "--cap-drop",
+        "SYS_RESOURCE",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "apparmor=unconfined",
+        "--security-opt",
+        "systempaths=unconfined",
+        "--cgroupns=host",
+        "-v",
+        "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+        "--tmpfs",
+        "/run",
+        "--tmpfs",
+        "/run/lock",
+        "--tmpfs",
+        "/tmp:exec",
+        "-e",
+        "container=docker",
+    ]
+    volume = f"{name}-docker:/var/lib/docker"
+    run(["docker", "run", "-d", "--name", name, "--hostname", name, *flags, "-v", volume, *extra, image])
 
 
 def start_server() -> str:
@@ -109,7 +133,18 @@ def start_server() -> str:
         extra=["--network", NETWORK, "-p", f"127.0.0.1:{SSH_PORT}:22", *limits],
     )
     public = KEY.with_suffix(".pub").read_text()
-    run(["docker", "exec", "-i", SERVER, "sh", "-c", "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys"], input_text=public)
+    run(
+        [
+            "docker",
+            "exec",
+            "-i",
+            SERVER,
+            "sh",
+            "-c",
+            "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys",
+        ],
+        input_text=public,
+    )
     wait_for("The server's boot", _booted, seconds=90)
     wait_for("SSH on the server", lambda: ssh("true", check=False) == (0, ""), seconds=60)
     return run(["docker", "inspect", "-f", "{{.Id}}", SERVER]).stdout.strip()
@@ -122,11 +157,22 @@ def _booted() -> bool:
 
 def ssh_argv() -> list[str]:
     """The command that reaches the server as an operator would."""
-    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5"]
+    options = [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+        "-o",
+        "ConnectTimeout=5",
+    ]
     return ["ssh", "-i", str(KEY), "-p", str(SSH_PORT), *options, "root@127.0.0.1"]
 
 
-def ssh(command: str, *, input_text: str | None = None, check: bool = True, timeout: float = 300) -> tuple[int, str]:
+def ssh(
+    command: str, *, input_text: str | None = None, check: bool = True, timeout: float = 300
+) -> tuple[int, str]:
     """Run a shell command on the server; (exit code, standard output without the last newline)."""
     done = run([*ssh_argv(), command], input_text=input_text, check=check, timeout=timeout)
     return done.returncode, done.stdout.rstrip("\n")
@@ -152,6 +198,13 @@ def memory_mib(project: str) -> float:
     return round(total, 1)
 
 
+def remove_server() -> None:
+    """Remove this server alone, with its engine's volume."""
+    run(["docker", "rm", "-f", "-v", SERVER], check=False)
+    run(["docker", "volume", "rm", "-f", f"{SERVER}-docker"], check=False)
+    shutil.rmtree(DEMO, ignore_errors=True)
+
+
 def remove() -> None:
     """Remove every container, volume and network that the rig made, and its cache of the demo; images stay."""
     for kind, listing, removal in (
@@ -166,13 +219,8 @@ def remove() -> None:
     if named:
         run(["docker", "volume", "rm", "-f", *named])
     say(f"volumes removed: {len(named)}")
-    shutil.rmtree(DEMO, ignore_errors=True)
-
-
-def inspect(name: str) -> dict[str, object]:
-    """`docker inspect` of one container."""
-    found: list[dict[str, object]] = json.loads(run(["docker", "inspect", name]).stdout)
-    return found[0]
+    for path in CACHE.glob("gtm-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:

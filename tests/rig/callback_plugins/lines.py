@@ -93,7 +93,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """Print the reason, unless the task keeps it secret."""
         self.tasks += 1
         hidden = result._task.no_log or "censored" in result._result
-        reason = "(output hidden: it may hold secrets)" if hidden else str(result._result.get("msg") or result._result.get("stderr") or "")
+        reason = (
+            "(output hidden: it may hold secrets)"
+            if hidden
+            else str(result._result.get("msg") or result._result.get("stderr") or "")
+        )
         self._line(f"FAILED   {self.task_name}: {reason}")
         if not hidden:
             for key in ("stderr", "stdout"):
@@ -103,7 +107,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_item_on_failed(self, result: Any) -> None:
         """Print the reason of one item of a loop, unless the task keeps it secret."""
         if not (result._task.no_log or "censored" in result._result):
-            self._line(f"         {self._get_item_label(result._result)}: {result._result.get('msg') or result._result.get('stderr')}")
+            self._line(
+                f"         {self._get_item_label(result._result)}: {result._result.get('msg') or result._result.get('stderr')}"
+            )
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Print that the host does not answer."""
@@ -117,7 +123,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._disarm()
         hosts = {host: stats.summarize(host) for host in stats.processed}
         for host, totals in hosts.items():
-            self._line(f"recap    {host}: " + " ".join(f"{key}={value}" for key, value in totals.items() if value or key == "changed"))
+            self._line(
+                f"recap    {host}: "
+                + " ".join(f"{key}={value}" for key, value in totals.items() if value or key == "changed")
+            )
         if path := os.environ.get("RIG_TOTALS"):
             with open(path, "w", encoding="utf-8") as file:
-                json.dump({"tasks": self.tasks, "changed": sum(t["changed"] for t in hosts.values()), "changed_tasks": self.changed, "hosts": hosts}, file)
+                json.dump(
+                    {
+                        "tasks": self.tasks,
+                        "changed": sum(t["changed"] for t in hosts.values()),
+                        "changed_tasks": self.changed,
+                        "hosts": hosts,
+                    },
+                    file,
+                )
