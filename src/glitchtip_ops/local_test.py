@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -156,6 +157,12 @@ class Sent:
         return sum(1 for status in self.status.values() if _accepted(status))
 
 
+def _refusals(sent: Sent) -> str:
+    """How the events that were not accepted were answered: ``, 38 got no answer, 2 got 429``."""
+    counts = Counter(status for status in sent.status.values() if not _accepted(status))
+    return "".join(f", {count} got {status or 'no answer'}" for status, count in counts.most_common())
+
+
 def _accepted(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
@@ -254,7 +261,7 @@ class LocalTest:
         if stored < burst:
             problems.append(
                 f"{burst - stored} of {burst} events of the burst did not arrive within "
-                f"{limits.patience:g} s ({burst_sent.accepted} were accepted)"
+                f"{limits.patience:g} s ({burst_sent.accepted} were accepted{_refusals(burst_sent)})"
             )
         after = self.stack.containers()
         memory = sum(self.stack.memory_used(after).values()) / _MIB

@@ -148,7 +148,11 @@ function main() {
 
 Promise.resolve()
   .then(main)
-  .catch((error) => {
-    console.error(error.message.split('\n')[0]);
-    process.exitCode = 1;
-  });
+  .then(
+    // The SDK's timer of close() would keep the process for its whole time-out.
+    () => process.exit(0),
+    (error) => {
+      console.error(error.message.split('\n')[0]);
+      process.exit(1);
+    },
+  );

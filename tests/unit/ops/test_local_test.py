@@ -173,6 +173,12 @@ def test_output_of_the_script() -> None:
             parse_output(wrong)
 
 
+def test_events_that_were_not_accepted_say_why() -> None:
+    """Connections that the server closed in the middle show as no answer: the burst's loss is explained."""
+    sent = Sent({}, {"a": 200, "b": None, "c": None, "d": 429})
+    assert local_test._refusals(sent) == ", 2 got no answer, 1 got 429"
+
+
 class Tracker:
     """A GlitchTip that shows an event ``delay`` seconds after it was sent, and never those in ``lost``."""
 

@@ -39,4 +39,5 @@ try {
   });
   process.exitCode = 1;
 }
-Sentry.close(2000);
+// The SDK's timer of close() would keep the process for its whole time-out.
+Sentry.close(2000).then(() => process.exit());
