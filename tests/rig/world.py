@@ -179,8 +179,11 @@ def ssh(
 
 
 def provision_product(dsn: str) -> None:
-    """The world before the migration: .env with the "Sentry" DSN, nine PM2 processes online, saved, started on boot."""
-    ssh("/opt/ai-admin/provision.sh", input_text=dsn + "\n")
+    """The world before the migration: .env with the "Sentry" DSN, nine PM2 processes online, saved, started on boot.
+
+    One service carries the DSN in its PM2 environment too: the case in which changing .env alone changes nothing.
+    """
+    ssh("AI_ADMIN_DSN_IN_PM2_ENV=whatsapp-safe-monitor /opt/ai-admin/provision.sh", input_text=dsn + "\n")
 
 
 def memory_mib(project: str) -> float:
