@@ -59,27 +59,60 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class DigestError(Exception):
     """One sentence for the operator."""
 
 
-def pick_digest(reference: str, repo_digests: list[str], image_id: str) -> str:
-    """The digest of the reference's own repository, else the image id (an image that came from no registry)."""
+def pick_digest(reference: str, repo_digests: list[str]) -> str | None:
+    """The digest of the reference's own repository; None for an image that came from no registry."""
     repository = re.sub(r":[^/:]+$", "", reference)
     names = {repository, f"docker.io/{repository}", f"docker.io/library/{repository}"}
     for entry in repo_digests:
         name, _, digest = entry.partition("@")
         if name in names:
             return digest
-    return image_id
+    return None
 
 
-def pin(reference: str, digest: str, image_id: str) -> str:
-    """``repository:tag@digest``, or the tag alone where the digest is only the local image id."""
-    return reference if digest == image_id else f"{reference}@{digest}"
+def pin(reference: str, digest: str | None) -> str:
+    """``repository:tag@digest``, or the tag alone where no registry gave a digest."""
+    return f"{reference}@{digest}" if digest else reference
+
+
+def wishes(images: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Each name to (reference, expected digest or ""); DigestError for what cannot be one."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, spec in images.items():
+        reference = spec.get("reference") if isinstance(spec, dict) else None
+        if not isinstance(reference, str) or not reference:
+            raise DigestError(f"Image {name} needs a reference, repository and tag; nothing was changed.")
+        expected = spec.get("expected") or ""
+        if expected and not DIGEST.fullmatch(str(expected)):
+            raise DigestError(
+                f"The expected digest of {name} must be sha256: and 64 hex digits, not {expected!r}; nothing was changed."
+            )
+        found[name] = (reference, expected)
+    return found
+
+
+def read_record(path: str) -> dict[str, dict[str, str]]:
+    """What earlier runs recorded, {} before the first; DigestError when the file is no such record."""
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+            raise ValueError("not an object of objects")
+    except (OSError, ValueError) as error:
+        raise DigestError(
+            f"The record of deployed images {path} cannot be read ({error}); nothing was changed. "
+            "Restore it from a backup, or remove it to trust the images that the registry gives now."
+        ) from error
+    return record
 
 
 def check(name: str, reference: str, digest: str, expected: str, recorded: str | None) -> None:
@@ -122,10 +155,8 @@ class Images:
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Pull, compare, record; the module's result."""
     record_path = module.params["record"]
-    record: dict[str, dict[str, str]] = {}
-    if os.path.exists(record_path):
-        with open(record_path, encoding="utf-8") as file:
-            record = json.load(file)
+    asked = wishes(module.params["images"])
+    record = read_record(record_path)
     images = Images(module)
     have_docker = module.get_bin_path("docker") is not None
     if not have_docker and not module.check_mode:
@@ -135,12 +166,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     pinned: dict[str, str] = {}
     pulled: list[str] = []
     wanted = {name: dict(record.get(name, {})) for name in record}
-    for name, spec in module.params["images"].items():
-        reference, expected = spec["reference"], spec.get("expected") or ""
-        if expected and not DIGEST.match(expected):
-            raise DigestError(
-                f"The expected digest of {name} must be sha256: and 64 hex digits, not {expected!r}."
-            )
+    for name, (reference, expected) in asked.items():
         found = images.inspect(reference) if have_docker else None
         if found is None:
             pulled.append(name)
@@ -153,7 +179,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
                 raise DigestError(
                     f"Image {reference} was pulled but the engine does not show it; look at `docker image ls`."
                 )
-        digest = pick_digest(reference, *found)
+        repo_digests, image_id = found
+        registry_digest = pick_digest(reference, repo_digests)
+        digest = registry_digest or image_id
         kept = record.get(name, {})
         check(
             name,
@@ -162,7 +190,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             expected,
             kept.get("digest") if kept.get("reference") == reference else None,
         )
-        pinned[name] = pin(reference, digest, found[1])
+        pinned[name] = pin(reference, registry_digest)
         wanted[name] = {"reference": reference, "digest": digest}
     changed = bool(pulled) or wanted != record
     if wanted != record and not module.check_mode:
