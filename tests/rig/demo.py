@@ -278,7 +278,7 @@ def changed_parts(before: dict[str, str], after: dict[str, str]) -> str:
 
 def repeat() -> None:
     """All phases again: nothing may change; then `--check --diff` of every phase: nothing written, no secret shown."""
-    known_secrets = secrets_of_demo()
+    known_secrets = secrets_of_demo(sentry_tracker())
     before = fingerprint()
     runs = [walk.playbook(phase) for phase in walk.PHASES]
     after = fingerprint()
@@ -305,9 +305,8 @@ def repeat() -> None:
     )
 
 
-def secrets_of_demo() -> dict[str, str]:
+def secrets_of_demo(tracker: Tracker) -> dict[str, str]:
     """Every secret of the demo by name, to look for in outputs."""
-    tracker = sentry_tracker()
     _, stack = world.ssh("cat /opt/glitchtip/.env")
     found = {
         f".env of the stack, {line.split('=')[0]}": line.split("=", 1)[1]

@@ -8,6 +8,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rig import world
 from rig.shell import ROOT, RigError
@@ -25,9 +26,10 @@ EVIDENCE = "/var/lib/glitchtip-migration/demo"
 
 @dataclass(frozen=True)
 class Run:
-    """One playbook run: seconds, number of tasks that ran, names of the tasks that changed something, and all it printed."""
+    """One playbook run: exit code, seconds, number of tasks that ran, names of those that changed, all it printed."""
 
     name: str
+    code: int
     seconds: float
     tasks: int
     changed: tuple[str, ...]
@@ -35,7 +37,19 @@ class Run:
 
 
 def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False) -> Run:
-    """Run ``playbooks/<name>.yml``; RigError when it fails.
+    """Run ``playbooks/<name>.yml``; RigError when it fails. Arguments as in :func:`attempt`."""
+    run = attempt(name, check=check, extra=extra, quiet=quiet)
+    if run.code:
+        if quiet:
+            print("\n".join(run.output.splitlines()[-25:]), flush=True)
+        raise RigError(
+            f"playbooks/{name}.yml{' --check' if check else ''} ended with exit code {run.code} (see the lines above)."
+        )
+    return run
+
+
+def attempt(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False) -> Run:
+    """Run ``playbooks/<name>.yml`` to its end, good or bad.
 
     ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected.
     """
@@ -44,6 +58,8 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_LIBRARY": str(ROOT / "library"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
         "ANSIBLE_STDOUT_CALLBACK": "lines",
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
         "RIG_LABEL": name.split("_")[0],
@@ -57,11 +73,12 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
         str(world.INVENTORY),
         f"playbooks/{name}.yml",
         *extra,
+        *(["--check", "--diff"] if check else []),
     ]
     started = time.monotonic()
     lines: list[str] = []
     with subprocess.Popen(
-        argv + (["--check", "--diff"] if check else []),
+        argv,
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -74,16 +91,13 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
             lines.append(line)
             if not quiet:
                 print(line, end="", flush=True)
-    seconds = time.monotonic() - started
-    output = "".join(lines)
-    if process.returncode:
-        if quiet:
-            print("".join(lines[-25:]), end="", flush=True)
-        raise RigError(
-            f"playbooks/{name}.yml{' --check' if check else ''} ended with exit code {process.returncode} (see the lines above)."
-        )
-    counted = json.loads(totals.read_text())
-    return Run(name, round(seconds, 1), counted["tasks"], tuple(counted["changed_tasks"]), output)
+    counted: dict[str, Any] = {"tasks": 0, "changed_tasks": []}
+    if totals.exists():
+        counted = json.loads(totals.read_text())
+    seconds = round(time.monotonic() - started, 1)
+    return Run(
+        name, process.returncode, seconds, counted["tasks"], tuple(counted["changed_tasks"]), "".join(lines)
+    )
 
 
 def evidence(phase: str) -> dict[str, object]:

@@ -150,6 +150,22 @@ def start_server() -> str:
     return run(["docker", "inspect", "-f", "{{.Id}}", SERVER]).stdout.strip()
 
 
+def restart() -> None:
+    """Pull the plug and boot again."""
+    run(["docker", "kill", "-s", "KILL", SERVER])
+    run(["docker", "start", SERVER])
+    wait_for("The server's boot", _booted, seconds=120)
+    wait_for("SSH on the server", lambda: ssh("true", check=False) == (0, ""), seconds=60)
+
+
+def wait_for_stack() -> None:
+    """Wait until every container of the stack is healthy."""
+    listing = (
+        "docker ps -q --filter label=com.docker.compose.project=glitchtip --filter health=healthy | wc -l"
+    )
+    wait_for("The stack's health", lambda: ssh(listing, check=False)[1] == "4", seconds=180, pause=2)
+
+
 def _booted() -> bool:
     state = run(["docker", "exec", SERVER, "systemctl", "is-system-running"], check=False).stdout.strip()
     return state in {"running", "degraded"}

@@ -1,0 +1,82 @@
+"""After all phases: what stands on the server, and that nothing was lost on the way."""
+
+from __future__ import annotations
+
+import json
+
+from rig import demo, walk, world
+from rig.trackers import settle, tunnel
+
+
+def test_every_phase_left_evidence(server):
+    for number in range(6):
+        file = server.file(f"{walk.EVIDENCE}/phase{number}.json")
+        assert json.loads(file.content_string)["data"]["proof"]
+        assert file.mode == 0o600
+
+
+def test_glitchtip_listens_on_this_host_only(server):
+    assert server.socket("tcp://127.0.0.1:8080").is_listening
+    assert not server.socket("tcp://0.0.0.0:8080").is_listening
+
+
+def test_secrets_are_readable_by_root_alone(server):
+    for path in (
+        "/opt/glitchtip/.env",
+        "/opt/glitchtip/.provisioning-token",
+        "/etc/ai-admin-cutover/config.json",
+        "/opt/ai-admin/.env",
+    ):
+        assert server.file(path).mode == 0o600, path
+        assert server.file(path).user == "root", path
+
+
+def test_the_environment_file_changed_in_one_value_only(server):
+    before = server.file("/var/lib/ai-admin-cutover/demo/before/env").content
+    after = server.file("/opt/ai-admin/.env").content
+    differing = [
+        (old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new
+    ]
+    assert len(differing) == 1
+    assert all(line.startswith(b"SENTRY_DSN=") for line in differing[0])
+
+
+def test_every_service_with_an_sdk_was_proven_on_the_new_dsn():
+    rows = demo.service_rows()
+    assert {row["proof"] for row in rows} == {"own_event", "probe", "no SDK"}
+    assert all(row["new"] == "127.0.0.1:8080" and row["event_id"] for row in rows if row["proof"] != "no SDK")
+    assert sum(row["proof"] == "own_event" for row in rows) == 5
+
+
+def test_timers_of_backup_and_monitoring_run(server):
+    for unit in ("glitchtip-backup.timer", "glitchtip-monitor.timer", "docker.service"):
+        assert server.service(unit).is_enabled, unit
+        assert server.service(unit).is_running, unit
+
+
+def test_no_event_was_lost_or_duplicated():
+    sentry = demo.sentry.provision()[0]
+    with tunnel() as url:
+        entries = demo.ledger()
+        events = settle(set(entries.captured), set(entries.acknowledged), sentry, demo.glitchtip_tracker(url))
+    assert events["acknowledged"] > 100
+    assert events["glitchtip"] > 0
+    assert events["sentry"] > 0
+    assert (events["lost"], events["duplicated"]) == (0, 0)
+
+
+def test_check_mode_on_a_finished_server_writes_nothing_and_shows_no_secret():
+    hidden = demo.secrets_of_demo(demo.sentry.provision()[0])
+    before = demo.fingerprint()
+    run = walk.playbook("site", check=True, quiet=True)
+    assert demo.changed_parts(before, demo.fingerprint()) == ""
+    assert [name for name, value in hidden.items() if value in run.output] == []
+
+
+def test_a_restart_of_the_server_brings_services_and_stack_back(server):
+    world.restart()
+    assert (
+        json.loads(server.check_output("/usr/local/sbin/ai-admin-cutover status --json"))["state"]
+        == "confirmed"
+    )
+    world.wait_for_stack()
