@@ -32,7 +32,7 @@ lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy --no-error-summary
 	@$(VENV)/yamllint --strict .
-	@$(VENV)/ansible-lint --offline --quiet
+	@$(VENV)/ansible-lint --offline -q
 
 unit: setup-python ## fast tests: no engine, no network
 	@$(VENV)/python -m pytest -q tests/unit
