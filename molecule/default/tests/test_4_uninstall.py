@@ -1,0 +1,28 @@
+"""Uninstall refuses while services report to GlitchTip, and removes only what the migration made."""
+
+from __future__ import annotations
+
+from rig import walk, world
+
+CONSENT = ("-e", "uninstall_delete_events=true")
+
+
+def test_it_refuses_while_services_report_to_glitchtip(refuses):
+    assert "rollback.yml" in refuses("uninstall", *CONSENT)
+
+
+def test_it_refuses_without_consent_to_delete_events(refuses):
+    walk.playbook("rollback", quiet=True)
+    assert "uninstall_delete_events=true" in refuses("uninstall")
+
+
+def test_it_removes_the_stack_and_keeps_backups_the_way_back_and_the_product(server):
+    walk.playbook("uninstall", extra=CONSENT, quiet=True)
+    assert server.check_output("docker ps -aq") == ""
+    assert server.check_output("docker volume ls -q") == ""
+    assert not server.file("/opt/glitchtip").exists
+    assert not server.file("/opt/glitchtip-ops").exists
+    assert server.check_output("ls /var/backups/glitchtip/*.dump")
+    assert "rolled_back" in server.check_output("/usr/local/sbin/ai-admin-cutover status --json")
+    assert world.ssh('pm2 jlist | grep -o \'"status":"online"\' | wc -l')[1] == "8"
+    assert walk.playbook("uninstall", extra=CONSENT, quiet=True).changed == ()
