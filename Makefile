@@ -6,13 +6,16 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract molecule clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
 
 setup: ## everything that the other targets need (idempotent, seconds the second time)
 	@$(PYTHON) tests/rig/setup.py
+
+setup-tests:
+	@$(PYTHON) tests/rig/setup.py --tests
 
 setup-python: ## only the Python environment and the collections (no root, no engine)
 	@$(PYTHON) tests/rig/setup.py --venv
@@ -26,7 +29,7 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
 
-test: setup lint unit integration contract molecule ## everything, from nothing
+test: setup-tests lint unit integration contract molecule ## everything, from nothing
 
 lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ruff check --quiet .
@@ -37,7 +40,7 @@ lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 unit: setup-python ## fast tests: no engine, no network
 	@$(VENV)/python -m pytest -q tests/unit
 
-integration: setup-python ## tests with real processes: PM2, Node.js, sockets
+integration: setup-tests ## tests with real processes: PM2, Node.js, sockets
 	@$(VENV)/python -m pytest -q tests/integration
 
 contract: setup ## the rules that we rely on, held against the stand-in in both modes (or GLITCHTIP_URL=... for any server)

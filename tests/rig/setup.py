@@ -38,6 +38,8 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
+#: The same for tests that run real processes on this machine: the sample product, and PostgreSQL under a backup's proof.
+TEST_PACKAGES = {"node": "nodejs", "npm": "npm", "/usr/lib/postgresql/*/bin/initdb": "postgresql"}
 
 
 class SetupError(Exception):
@@ -198,9 +200,9 @@ def _has_pip() -> bool:
     )
 
 
-def install_packages() -> None:
-    """Install the Debian packages that the rig needs; nothing when the commands exist."""
-    missing = sorted({package for command, package in PACKAGES.items() if not _command(command)})
+def install_packages(wanted: dict[str, str]) -> None:
+    """Install the Debian packages of ``wanted`` (command -> package); nothing when the commands exist."""
+    missing = sorted({package for command, package in wanted.items() if not _command(command)})
     if missing and _engine_answers():
         missing = [package for package in missing if package != "docker.io"]
     if not missing:
@@ -237,6 +239,8 @@ def install_packages() -> None:
 
 
 def _command(name: str) -> bool:
+    if name.startswith("/"):
+        return any(Path("/").glob(name[1:]))
     return shutil.which(name) is not None or Path("/usr/sbin", name).exists()
 
 
@@ -252,6 +256,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--venv", action="store_true", help="only the Python environment and the collections")
+    parser.add_argument("--tests", action="store_true", help="also what tests run on this machine")
     options = parser.parse_args()
     try:
         if sys.version_info < (3, 11):
@@ -261,7 +266,7 @@ def main() -> int:
         make_venv()
         make_collections()
         if not options.venv:
-            install_packages()
+            install_packages({**PACKAGES, **TEST_PACKAGES} if options.tests else PACKAGES)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
