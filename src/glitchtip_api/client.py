@@ -10,7 +10,21 @@ from typing import Any, Self
 
 from .errors import GlitchTipError, NotJsonError
 from .paging import pages
-from .resources import Alerts, Events, Issues, Keys, Organizations, Projects, Teams
+from .resources import (
+    Alerts,
+    Environments,
+    Events,
+    Issues,
+    Keys,
+    Members,
+    Monitors,
+    Organizations,
+    Projects,
+    Releases,
+    Statistics,
+    StatusPages,
+    Teams,
+)
 from .transport import Response, Transport
 
 
@@ -58,6 +72,12 @@ class Client:
         self.alerts = Alerts(self)
         self.issues = Issues(self)
         self.events = Events(self)
+        self.members = Members(self)
+        self.monitors = Monitors(self)
+        self.status_pages = StatusPages(self)
+        self.releases = Releases(self)
+        self.environments = Environments(self)
+        self.statistics = Statistics(self)
 
     @property
     def url(self) -> str:

@@ -30,6 +30,7 @@ class FakeGlitchTip:
         self.alerts: list[dict[str, Any]] = []
         self.events: set[str] = set()
         self.worker = True
+        self.extra_routes: list[tuple[str, str, Callable[..., Any]]] = []
         self._number = 0
         self.token = self.add_token("provisioning", ["org:admin"])["token"]
 
@@ -87,6 +88,7 @@ class FakeGlitchTip:
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         org, project = r"/api/0/organizations/([^/]+)", r"/api/0/projects/([^/]+)/([^/]+)"
         return [
+            *self.extra_routes,
             ("GET", "/api/settings/", lambda _a: {"version": "6.2.6"}),
             ("GET", "/api/0/", self.root),
             ("GET", "/_allauth/browser/v1/config", self.csrf),
