@@ -7,6 +7,7 @@ from typing import Any
 
 from ..client import Client
 from ..dsn import parse_dsn, split_base_url
+from ..resources.base import Objects
 from ..validate import check_name
 from .outcome import Outcome, create_once, only, within
 
@@ -18,6 +19,7 @@ def ensure_key(
     name: str,
     *,
     ingest_url: str | None = None,
+    listed: Objects | None = None,
     state: str = "present",
     dry_run: bool = False,
 ) -> Outcome:
@@ -26,6 +28,7 @@ def ensure_key(
     Args:
         ingest_url: address that services on the host use; the returned DSN then points there, not to the
             server's public address.
+        listed: all keys of the project as they were just read; None reads them.
 
     A key cannot be changed (PUT answers 200 and does nothing), so nothing is compared. The key without
     a name that comes with each project is left alone. Raises MissingError when there is no such project.
@@ -34,22 +37,28 @@ def ensure_key(
     if ingest_url:
         split_base_url(ingest_url)
 
-    def find() -> dict[str, Any] | None:
-        where = f"project {project!r} in organization {organization!r}"
-        return only(within(lambda: client.keys.list(organization, project), where), "name", name, "keys")
+    where = f"project {project!r} in organization {organization!r}"
 
-    found = find()
+    def find(known: Objects | None = None) -> dict[str, Any] | None:
+        keys = within(lambda: client.keys.list(organization, project), where) if known is None else known
+        return only(keys, "name", name, "keys")
+
+    found = find(listed)
     if state == "absent":
         if found and not dry_run:
             client.keys.delete(organization, project, str(found["id"]))
-        return Outcome(bool(found), found and _view(found, ingest_url), None)
+        return Outcome(bool(found), found and view_key(found, ingest_url), None)
     if found:
-        view = _view(found, ingest_url)
+        view = view_key(found, ingest_url)
         return Outcome(False, view, view)
     if dry_run:
         return Outcome(True, None, predicted_key(name), predicted=True)
-    created = create_once(client, lambda: client.keys.create(organization, project, name=name), find)
-    return Outcome(True, None, _view(created, ingest_url))
+
+    def create() -> dict[str, Any]:
+        return within(lambda: client.keys.create(organization, project, name=name), where)
+
+    created = create_once(client, create, find)
+    return Outcome(True, None, view_key(created, ingest_url))
 
 
 def predicted_key(name: str) -> dict[str, Any]:
@@ -57,7 +66,8 @@ def predicted_key(name: str) -> dict[str, Any]:
     return {"id": "", "name": name, "public": "", "dsn": ""}
 
 
-def _view(key: Mapping[str, Any], ingest_url: str | None) -> dict[str, Any]:
+def view_key(key: Mapping[str, Any], ingest_url: str | None = None) -> dict[str, Any]:
+    """What is compared and returned of a key as the server lists it; its DSN points to `ingest_url`."""
     dsn = parse_dsn(str(key["dsn"]["public"]))
     if ingest_url:
         dsn = dsn.with_base(ingest_url)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..client import Client
@@ -14,6 +14,7 @@ from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
 
 LOOKS_AFTER_LOST_ANSWER = 3
 SECONDS_BETWEEN_LOOKS = 1.0
+_Answer = TypeVar("_Answer")
 _SECRET_KEYS = frozenset({"dsn", "token", "public", "secret", "security"})
 
 
@@ -89,10 +90,10 @@ def only(objects: Iterable[Mapping[str, Any]], field: str, value: str, what: str
     return found[0] if found else None
 
 
-def within(read: Callable[[], list[dict[str, Any]]], where: str) -> list[dict[str, Any]]:
-    """A list that lives in something else. Raises MissingError when that is not there."""
+def within(call: Callable[[], _Answer], where: str) -> _Answer:
+    """What a call answers that needs its parent. Raises MissingError naming the parent after a 404."""
     try:
-        return read()
+        return call()
     except GlitchTipError as error:
         if error.code != "not_found":
             raise

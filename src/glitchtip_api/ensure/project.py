@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..client import Client
+from ..resources.base import Objects
 from ..validate import check_name, check_number
 from .outcome import Outcome, create_once, missing, only, slugify, within
 
@@ -20,6 +22,8 @@ def ensure_project(
     *,
     platform: str | None = None,
     event_throttle_rate: int | None = None,
+    listed: Objects | None = None,
+    parent_known: bool = False,
     state: str = "present",
     dry_run: bool = False,
 ) -> Outcome:
@@ -28,6 +32,8 @@ def ensure_project(
     Args:
         platform: free text on the server; None leaves it as it is.
         event_throttle_rate: percent of events to refuse, 0 to 100; None leaves it as it is.
+        listed: all projects of the organization as they were just read; None reads them.
+        parent_known: the team was just seen, so it is not looked for before a project is created in it.
 
     A change is one PUT of the whole project as just read, because the server wants the name in each.
     Other teams of the project keep it. Raises MissingError when organization or team is not there.
@@ -37,32 +43,36 @@ def ensure_project(
     wanted = {"platform": platform, "eventThrottleRate": event_throttle_rate}
     wanted = {key: value for key, value in wanted.items() if value is not None}
 
-    def find() -> dict[str, Any] | None:
-        projects = within(lambda: client.projects.list(organization), f"organization {organization!r}")
+    where = f"organization {organization!r}"
+
+    def find(known: Objects | None = None) -> dict[str, Any] | None:
+        projects = within(lambda: client.projects.list(organization), where) if known is None else known
         return only(projects, "name", name, "projects")
 
-    found = find()
+    found = find(listed)
     if state == "absent":
         if found and not dry_run:
             client.projects.delete(organization, str(found["slug"]))
-        return Outcome(bool(found), found and _view(found), None)
+        return Outcome(bool(found), found and view_project(found), None)
     warnings: tuple[str, ...] = ()
     before = None
     if found is None:
-        if client.teams.get(organization, team) is None:
-            raise missing(f"team {team!r} in organization {organization!r}")
+        parent = f"team {team!r} in {where}"
+        if not parent_known and client.teams.get(organization, team) is None:
+            raise missing(parent)
         if dry_run:
             return Outcome(True, None, predicted_project(name, team, wanted), predicted=True)
-        found = create_once(
-            client,
-            lambda: client.projects.create(organization, team, name=name, platform=platform),
-            find,
-        )
+
+        def create() -> dict[str, Any]:
+            made = partial(client.projects.create, organization, team, name=name, platform=platform)
+            return within(made, parent)
+
+        found = create_once(client, create, find)
         found = {**found, "teams": [{"slug": team}]}
         if found.get("slug") != slugify(name):
             warnings = (f"the server made the slug {found.get('slug')!r} of the name {name!r}",)
     else:
-        before = _view(found)
+        before = view_project(found)
     after = _settle(client, organization, team, found, wanted, dry_run)
     return Outcome(after != before, before, after, predicted=dry_run and after != before, warnings=warnings)
 
@@ -88,18 +98,19 @@ def _settle(
         if not dry_run:
             client.projects.add_team(organization, slug, team)
         teams = sorted([*teams, team])
-    return {**_view(after), "teams": teams}
+    return {**view_project(after), "teams": teams}
 
 
 def predicted_project(name: str, team: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The project that would be created; its id is not known yet."""
-    return _view({"id": "", "slug": slugify(name), "name": name, **wanted, "teams": [{"slug": team}]})
+    return view_project({"id": "", "slug": slugify(name), "name": name, **wanted, "teams": [{"slug": team}]})
 
 
 def _teams(project: Mapping[str, Any]) -> list[str]:
     return sorted(str(team["slug"]) for team in project.get("teams") or [])
 
 
-def _view(project: Mapping[str, Any]) -> dict[str, Any]:
+def view_project(project: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared and returned of a project as the organization's list has it."""
     view = {key: project.get(key) for key in ("id", "slug", "name", "platform", "eventThrottleRate")}
     return {**view, "teams": _teams(project)}

@@ -6,34 +6,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..client import Client
+from ..resources.base import Objects
 from ..validate import check_team_slug
 from .outcome import Outcome, create_once, only, within
 
 
 def ensure_team(
-    client: Client, organization: str, slug: str, *, state: str = "present", dry_run: bool = False
+    client: Client,
+    organization: str,
+    slug: str,
+    *,
+    listed: Objects | None = None,
+    state: str = "present",
+    dry_run: bool = False,
 ) -> Outcome:
     """Make sure that a team exists in an organization (by slug), or does not.
+
+    Args:
+        listed: all teams of the organization as they were just read; None reads them.
 
     Raises MissingError when the organization is not there, InvalidError for a slug the server refuses.
     """
     check_team_slug(slug)
 
-    def find() -> dict[str, Any] | None:
-        teams = within(lambda: client.teams.list(organization), f"organization {organization!r}")
+    where = f"organization {organization!r}"
+
+    def find(known: Objects | None = None) -> dict[str, Any] | None:
+        teams = within(lambda: client.teams.list(organization), where) if known is None else known
         return only(teams, "slug", slug, "teams")
 
-    found = find()
+    found = find(listed)
     if state == "absent":
         if found and not dry_run:
             client.teams.delete(organization, slug)
-        return Outcome(bool(found), _view(found), None)
+        return Outcome(bool(found), found and view_team(found), None)
     if found:
-        return Outcome(False, _view(found), _view(found))
+        return Outcome(False, view_team(found), view_team(found))
     if dry_run:
         return Outcome(True, None, predicted_team(slug), predicted=True)
-    created = create_once(client, lambda: client.teams.create(organization, slug), find)
-    return Outcome(True, None, _view(created))
+    created = create_once(
+        client, lambda: within(lambda: client.teams.create(organization, slug), where), find
+    )
+    return Outcome(True, None, view_team(created))
 
 
 def predicted_team(slug: str) -> dict[str, Any]:
@@ -41,5 +55,6 @@ def predicted_team(slug: str) -> dict[str, Any]:
     return {"id": "", "slug": slug}
 
 
-def _view(team: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if team is None else {key: team.get(key) for key in ("id", "slug")}
+def view_team(team: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared and returned of a team as the server lists it."""
+    return {key: team.get(key) for key in ("id", "slug")}

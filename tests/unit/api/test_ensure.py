@@ -296,3 +296,54 @@ def test_a_diff_holds_changed_keys_only_and_no_secret():
     assert Outcome(True, *rules).diff()["after"] == {
         "recipients": [{"type": "webhook", "url": "https://h/***"}]
     }
+
+
+KEY = {
+    "id": "9193e83c-80dc-4292-b568-632c3b3c23c6",
+    "name": "app",
+    "dsn": {"public": "http://9193e83c80dc4292b568632c3b3c23c6@localhost:9090/1"},
+}
+SHOP = {
+    "id": "1",
+    "slug": "shop",
+    "name": "Shop",
+    "platform": "node",
+    "eventThrottleRate": 0,
+    "teams": [{"slug": "backend"}],
+}
+TEAM = {"id": "1", "slug": "backend"}
+LISTED = {
+    "organization": (ensure_organization, ("Acme",), {}, [ORGANIZATION]),
+    "team": (ensure_team, ("acme", "backend"), {}, [TEAM]),
+    "project": (ensure_project, ("acme", "backend", "Shop"), {"platform": "node"}, [SHOP]),
+    "key": (ensure_key, ("acme", "shop", "app"), {}, [KEY]),
+    "alert": (ensure_alert, ("acme", "shop", "hook"), {"quantity": 1, "recipients": [HOOK]}, [RULE]),
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_with_the_siblings_given_an_object_as_wanted_costs_no_request(client, server, kind):
+    ensure, where, options, listed = LISTED[kind]
+    assert ensure(client, *where, **options, listed=listed).changed is False
+    assert ensure(client, *where, **options, listed=[], state="absent").changed is False
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_with_the_siblings_given_a_new_object_costs_one_request(client, server, kind):
+    ensure, where, options, listed = LISTED[kind]
+    server.then(201, listed[0])
+    options = {"timespan_minutes": 5, **options} if kind == "alert" else options
+    known = {"parent_known": True} if kind in ("project", "alert") else {}
+    assert ensure(client, *where, **options, listed=[], **known).changed is True
+    assert [line.split()[0] for line in server.lines] == ["POST"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LISTED if kind != "organization"])
+def test_a_parent_that_went_meanwhile_is_named_by_the_create(client, server, kind):
+    ensure, where, options, _ = LISTED[kind]
+    server.then(404, {"detail": "Not Found"})
+    options = {"timespan_minutes": 5, **options} if kind == "alert" else options
+    known = {"parent_known": True} if kind in ("project", "alert") else {}
+    with pytest.raises(MissingError, match=r"there is no (organization|team|project)"):
+        ensure(client, *where, **options, listed=[], **known)
