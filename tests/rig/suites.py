@@ -49,6 +49,7 @@ def _contract_on_standin(line: str) -> None:
                 "GLITCHTIP_PASSWORD": stack.superuser_password,
                 "GLITCHTIP_LINE": line,
                 "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+                "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
                 "GLITCHTIP_RECEIVER": _gateway(f"{name}-network"),
                 "CONTRACT_DESTRUCTIVE": "1",
             }

@@ -178,6 +178,7 @@ def running(
             "CELERY_WORKER_PREFETCH_MULTIPLIER": "50",
             "CELERY_WORKER_POOL": "threads",
             "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+            "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
             "ALERT_NOTIFICATION_INTERVAL": "2",
             "DJANGO_SUPERUSER_EMAIL": EMAIL,
             "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
@@ -219,8 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
                     "GLITCHTIP_EMAIL": local.email,
                     "GLITCHTIP_PASSWORD": local.password,
                     "GLITCHTIP_LINE": local.line,
-                    "GLITCHTIP_RECEIVER": "127.0.0.1",
                     "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+                    "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
                 }
                 command = options.command[1:] if options.command[0] == "--" else options.command
                 status = subprocess.run(command, env=environment, check=False).returncode

@@ -89,6 +89,7 @@ class Stack:
             "GLITCHTIP_DOMAIN": self.domain or self.url,
             "ENABLE_USER_REGISTRATION": "false",
             "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+            "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
             "PORT": str(self.listen),
             "GRANIAN_PORT": str(self.listen),
             "DATABASE_POOL_MIN_SIZE": "1",

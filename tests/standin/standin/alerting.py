@@ -104,10 +104,11 @@ def _send(rule: db.Row, issues: list[db.Row], recipient: db.Row) -> None:
     shown = issues[: state.get().settings.max_issues_per_alert]
     parts = [_part(rule, issue, recipient["tags_to_add"]) for issue in shown]
     bodies = {"webhook": _webhook, "discord": _discord, "googlechat": _google_chat}
-    _post(url, bodies[kind](rule, parts, len(issues)), kind)
+    post(url, bodies[kind](rule, parts, len(issues)), kind)
 
 
-def _post(url: str, body: dict[str, Any], kind: str) -> None:
+def post(url: str, body: dict[str, Any], kind: str) -> None:
+    """Deliver one message. Any answer counts as delivered; no answer raises what requests raises."""
     import requests  # only the worker needs it
 
     headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}

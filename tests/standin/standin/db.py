@@ -26,7 +26,9 @@ Connection = psycopg.Connection[Row]
 
 #: How many days ahead partitions of the event tables are made.
 PARTITION_DAYS_AHEAD = 7
-PARTITIONED = ("issue_events_issueevent", "issue_events_issuetag")
+PARTITIONED = ("issue_events_issueevent", "issue_events_issuetag", "uptime_monitorcheck")
+#: Tables for which it is another number.
+DAYS_AHEAD = {"uptime_monitorcheck": 4}
 
 _pool: ConnectionPool[Connection] | None = None
 _current: ContextVar[Connection | None] = ContextVar("connection", default=None)
@@ -144,11 +146,11 @@ def partition_name(table: str, day: dt.date) -> str:
 
 
 def ensure_partitions(today: dt.date | None = None) -> int:
-    """Make the day partitions from today to a week ahead; the number made now."""
+    """Make the day partitions from today to as many days ahead as the table has; the number made now."""
     today = today or dt.datetime.now(dt.UTC).date()
     made = 0
     for table in PARTITIONED:
-        for ahead in range(PARTITION_DAYS_AHEAD + 1):
+        for ahead in range(DAYS_AHEAD.get(table, PARTITION_DAYS_AHEAD) + 1):
             day = today + dt.timedelta(days=ahead)
             name = partition_name(table, day)
             if must("SELECT to_regclass(%s) IS NOT NULL AS there", [name])["there"]:

@@ -24,7 +24,7 @@ from .settings import Settings
 
 # Each of these registers its routes.
 from . import alerts, comments, environments, events, ingest, issues, keys  # isort: skip # noqa: F401
-from . import members, organizations, projects, root, sessions, teams, tokens, users  # isort: skip # noqa: F401
+from . import members, monitors, organizations, projects, root, sessions, status_pages, teams, tokens, users  # isort: skip # noqa: F401
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -45,6 +45,7 @@ class Settings:
     pool_max: int
     pool_health_checks: bool
     allow_private_ips: bool
+    uptime_allow_private_ips: bool
     instance_name: str | None
     granian: bool
     granian_wsgi: bool
@@ -184,6 +185,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         pool_max=_number(env, "DATABASE_POOL_MAX_SIZE", 10),
         pool_health_checks=_flag(env, "DATABASE_CONN_HEALTH_CHECKS", False),
         allow_private_ips=line == "5.2" or _flag(env, "GLITCHTIP_ALLOW_PRIVATE_IPS", False),
+        uptime_allow_private_ips=line == "5.2" or _flag(env, "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS", False),
         instance_name=_read(env, "GLITCHTIP_INSTANCE_NAME", "").strip() or None,
         granian=granian,
         granian_wsgi=line == "5.2" and granian and not _flag(env, "USE_ASYNC_SERVER", False),

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from . import alerting, db, removal, state, storage
+from . import alerting, db, removal, state, storage, uptime
 from .queue import Message
 
 log = logging.getLogger("glitchtip.worker")
@@ -33,6 +33,9 @@ TASKS: dict[str, Callable[[Message], None]] = {
     "delete_project": lambda message: removal.project(int(message["id"])),
     "delete_issues": lambda message: removal.issues([int(number) for number in message["ids"]]),
     "maintenance": lambda _: removal.maintenance(),
+    "dispatch_checks": lambda _: uptime.dispatch(),
+    "perform_checks": uptime.perform,
+    "send_monitor_notification": uptime.notify,
 }
 
 
@@ -44,6 +47,7 @@ class Worker:
         self._clock = clock
         self._batch: list[tuple[str, Message]] = []
         self._batch_began = 0.0
+        self._later: list[tuple[str, Message]] = []
         self.stopping = threading.Event()
         self._others = 0
         self._lock = threading.Lock()
@@ -58,6 +62,8 @@ class Worker:
             if not self._step():
                 self.stopping.wait(POLL_SECONDS)
         log.info("Warm shutdown")
+        if self._later:
+            self._give_back(self._later)
         if self._batch:
             self._flush(last=True)
         deadline = self._clock() + 15
@@ -88,12 +94,21 @@ class Worker:
                     self._batch_began = self._clock()
                 self._batch.append((tag, message))
             else:
-                self._start_task(tag, message)
+                self._later.append((tag, message))
+        self._start_due()
         full = len(self._batch) >= BATCH_SIZE
         due = bool(self._batch) and self._clock() - self._batch_began >= FLUSH_SECONDS
         if full or due:
             self._flush()
         return bool(taken) or full or due
+
+    def _start_due(self) -> None:
+        """Start the other tasks whose time (``eta``, seconds since 1970, if there is one) has come."""
+        now = time.time()
+        due = [item for item in self._later if item[1].get("eta", 0) <= now]
+        self._later = [item for item in self._later if item not in due]
+        for tag, message in due:
+            self._start_task(tag, message)
 
     def _flush(self, last: bool = False) -> None:
         batch, self._batch = self._batch, []
@@ -122,7 +137,7 @@ class Worker:
         try:
             self._state.queue.give_back(batch)
         except Exception:
-            log.exception("queue does not answer, %d events stay in hand", len(batch))
+            log.exception("queue does not answer, %d messages stay in hand", len(batch))
 
     def _one_by_one(self, batch: list[tuple[str, Message]]) -> None:
         """Store what can be stored when one event spoils the batch; the one that cannot is logged and
@@ -165,7 +180,11 @@ class Beat:
     def __init__(self) -> None:
         self._state = state.get()
         self.stopping = threading.Event()
-        self._due = {"process_event_alerts": time.monotonic() + self._state.settings.alert_interval}
+        self._every = {
+            ("process_event_alerts", "send-alert-notifications"): self._state.settings.alert_interval,
+            ("dispatch_checks", "uptime-dispatch-checks"): uptime.interval(),
+        }
+        self._due = {task: time.monotonic() + seconds for task, seconds in self._every.items()}
         self._maintained = ""
 
     def run(self) -> None:
@@ -179,9 +198,10 @@ class Beat:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if now >= self._due["process_event_alerts"]:
-            self._due["process_event_alerts"] = now + self._state.settings.alert_interval
-            self._send("process_event_alerts", "send-alert-notifications")
+        for task, seconds in self._every.items():
+            if now >= self._due[task]:
+                self._due[task] = max(now, self._due[task] + seconds)
+                self._send(*task)
         day = time.strftime("%Y-%m-%d", time.gmtime())
         if time.gmtime().tm_hour >= 5 and self._maintained != day:
             if self._maintained:
