@@ -8,6 +8,7 @@ import time
 import uuid
 import zlib
 
+import brotli
 import pytest
 import requests
 
@@ -73,7 +74,7 @@ def test_a_project_id_that_is_no_number_is_404_html(server):
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
-@pytest.mark.destructive
+@pytest.mark.long
 def test_one_wrong_key_blocks_the_project_for_30_seconds_the_right_key_included(new_project):
     project = new_project()
     wrong = project.post(project.envelope(project.event()), key=uuid.uuid4().hex)
@@ -183,7 +184,6 @@ def test_compressed_envelopes_are_stored(project, encoding):
 
 
 def test_brotli_is_understood(project):
-    brotli = pytest.importorskip("brotli")
     event = project.event("br")
     answer = project.post(brotli.compress(project.envelope(event)), **{"Content-Encoding": "br"})
     assert answer.status_code == 200
@@ -243,13 +243,13 @@ def test_a_deleted_key_no_longer_sends(server, new_project):
 
 
 def test_a_burst_is_stored_whole_and_counted_by_id(server, new_project):
+    """Also behind the shipped worker settings, which store about four events a second."""
     project = new_project()
-    ids = {project.send(f"burst {number % 5}") for number in range(120)}
-    stored = {}
-    end = time.monotonic() + 60
-    while time.monotonic() < end and len(stored) < len(ids):
-        stored = {event_id for event_id in ids if project.find(event_id)}
-        time.sleep(0.5)
-    assert stored == ids
+    missing = {project.send(f"burst {number % 5}") for number in range(120)}
+    end = time.monotonic() + 150
+    while missing and time.monotonic() < end:
+        missing = {event_id for event_id in missing if not project.find(event_id)}
+        time.sleep(0.2)
+    assert not missing
     issues = server.get(f"{project.path}issues/")
     assert sorted(int(issue["count"]) for issue in issues) == [24] * 5

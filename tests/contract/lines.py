@@ -1,0 +1,69 @@
+"""Which line a server is of, and rules that hold on one line only.
+
+A rule of one line is marked ``@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2.6 OpenAPI
+document")``. What was measured on a running server says ``measured: <where>``, what is only known from
+documents says ``documented: <which>``. No server of the 6.2 line was at hand when its rules were written, so
+each of them must say where it is from; the 5.2 line was measured throughout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+#: The lines, and the versions (major.minor) that belong to each.
+LINES = {"5.2": ("5.1", "5.2"), "6.2": ("6.1", "6.2")}
+#: A path that the 6.x line has (CHANGELOG 6.0.9): JSON there. On 5.2 the single-page app answers it in HTML.
+ONLY_ON_6 = "/api/0/issues/1/commits/"
+PROVENANCE = re.compile(r"(measured|documented): \S.+")
+
+
+def of_version(version: str) -> str | None:
+    """The line of a version such as ``6.2.6`` or ``v5.2.0``; None when it says nothing (empty, ``0.0.0-..``).
+
+    Raises ValueError for a version of no line that is known here.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match is None or match[1] == "0":
+        return None
+    short = f"{match[1]}.{match[2]}"
+    for line, versions in LINES.items():
+        if short in versions:
+            return line
+    raise ValueError(version)
+
+
+def line_of(item: pytest.Item) -> str | None:
+    """The only line that a rule holds on, or None."""
+    marker = item.get_closest_marker("line")
+    return str(marker.args[0]) if marker else None
+
+
+def problem(marker: pytest.Mark) -> str | None:
+    """What is wrong with a ``line`` marker, as half a sentence, or None."""
+    if len(marker.args) != 1 or marker.args[0] not in LINES:
+        return f"names no line; known are {', '.join(LINES)}"
+    provenance = marker.kwargs.get("provenance")
+    if provenance is None and marker.args[0] == "5.2":
+        return None
+    if not isinstance(provenance, str) or not PROVENANCE.fullmatch(provenance):
+        return 'must say where it is known from: provenance="measured: <where>" or "documented: <which document>"'
+    return None
+
+
+def check(items: Iterable[pytest.Item]) -> None:
+    """Refuse the collection when a rule of one line does not say where it is known from.
+
+    Raises :class:`pytest.UsageError`.
+    """
+    found = {}
+    for item in items:
+        for marker in item.iter_markers("line"):
+            text = problem(marker)
+            if text:
+                found[item.nodeid.split("[")[0]] = text
+    if found:
+        rows = "; ".join(f"{name} {text}" for name, text in sorted(found.items()))
+        raise pytest.UsageError(f"contract: {len(found)} rules of one line: {rows}")
