@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .alert import ensure_alert
 from .key import ensure_key
+from .member import ensure_member
 from .organization import ensure_organization
 from .outcome import Outcome, slugify
 from .project import ensure_project
@@ -17,6 +18,7 @@ __all__ = [
     "Outcome",
     "ensure_alert",
     "ensure_key",
+    "ensure_member",
     "ensure_organization",
     "ensure_project",
     "ensure_team",
