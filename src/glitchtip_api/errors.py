@@ -7,17 +7,25 @@ from collections.abc import Iterable
 from typing import Any
 
 MASK = "***"
+READ_METHODS = frozenset({"GET", "HEAD"})  # those that change nothing, whatever becomes of them
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
 _AUTH = re.compile(r"(?i)\b(bearer|token|sentry_key|glitchtip_key)([\s=:]+)[^\s,;&'\"]+")
 _KEY_PATH = re.compile(r"(?<=/keys/)[0-9a-fA-F-]{32,36}")  # the id of a DSN key is its secret
+_LINK_PATH = re.compile(r"(?<=/accept/)(\d+/)[^/\s]+|(?<=/heartbeat_check/)[0-9a-fA-F-]{32,36}")
+_TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _LONGEST_DETAIL = 500
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` without the given `secrets`, user info in URLs and authorization values."""
+    """Return `text` without the given `secrets`, and without what looks like one.
+
+    That is user info in URLs (DSNs), authorization values, API tokens, and the parts of paths that let in
+    whoever knows them: ids of DSN keys, invitations, heartbeats of monitors.
+    """
     for secret in sorted({s for s in secrets if s and len(s) >= 4}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _KEY_PATH.sub(MASK, _USERINFO.sub(MASK, text))
+    text = _TOKEN.sub(MASK, _LINK_PATH.sub(lambda found: f"{found[1] or ''}{MASK}", text))
     return _AUTH.sub(rf"\1\2{MASK}", text)
 
 
@@ -76,7 +84,12 @@ class GlitchTipError(Exception):
 
 
 class UnreachableError(GlitchTipError):
-    """No answer at all: nobody listens, the name is unknown, the connection broke, or time ran out."""
+    """No whole answer: `code` says why.
+
+    ``refused`` (nobody listens, unknown host), ``connect_timeout``, ``timeout``, ``broken``, ``not_http``,
+    ``too_large``, ``untrusted`` (certificate), ``tls``, ``proxy``, ``request`` (could not be made),
+    ``no_requests`` (library missing), ``circuit_open`` (not even asked: the server has been down).
+    """
 
 
 class NotJsonError(GlitchTipError):
@@ -90,6 +103,10 @@ class ReadOnlyError(GlitchTipError):
     """A client made with ``read_only=True`` was asked to write. Nothing was sent."""
 
 
+class VersionError(GlitchTipError):
+    """The server is older than what this client supports (code ``too_old``)."""
+
+
 class MissingError(GlitchTipError):
     """Something that had to be there first is not there (an organization, a team, a project)."""
 
@@ -100,3 +117,7 @@ class AmbiguousError(GlitchTipError):
 
 class InvalidError(GlitchTipError):
     """A value that the server would accept to its own harm, or refuse unclearly. Nothing was sent."""
+
+
+class UnsupportedError(GlitchTipError):
+    """This server's line does not have that (code `unsupported`). Nothing was changed."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from ..errors import NotJsonError
+from ..errors import InvalidError, NotJsonError
+
+if TYPE_CHECKING:
+    from ..answers import Response
 
 Objects = list[dict[str, Any]]
 
@@ -22,6 +25,9 @@ class Requests(Protocol):
     def paginate(  # noqa: D102
         self, path: str, params: Mapping[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]: ...
+    def request(  # noqa: D102
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Response: ...
 
 
 class Resource:
@@ -32,7 +38,16 @@ class Resource:
 
 
 def path_of(*parts: object) -> str:
-    """``/api/0/a/b/`` from ("a", "b"): each part quoted, with the trailing slash that the API demands."""
+    """``/api/0/a/b/`` from ("a", "b"): each part quoted, with the trailing slash that the API demands.
+
+    Raises InvalidError for a part that is empty or a dot or two: HTTP clients resolve those, and a DELETE of
+    the release ".." would be one of its organization.
+    """
+    for part in parts:
+        if str(part) in ("", ".", ".."):
+            raise InvalidError(
+                code="bad_path", detail=f"{str(part)!r} is no name that the API can be asked for"
+            )
     return "/api/0/" + "".join(quote(str(part), safe="") + "/" for part in parts)
 
 
