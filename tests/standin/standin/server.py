@@ -36,6 +36,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 CLOSE_AFTER_SECONDS = 0.004
 
 log = logging.getLogger("glitchtip.web")
+access = logging.getLogger("glitchtip.access")
 
 
 class ClosingProtocol(H11Protocol):
@@ -81,6 +82,9 @@ class Application:
         )
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._threads, http.dispatch, ours)
+        access.info("%s %s => %d", ours.method, ours.path, answer.status)
+        if self._settings.answer_delay:
+            await asyncio.sleep(self._settings.answer_delay)
         response = StarletteResponse(answer.body, answer.status, dict(answer.headers))
         if answer.content_type:
             response.headers["Content-Type"] = answer.content_type

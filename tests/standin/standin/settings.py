@@ -21,7 +21,11 @@ class ImproperlyConfigured(Exception):  # noqa: N818 - the name that Django prin
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the environment decides. Intervals in seconds, sizes in bytes, retention in days."""
+    """All that the environment decides. Intervals in seconds, sizes in bytes, retention in days.
+
+    `answer_delay` (STANDIN_DELAY_MS) is no setting of GlitchTip: every answer is held back that long, so that
+    a benchmark has a server of known speed.
+    """
 
     line: str
     version: str
@@ -51,6 +55,7 @@ class Settings:
     granian_wsgi: bool
     extra_headers: tuple[tuple[str, str], ...]
     worker_window: int
+    answer_delay: float
 
     @property
     def celery(self) -> bool:
@@ -191,4 +196,5 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         granian_wsgi=line == "5.2" and granian and not _flag(env, "USE_ASYNC_SERVER", False),
         extra_headers=() if granian else _uwsgi_headers(env),
         worker_window=_window(env, line),
+        answer_delay=_number(env, "STANDIN_DELAY_MS", 0) / 1000,
     )
