@@ -43,22 +43,42 @@ options:
     elements: dict
     suboptions:
       type:
-        description: Kind of recipient.
+        description:
+          - Kind of recipient, one of V(email), V(webhook), V(discord), V(googlechat); since GlitchTip 6.0.7 also
+            V(teams), V(ntfy) and V(zulip), since 6.1.7 V(feishu). An older server refuses those.
+          - There is none for Slack or Telegram. Slack takes the body of a V(webhook) as it is, Telegram needs a
+            bridge that is one.
         type: str
         required: true
-        choices: [email, webhook, discord, googlechat]
       url:
-        description: Address of a webhook. Not for V(email).
+        description: Address of a webhook, for V(zulip) of the server. Not for V(email).
         type: str
+      config:
+        description: What V(zulip) needs beside the address. Not for the others.
+        type: dict
+        suboptions:
+          bot_email:
+            description: E-mail address of the bot that writes.
+            type: str
+          api_key:
+            description: API key of that bot.
+            type: str
+          channel:
+            description: Channel to write to.
+            type: str
+          topic:
+            description: Topic to write under; the server takes V(GlitchTip Alerts) without one.
+            type: str
       tags:
         description: Tags of the event that the message should hold.
         type: list
         elements: str
   update_tags:
     description:
-      - The server never returns a recipient's tags, so they cannot be compared.
+      - GlitchTip 5.2 never returns a recipient's tags, so they cannot be compared there.
       - V(on_create) writes them together with a new recipient only. V(always) writes them each time and
         always reports a change.
+      - GlitchTip 6 returns them; they are compared and written when they differ, whatever is chosen here.
     type: str
     choices: [on_create, always]
     default: on_create
@@ -79,6 +99,22 @@ EXAMPLES = r"""
       - type: webhook
         url: "https://hooks.example.org/glitchtip?token={{ glitchtip_hook_token }}"
         tags: [component, service]
+
+- name: Tell a channel of Zulip when a monitor goes down
+  glitchtip_alert:
+    url: http://127.0.0.1:8080
+    token: "{{ glitchtip_token }}"
+    organization: ai-admin
+    project: ai-admin
+    name: zulip
+    uptime: true
+    recipients:
+      - type: zulip
+        url: https://zulip.example.org
+        config:
+          bot_email: glitchtip-bot@zulip.example.org
+          api_key: "{{ zulip_api_key }}"
+          channel: operations
 """
 
 RETURN = r"""
@@ -110,10 +146,17 @@ from ansible.module_utils.glitchtip_api.ensure import ensure_alert
 from ansible.module_utils.glitchtip_api.ensure.alert import predicted_alert
 from ansible.module_utils.glitchtip_api.validate import check_recipients
 
+CONFIG = {
+    "bot_email": {"type": "str"},
+    "api_key": {"type": "str", "no_log": True},
+    "channel": {"type": "str"},
+    "topic": {"type": "str"},
+}
 RECIPIENT = {
-    "type": {"type": "str", "required": True, "choices": ["email", "webhook", "discord", "googlechat"]},
+    "type": {"type": "str", "required": True},
     "url": {"type": "str", "no_log": True},
     "tags": {"type": "list", "elements": "str"},
+    "config": {"type": "dict", "options": CONFIG},
 }
 
 

@@ -8,11 +8,12 @@ DOCUMENTATION = r"""
 module: glitchtip_project
 short_description: Create, change or delete a project of a GlitchTip organization
 description:
-  - Finds the project by its name within the organization, and fails when two have the name (the server does
-    not keep names unique).
+  - Finds the project by its O(slug) where that is given, else by its O(name), within the organization, and
+    fails when two have the name (the server does not keep names unique).
   - A change is one write of the whole project as it was just read; omitted options stay as they are.
-  - The slug is made by the server. Right after a project was deleted its slug is still taken for a while, and
-    a new one of the same name gets a suffix; the module then warns.
+  - The server makes the slug of a new project from its name, and ignores a given one; O(slug) is written
+    after that. Right after a project was deleted its slug is still taken for a while. Then a new one of the
+    same name gets a suffix, and the module warns; with O(slug) it fails and leaves nothing behind.
 options:
   organization:
     description: Slug of the organization.
@@ -20,14 +21,26 @@ options:
     required: true
   team:
     description:
-      - Slug of the team that the project belongs to. A project that is there already is added to it and keeps
+      - Slug of a team that the project belongs to. A project that is there already is added to it and keeps
         its other teams.
+      - A new project needs this or O(teams). Given both, it must be one of O(teams); the project is created
+        in it.
     type: str
-    required: true
+  teams:
+    description:
+      - Slugs of the teams that the project belongs to, exactly these; it is taken from others.
+      - Left out, the teams stay as they are. A project without any team e-mails nobody.
+    type: list
+    elements: str
   name:
-    description: Name of the project, 1 to 64 characters.
+    description: Name of the project, 1 to 64 characters. With O(slug), a project of another name is renamed.
     type: str
     required: true
+  slug:
+    description:
+      - Slug of the project, 1 to 50 letters, digits, hyphens or underscores; the part of its address that
+        finds it again when it is renamed.
+    type: str
   platform:
     description: Platform, for example V(node). The server takes any text.
     type: str
@@ -47,6 +60,15 @@ EXAMPLES = r"""
     name: ai-admin
     platform: node
   register: made
+
+- name: Project with a fixed address, of two teams and no other
+  glitchtip_project:
+    url: http://127.0.0.1:8080
+    token: "{{ glitchtip_token }}"
+    organization: ai-admin
+    name: AI Admin, production
+    slug: ai-admin
+    teams: [backend, on-call]
 """
 
 RETURN = r"""
@@ -81,8 +103,10 @@ def main() -> None:
         "project",
         {
             "organization": {"type": "str", "required": True},
-            "team": {"type": "str", "required": True},
+            "team": {"type": "str"},
+            "teams": {"type": "list", "elements": "str"},
             "name": {"type": "str", "required": True},
+            "slug": {"type": "str"},
             "platform": {"type": "str"},
             "event_throttle_rate": {"type": "int"},
         },
@@ -91,13 +115,18 @@ def main() -> None:
             p["organization"],
             p["team"],
             p["name"],
+            slug=p["slug"],
+            teams=p["teams"],
             platform=p["platform"],
             event_throttle_rate=p["event_throttle_rate"],
             state=p["state"],
             dry_run=dry_run,
         ),
         lambda p: predicted_project(
-            p["name"], p["team"], {"platform": p["platform"], "eventThrottleRate": p["event_throttle_rate"]}
+            p["name"],
+            p["teams"] or ([p["team"]] if p["team"] else []),
+            {"platform": p["platform"], "eventThrottleRate": p["event_throttle_rate"]},
+            slug=p["slug"],
         ),
     )
 

@@ -24,6 +24,21 @@ options:
     description: Name of the key, 1 to 64 characters.
     type: str
     required: true
+  rate_limit:
+    description:
+      - Events in so many seconds. Written when the key is created and never after, because a key cannot be
+        changed.
+      - The server stores it and does not enforce it; the module says so in a warning.
+    type: dict
+    suboptions:
+      count:
+        description: Number of events, 1 to 32767.
+        type: int
+        required: true
+      window:
+        description: Length of the window in seconds, 1 to 32767.
+        type: int
+        required: true
   ingest_url:
     description:
       - Address under which the services reach the server. The returned DSN points there.
@@ -55,6 +70,7 @@ key:
     name: ai-admin
     public: 9193e83c80dc4292b568632c3b3c23c6
     dsn: http://9193e83c80dc4292b568632c3b3c23c6@127.0.0.1:8080/1
+    rateLimit:
 predicted:
   description: True in check mode when the object was not read but foreseen; unknown values are empty then.
   returned: success
@@ -69,6 +85,8 @@ from ansible.module_utils.glitchtip_api.ansible_support import run
 from ansible.module_utils.glitchtip_api.ensure import ensure_key
 from ansible.module_utils.glitchtip_api.ensure.key import predicted_key
 
+RATE_LIMIT = {"count": {"type": "int", "required": True}, "window": {"type": "int", "required": True}}
+
 
 def main() -> None:
     run(
@@ -78,6 +96,7 @@ def main() -> None:
             "project": {"type": "str", "required": True},
             "name": {"type": "str", "required": True},
             "ingest_url": {"type": "str"},
+            "rate_limit": {"type": "dict", "options": RATE_LIMIT},
         },
         lambda client, p, dry_run: ensure_key(
             client,
@@ -85,10 +104,11 @@ def main() -> None:
             p["project"],
             p["name"],
             ingest_url=p["ingest_url"],
+            rate_limit=p["rate_limit"],
             state=p["state"],
             dry_run=dry_run,
         ),
-        lambda p: predicted_key(p["name"]),
+        lambda p: predicted_key(p["name"], p["rate_limit"]),
     )
 
 

@@ -8,10 +8,18 @@ from typing import Any
 from ..client import Client
 from ..errors import GlitchTipError, InvalidError
 from ..resources.base import Objects
-from ..validate import check_name, check_number, check_recipients, normal_url
+from ..validate import (
+    RECIPIENTS_SINCE,
+    ZULIP_CONFIG,
+    check_name,
+    check_number,
+    check_recipients,
+    normal_url,
+)
 from .outcome import Outcome, create_once, missing, only, within
 
 _SHORTEST_SAFE_TIMESPAN = 5
+_SCALARS = ("name", "quantity", "timespanMinutes", "uptime")
 
 
 def ensure_alert(
@@ -35,21 +43,27 @@ def ensure_alert(
     Args:
         quantity, timespan_minutes: fires when one issue got that many events in that time; 0 to 32767.
         uptime: also report the project's uptime monitors.
-        recipients: the whole list, ``[{"type", "url", "tags"}]``; None keeps the ones that are there.
-        update_tags: `tags` can be written but never read, so "on_create" writes them with a new recipient
-            only; "always" writes them each time and always reports a change.
+        recipients: the whole list, ``[{"type", "url", "tags", "config"}]`` (see `check_recipients`); None
+            keeps the ones that are there.
+        update_tags: the 5.2 line never returns a recipient's tags, so there "on_create" writes them with a
+            new recipient only, and "always" writes them each time and always reports a change. 6.x returns
+            them: they are compared, and this makes no difference.
         listed: all rules of the project as they were just read; None reads them.
         parent_known: the project was just seen, so it is not looked for before a rule is created in it.
 
     Every PUT carries the full list of recipients: the server deletes the ones that are not in it, and a rule
-    without any e-mails the project's people. Changed tags of an existing recipient are a 500 (5.2 line), so
-    they are written by two PUTs: without that recipient, then with it.
+    without any e-mails the project's people. A recipient that is there is sent without its tags unless they
+    change, because 5.2 answers other tags with 500 after having saved half of the rule; changed tags are
+    written there by two PUTs, without that recipient and then with it.
+
+    Raises InvalidError for values that harm the server and for a kind of recipient that it does not know,
+    MissingError when there is no such project.
     """
     check_name(name, "an alert rule", 255)
     check_number(quantity, "quantity")
     check_number(timespan_minutes, "timespan_minutes")
-    full_list = None if recipients is None else check_recipients(recipients)
-    if full_list == []:
+    given = None if recipients is None else check_recipients(recipients)
+    if given == []:
         raise InvalidError(
             code="no_recipients",
             detail="an alert rule without recipients e-mails everyone in the project; name at least one",
@@ -67,30 +81,28 @@ def ensure_alert(
             client.alerts.delete(organization, project, int(found["id"]))
         return Outcome(bool(found), found and view_alert(found), None)
     if found is None:
-        return _create(client, organization, project, name, wanted, full_list, find, parent_known, dry_run)
+        _check_new(name, wanted, given)
+        where = f"project {project!r} in organization {organization!r}"
+        if not parent_known and client.projects.get(organization, project) is None:
+            raise missing(where)  # the list of a missing project is empty, not 404
+        after = predicted_alert(name, wanted, given or [])
+        if not dry_run:
+            body = {"name": name, **wanted, "alertRecipients": given}
+            after = _create(client, organization, project, body, find, where)
+        return Outcome(True, None, after, predicted=dry_run, warnings=_warnings(after))
     before = view_alert(found)
-    after = {**before, **wanted}
-    if full_list is not None:
-        after["recipients"] = _recipients(full_list)
-    rewrite = update_tags == "always" and any("tagsToAdd" in recipient for recipient in full_list or [])
-    changed = after != before or rewrite
-    if changed and not dry_run:
-        after = _update(client, organization, project, found, wanted, full_list, rewrite)
+    blind = update_tags == "always" and any(_tags_are_unknown(recipient, found) for recipient in given or [])
+    changed = blind or not _is_as_wanted(found, wanted, given)
+    after = before
+    if changed and dry_run:
+        after = _foreseen(found, wanted, given)
+    elif changed:
+        after = view_alert(_update(client, organization, project, found, wanted, given, rewrite=blind))
     return Outcome(changed, before, after, predicted=changed and dry_run, warnings=_warnings(after))
 
 
-def _create(
-    client: Client,
-    organization: str,
-    project: str,
-    name: str,
-    wanted: Mapping[str, Any],
-    full_list: list[dict[str, Any]] | None,
-    find: Callable[[], dict[str, Any] | None],
-    parent_known: bool,
-    dry_run: bool,
-) -> Outcome:
-    if full_list is None:
+def _check_new(name: str, wanted: Mapping[str, Any], given: Objects | None) -> None:
+    if given is None:
         raise InvalidError(code="no_recipients", detail=f"the new alert rule {name!r} needs recipients")
     fires = wanted.get("quantity") is not None and wanted.get("timespanMinutes") is not None
     if not fires and not wanted.get("uptime"):
@@ -98,22 +110,28 @@ def _create(
             code="never_fires",
             detail=f"the new alert rule {name!r} never fires: give quantity and timespan_minutes, or uptime",
         )
-    where = f"project {project!r} in organization {organization!r}"
-    if not parent_known and client.projects.get(organization, project) is None:
-        raise missing(where)  # the list of a missing project is empty, not 404
-    prediction = predicted_alert(name, wanted, full_list)
-    if dry_run:
-        return Outcome(True, None, prediction, predicted=True, warnings=_warnings(prediction))
-    body = {"name": name, **wanted, "alertRecipients": full_list}
+
+
+def _create(
+    client: Client,
+    organization: str,
+    project: str,
+    body: dict[str, Any],
+    find: Callable[[], dict[str, Any] | None],
+    where: str,
+) -> dict[str, Any]:
+    """Create a rule; complete what a failed create left behind. Returns its view."""
+    sent: Objects = body["alertRecipients"]
 
     def create() -> dict[str, Any]:
-        return within(lambda: client.alerts.create(organization, project, body), where)
+        with_kinds = _kinds_explained(client, sent, lambda: client.alerts.create(organization, project, body))
+        return within(with_kinds, where)
 
     created = create_once(client, create, find)
-    after = view_alert(created)
-    if {**after, "id": ""} != prediction:  # what a 500 left behind: its tags are not known either
-        after = _update(client, organization, project, created, wanted, full_list, rewrite=True)
-    return Outcome(True, None, after, warnings=_warnings(after))
+    scalars = {key: body[key] for key in _SCALARS if key in body}
+    if not _is_as_wanted(created, scalars, sent):  # left by a 500: its tags are not known either
+        created = _update(client, organization, project, created, scalars, sent, rewrite=True)
+    return view_alert(created)
 
 
 def _update(
@@ -122,57 +140,118 @@ def _update(
     project: str,
     found: Mapping[str, Any],
     wanted: Mapping[str, Any],
-    full_list: list[dict[str, Any]] | None,
+    given: Objects | None,
+    *,
     rewrite: bool,
 ) -> dict[str, Any]:
-    """Write the whole rule and check what the server says it is now."""
-    alert_id = int(found["id"])
-    present = [
-        {"recipientType": recipient["recipientType"], "url": recipient.get("url") or ""}
-        for recipient in found.get("alertRecipients") or []
-    ]
-    full = present if full_list is None else full_list
-    body = {key: found.get(key) for key in ("name", "quantity", "timespanMinutes", "uptime")}
-    body = {**body, **wanted, "alertRecipients": full}
+    """Write the whole rule, check what the server says it is now, and return that.
 
-    def two_puts() -> dict[str, Any]:
-        there = {_identity(recipient) for recipient in present}
-        kept = [r for r in full if _identity(r) not in there or "tagsToAdd" not in r]
-        client.alerts.update(organization, project, alert_id, {**body, "alertRecipients": kept})
-        return client.alerts.update(organization, project, alert_id, body)
+    Args:
+        rewrite: write the tags of recipients that are there although they cannot be compared.
+    """
+    alert_id = int(found["id"])
+    there = _by_identity(found)
+    kept = [_as_sent(recipient) for recipient in there.values()]
+    full = kept if given is None else given
+    whole = {**{key: found.get(key) for key in _SCALARS}, **wanted}
+
+    def put(recipients: Objects, **other: Any) -> dict[str, Any]:
+        body = {**whole, **other, "alertRecipients": recipients}
+        return _kinds_explained(
+            client, recipients, lambda: client.alerts.update(organization, project, alert_id, body)
+        )()
 
     if rewrite:
-        answer = two_puts()
+        rest = [r for r in full if not (_identity(r) in there and _tags_are_unknown(r, found))]
+        silent = {} if rest else {"quantity": None, "uptime": False}  # without recipients it would e-mail
+        put([_without_known_tags(r, found) for r in rest], **silent)
+        answer = put(full)
     else:
-        try:
-            answer = client.alerts.update(organization, project, alert_id, body)
-        except GlitchTipError as error:
-            if error.status != 500:
-                raise
-            if any("tagsToAdd" not in recipient for recipient in full):
-                raise GlitchTipError(
-                    error.method,
-                    error.path,
-                    500,
-                    "tags_unknown",
-                    "the server cannot change this rule while the tags of its recipients are not known",
-                    "give tags for every recipient (an empty list for none)",
-                ) from None
-            answer = two_puts()
-    after = view_alert(answer)
-    target = {**view_alert(found), **wanted, "recipients": _recipients(full)}
-    if after != target:
+        answer = put([_without_known_tags(recipient, found) for recipient in full])
+    if not _is_as_wanted(answer, whole, full):
         raise GlitchTipError(
-            "PUT", "", None, "not_applied", f"the alert rule {after['name']!r} is not as it was written"
+            "PUT", "", None, "not_applied", f"the alert rule {whole['name']!r} is not as it was written"
         )
-    return after
+    return answer
+
+
+def _kinds_explained(
+    client: Client, recipients: Objects, call: Callable[[], dict[str, Any]]
+) -> Callable[[], dict[str, Any]]:
+    """The call, with the 422 of a server that does not know a kind of recipient put into one sentence."""
+
+    def explained() -> dict[str, Any]:
+        try:
+            return call()
+        except GlitchTipError as error:
+            newer = sorted({r["recipientType"] for r in recipients} & set(RECIPIENTS_SINCE))
+            unknown = [kind for kind in newer if f"Input tag '{kind}'" in error.detail]
+            if error.status != 422 or not unknown:
+                raise
+            raise InvalidError(
+                code="unknown_recipient",
+                detail=f"this server, GlitchTip {client.version() or 'of an unknown version'}, has no "
+                f"recipients of type {unknown[0]!r}; they came with {RECIPIENTS_SINCE[unknown[0]]}",
+                hint="use type webhook, or upgrade the server",
+            ) from None
+
+    return explained
 
 
 def predicted_alert(
-    name: str, wanted: Mapping[str, Any], full_list: Iterable[Mapping[str, Any]]
+    name: str, wanted: Mapping[str, Any], recipients: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The rule that would be created; its id is not known yet."""
-    return view_alert({"id": "", "name": name, **wanted, "alertRecipients": list(full_list)})
+    return view_alert({"id": "", "name": name, **wanted, "alertRecipients": list(recipients)})
+
+
+def _foreseen(found: Mapping[str, Any], wanted: Mapping[str, Any], given: Objects | None) -> dict[str, Any]:
+    """The view of a rule after the change that is wanted; of its tags only what the server shows."""
+    if given is None:
+        return view_alert({**found, **wanted})
+    there = _by_identity(found)
+    shown = any("tagsToAdd" in recipient for recipient in there.values())
+    recipients = []
+    for recipient in given:
+        seen = there.get(_identity(recipient), {})
+        merged = {**seen, **recipient}
+        if not shown:
+            merged.pop("tagsToAdd", None)
+        recipients.append(merged)
+    return view_alert({**found, **wanted, "alertRecipients": recipients})
+
+
+def _is_as_wanted(alert: Mapping[str, Any], wanted: Mapping[str, Any], given: Objects | None) -> bool:
+    """Whether everything that can be seen of a rule is as it should be."""
+    if any(alert.get(key) != value for key, value in wanted.items()):
+        return False
+    if given is None:
+        return True
+    there = _by_identity(alert)
+    return set(there) == {_identity(recipient) for recipient in given} and not any(
+        _differs(recipient, there[_identity(recipient)]) for recipient in given
+    )
+
+
+def _differs(recipient: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    tags = recipient.get("tagsToAdd")
+    if tags is not None and "tagsToAdd" in seen and (seen["tagsToAdd"] or []) != tags:
+        return True
+    return "config" in seen and _config_of(recipient) != _config_of(seen)
+
+
+def _tags_are_unknown(recipient: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether tags are wanted for a recipient, and the server does not show the ones that it has."""
+    seen = _by_identity(found).get(_identity(recipient), {})
+    return "tagsToAdd" in recipient and "tagsToAdd" not in seen
+
+
+def _without_known_tags(recipient: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipient as it is sent: without tags when it is there already and its tags cannot be compared."""
+    seen = _by_identity(found).get(_identity(recipient))
+    if seen is None or "tagsToAdd" in seen:
+        return dict(recipient)
+    return {key: value for key, value in recipient.items() if key != "tagsToAdd"}
 
 
 def _identity(recipient: Mapping[str, Any]) -> tuple[str, str]:
@@ -180,15 +259,48 @@ def _identity(recipient: Mapping[str, Any]) -> tuple[str, str]:
     return str(recipient["recipientType"]), normal_url(url) if url else ""
 
 
-def _recipients(recipients: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    return [{"type": kind, "url": url} for kind, url in sorted(_identity(r) for r in recipients)]
+def _by_identity(alert: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {_identity(recipient): recipient for recipient in alert.get("alertRecipients") or []}
+
+
+def _as_sent(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipient as the server returned it, in the form in which it is sent back unchanged."""
+    sent = {"recipientType": seen["recipientType"], "url": seen.get("url") or ""}
+    if seen.get("tagsToAdd") is not None:
+        sent["tagsToAdd"] = seen["tagsToAdd"]
+    config = _config_of(seen)
+    for name in ZULIP_CONFIG if config else ():
+        head, *tail = name.split("_")
+        sent[head + "".join(part.capitalize() for part in tail)] = config.get(name, "")
+    return sent
+
+
+def _config_of(recipient: Mapping[str, Any]) -> dict[str, str]:
+    """What a zulip recipient needs beside its URL: sent flat, returned as `config`."""
+    if recipient.get("config"):
+        return {name: str(recipient["config"].get(name, "")) for name in ZULIP_CONFIG}
+    if "botEmail" not in recipient:
+        return {}
+    flat = (recipient["botEmail"], recipient["apiKey"], recipient["channel"], recipient["topic"])
+    return dict(zip(ZULIP_CONFIG, flat, strict=True))
 
 
 def view_alert(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """What is compared and returned of a rule as the server lists it; tags are never shown."""
+    """What is compared and returned of a rule as the server lists it.
+
+    A recipient is ``{"type", "url"}``, with `tags` where the server shows them (6.x) and `config` for zulip.
+    """
     view = {key: alert.get(key) for key in ("id", "name", "quantity", "timespanMinutes")}
     view["uptime"] = bool(alert.get("uptime"))
-    return {**view, "recipients": _recipients(alert.get("alertRecipients") or [])}
+    return {**view, "recipients": [_view_recipient(*pair) for pair in sorted(_by_identity(alert).items())]}
+
+
+def _view_recipient(identity: tuple[str, str], recipient: Mapping[str, Any]) -> dict[str, Any]:
+    view: dict[str, Any] = {"type": identity[0], "url": identity[1]}
+    if "tagsToAdd" in recipient:
+        view["tags"] = list(recipient["tagsToAdd"] or [])
+    config = _config_of(recipient)
+    return {**view, "config": config} if config else view
 
 
 def _warnings(alert: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
 LOOKS_AFTER_LOST_ANSWER = 3
 SECONDS_BETWEEN_LOOKS = 1.0
 _Answer = TypeVar("_Answer")
-_SECRET_KEYS = frozenset({"dsn", "token", "public", "secret", "security"})
+_SECRET_KEYS = frozenset({"api_key", "dsn", "token", "public", "secret", "security", "heartbeatEndpoint"})
 
 
 @dataclass(frozen=True)

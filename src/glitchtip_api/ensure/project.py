@@ -1,25 +1,30 @@
-"""Projects, by name within an organization."""
+"""Projects, by slug where one is wanted, else by name, within an organization."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from ..client import Client
+from ..errors import GlitchTipError, InvalidError
 from ..resources.base import Objects
-from ..validate import check_name, check_number
+from ..validate import check_name, check_number, check_project_slug, check_team_slug
 from .outcome import Outcome, create_once, missing, only, slugify, within
 
 _WRITABLE = ("name", "slug", "platform", "eventThrottleRate")
+_LONGEST_PLATFORM = 64
+_LONGEST_SLUG = 50
 
 
 def ensure_project(
     client: Client,
     organization: str,
-    team: str,
+    team: str | None,
     name: str,
     *,
+    slug: str | None = None,
+    teams: Iterable[str] | None = None,
     platform: str | None = None,
     event_throttle_rate: int | None = None,
     listed: Objects | None = None,
@@ -27,65 +32,144 @@ def ensure_project(
     state: str = "present",
     dry_run: bool = False,
 ) -> Outcome:
-    """Make sure that a project exists in an organization and belongs to a team, or does not exist.
+    """Make sure that a project exists in an organization and belongs to its teams, or does not exist.
 
     Args:
-        platform: free text on the server; None leaves it as it is.
+        team: a team that it must belong to, others stay; None when `teams` says it all, or for a project
+            that is there and keeps its teams.
+        slug: with it the project is found by slug, and renamed when its name differs. A new one is created by
+            its name, because the server ignores a given slug then, and its slug is written after that.
+        teams: the teams that it belongs to, exactly these; None leaves them as they are.
+        platform: free text on the server, at most 64 characters; None leaves it as it is.
         event_throttle_rate: percent of events to refuse, 0 to 100; None leaves it as it is.
         listed: all projects of the organization as they were just read; None reads them.
-        parent_known: the team was just seen, so it is not looked for before a project is created in it.
+        parent_known: the teams were just seen, so the one in which a project is created is not looked for.
 
     A change is one PUT of the whole project as just read, because the server wants the name in each.
-    Other teams of the project keep it. Raises MissingError when organization or team is not there.
+    Raises MissingError when organization or team is not there, AmbiguousError when two projects have the
+    name, InvalidError for values that the server refuses unclearly, GlitchTipError (code `slug_taken`) when
+    the slug is not to be had: then the project that was created for it is deleted again.
     """
     check_name(name, "a project", 64)
     check_number(event_throttle_rate, "the throttle rate", 100)
+    if platform is not None and len(platform) > _LONGEST_PLATFORM:
+        raise InvalidError(code="bad_platform", detail="a project's platform has at most 64 characters")
+    if slug is not None:
+        check_project_slug(slug)
+    exactly = None if teams is None else sorted({check_team_slug(one) for one in teams})
+    if team is not None and exactly is not None and team not in exactly:
+        raise InvalidError(
+            code="bad_team", detail=f"team {team!r} of project {name!r} is not among its teams {exactly}"
+        )
     wanted = {"platform": platform, "eventThrottleRate": event_throttle_rate}
     wanted = {key: value for key, value in wanted.items() if value is not None}
-
+    if slug is not None:
+        wanted["name"] = name
     where = f"organization {organization!r}"
+    natural = ("name", name) if slug is None else ("slug", slug)
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        projects = within(lambda: client.projects.list(organization), where) if known is None else known
-        return only(projects, "name", name, "projects")
-
-    found = find(listed)
+    projects = within(lambda: client.projects.list(organization), where) if listed is None else listed
+    found = only(projects, *natural, "projects")
     if state == "absent":
         if found and not dry_run:
             client.projects.delete(organization, str(found["slug"]))
         return Outcome(bool(found), found and view_project(found), None)
-    warnings: tuple[str, ...] = ()
-    before = None
-    if found is None:
-        parent = f"team {team!r} in {where}"
-        if not parent_known and client.teams.get(organization, team) is None:
-            raise missing(parent)
-        if dry_run:
-            return Outcome(True, None, predicted_project(name, team, wanted), predicted=True)
-
-        def create() -> dict[str, Any]:
-            made = partial(client.projects.create, organization, team, name=name, platform=platform)
-            return within(made, parent)
-
-        found = create_once(client, create, find)
-        found = {**found, "teams": [{"slug": team}]}
-        if found.get("slug") != slugify(name):
-            warnings = (f"the server made the slug {found.get('slug')!r} of the name {name!r}",)
-    else:
+    if found is not None:
         before = view_project(found)
-    after = _settle(client, organization, team, found, wanted, dry_run)
-    return Outcome(after != before, before, after, predicted=dry_run and after != before, warnings=warnings)
+        after = _settle(client, organization, found, wanted, team, exactly, dry_run)
+        return Outcome(after != before, before, after, predicted=dry_run and after != before)
+
+    first = team if team is not None else next(iter(exactly or []), None)
+    if first is None:
+        raise InvalidError(code="no_team", detail=f"the new project {name!r} needs a team")
+    parent = f"team {first!r} in {where}"
+    if not parent_known and client.teams.get(organization, first) is None:
+        raise missing(parent)
+    warnings = _namesakes(projects, name, slug)
+    if dry_run:
+        prediction = predicted_project(name, exactly or [first], wanted, slug=slug)
+        return Outcome(True, None, prediction, predicted=True, warnings=warnings)
+    created = _create(client, organization, first, name, wanted, projects, parent)
+    made = str(created.get("slug"))
+    if slug is None:
+        warnings = _other_slug(name, made)
+    elif made != slug:
+        created = _move(client, organization, created, slug)
+    after = _settle(client, organization, created, wanted, team, exactly, dry_run=False)
+    return Outcome(True, None, after, warnings=warnings)
+
+
+def _create(
+    client: Client,
+    organization: str,
+    team: str,
+    name: str,
+    wanted: Mapping[str, Any],
+    before: Objects,
+    parent: str,
+) -> dict[str, Any]:
+    """Create a project in a team. After a lost answer the one that was not there `before` is taken."""
+    known = {project.get("id") for project in before}
+
+    def find() -> dict[str, Any] | None:
+        new = [project for project in client.projects.list(organization) if project.get("id") not in known]
+        return only(new, "name", name, "projects")
+
+    def create() -> dict[str, Any]:
+        made = partial(
+            client.projects.create,
+            organization,
+            team,
+            name=name,
+            platform=wanted.get("platform"),
+            event_throttle_rate=wanted.get("eventThrottleRate"),
+        )
+        return {**within(made, parent), "teams": [{"slug": team}]}
+
+    return create_once(client, create, find)
+
+
+def _move(client: Client, organization: str, created: dict[str, Any], slug: str) -> dict[str, Any]:
+    """Give a new project its slug, or delete it again: a second run would not find it by that slug."""
+    made = str(created["slug"])
+    body = {key: created.get(key) for key in _WRITABLE if created.get(key) is not None}
+    try:
+        moved = client.projects.update(organization, made, {**body, "slug": slug})
+    except GlitchTipError as error:
+        if error.status != 500:  # what a slug that is taken is answered with
+            raise
+        client.projects.delete(organization, made)
+        raise GlitchTipError(
+            error.method,
+            error.path,
+            500,
+            "slug_taken",
+            f"the slug {slug!r} is taken although no project shows it, so project {created['name']!r} was "
+            "not made",
+            "a deleted project keeps its slug until the worker has removed it: try again in a minute",
+        ) from None
+    if moved.get("slug") != slug:
+        raise GlitchTipError(
+            "PUT",
+            "",
+            None,
+            "not_applied",
+            f"the server made the slug {moved.get('slug')!r} where {slug!r} was wanted",
+            "delete that project, or ask for the slug that it has",
+        )
+    return {**created, **moved}
 
 
 def _settle(
     client: Client,
     organization: str,
-    team: str,
     found: Mapping[str, Any],
     wanted: Mapping[str, Any],
+    team: str | None,
+    exactly: list[str] | None,
     dry_run: bool,
 ) -> dict[str, Any]:
-    """Bring an existing project to the wanted values and into the team; returns its view afterwards."""
+    """Bring an existing project to the wanted values and into its teams; returns its view afterwards."""
     slug = str(found["slug"])
     changes = {key: value for key, value in wanted.items() if found.get(key) != value}
     after = {**found, **changes}
@@ -93,17 +177,46 @@ def _settle(
         whole = client.projects.get(organization, slug) or {}
         body = {key: whole.get(key, found.get(key)) for key in _WRITABLE}
         after = {**found, **client.projects.update(organization, slug, {**body, **changes})}
-    teams = _teams(found)
-    if team not in teams:
-        if not dry_run:
-            client.projects.add_team(organization, slug, team)
-        teams = sorted([*teams, team])
-    return {**view_project(after), "teams": teams}
+    has = _teams(found)
+    gets = sorted({*has, team} if team is not None else has) if exactly is None else exactly
+    if not dry_run:
+        for one in [one for one in gets if one not in has]:
+            add = partial(client.projects.add_team, organization, slug, one)
+            within(add, f"team {one!r} in organization {organization!r}")
+        for one in [one for one in has if one not in gets]:
+            client.projects.remove_team(organization, slug, one)
+    return {**view_project(after), "teams": gets}
 
 
-def predicted_project(name: str, team: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _namesakes(projects: Objects, name: str, slug: str | None) -> tuple[str, ...]:
+    """A warning when a project of this name has another slug than the one that is wanted."""
+    others = sorted(str(project.get("slug")) for project in projects if project.get("name") == name)
+    if slug is None or not others:
+        return ()
+    return (f"project {slug!r} is new although {', '.join(map(repr, others))} has the name {name!r}, too",)
+
+
+def _other_slug(name: str, made: str) -> tuple[str, ...]:
+    if made == _foreseen_slug(name):
+        return ()
+    because = (
+        f"the server made the slug {made!r} of the name {name!r}, because that name has none or it is taken, "
+        "perhaps by a deleted project that the worker has not removed yet; give a slug to choose another"
+    )
+    return (because,)
+
+
+def _foreseen_slug(name: str) -> str:
+    slug = slugify(name)[:_LONGEST_SLUG]
+    return "new-1" if slug == "new" else slug  # "new" is a word of the server's own addresses
+
+
+def predicted_project(
+    name: str, teams: Iterable[str], wanted: Mapping[str, Any], *, slug: str | None = None
+) -> dict[str, Any]:
     """The project that would be created; its id is not known yet."""
-    return view_project({"id": "", "slug": slugify(name), "name": name, **wanted, "teams": [{"slug": team}]})
+    foreseen = {"id": "", "name": name, **wanted, "slug": slug or _foreseen_slug(name)}
+    return view_project({**foreseen, "teams": [{"slug": team} for team in teams]})
 
 
 def _teams(project: Mapping[str, Any]) -> list[str]:

@@ -20,15 +20,26 @@ class Projects(Resource):
         return self._client.get_or_none(path_of("projects", organization, project))
 
     def create(
-        self, organization: str, team: str, *, name: str, platform: str | None = None
+        self,
+        organization: str,
+        team: str,
+        *,
+        name: str,
+        platform: str | None = None,
+        event_throttle_rate: int | None = None,
     ) -> dict[str, Any]:
         """Create one. The server makes the slug from the name; one key with the name "" comes with it."""
         path = path_of("teams", organization, team, "projects")
-        body = {"name": name} if platform is None else {"name": name, "platform": platform}
-        return one(self._client.post(path, body), path)
+        body = {"name": name, "platform": platform, "eventThrottleRate": event_throttle_rate}
+        return one(
+            self._client.post(path, {key: given for key, given in body.items() if given is not None}), path
+        )
 
     def update(self, organization: str, project: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the whole project; `name` is required. A changed `slug` renames its address."""
+        """Write the whole project; `name` is required. A changed `slug` renames its address.
+
+        A slug that another project has, also a deleted one that the worker did not remove yet, is a 500.
+        """
         path = path_of("projects", organization, project)
         return one(self._client.put(path, dict(body)), path)
 
@@ -43,3 +54,7 @@ class Projects(Resource):
     def add_team(self, organization: str, project: str, team: str) -> None:
         """Give a team access. May be repeated."""
         self._client.post(path_of("projects", organization, project, "teams", team))
+
+    def remove_team(self, organization: str, project: str, team: str) -> bool:
+        """Take access from a team. False when it had none, or is not there."""
+        return self._client.remove(path_of("projects", organization, project, "teams", team))

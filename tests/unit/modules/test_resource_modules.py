@@ -191,3 +191,58 @@ def test_in_check_mode_the_transport_stops_a_module_that_forgets_to(
     stopped = run_module("careless_module", _check=True, **options)
     assert stopped["failure"]["code"] == "read_only"
     assert provisioned.writes == []
+
+
+def test_a_rate_limit_that_does_nothing_is_warned_about(run_module, provisioned):
+    options = {"url": provisioned.url, "token": provisioned.token, **WHERE, "name": "app"}
+    made = run_module("glitchtip_project_key", **options, rate_limit={"count": 5, "window": 60})
+    assert made["warnings"] == ["key 'app': the server stores a rate limit but does not enforce it"]
+
+
+def test_the_key_that_came_with_the_project_cannot_be_named(run_module, provisioned):
+    options = {"url": provisioned.url, "token": provisioned.token, **WHERE, "name": "", "state": "absent"}
+    assert run_module("glitchtip_project_key", **options)["failure"]["code"] == "bad_name"
+    assert [key["name"] for key in provisioned.keys] == [""]
+
+
+def test_a_project_is_renamed_where_its_slug_is_given(run_module, provisioned):
+    options = {"url": provisioned.url, "token": provisioned.token, "organization": "acme", "slug": "shop"}
+    expected = {"before": {"name": "Shop"}, "after": {"name": "Shop, production"}}
+    foreseen = run_module("glitchtip_project", _check=True, **options, name="Shop, production")
+    assert (foreseen["diff"], provisioned.writes) == (expected, [])
+    assert run_module("glitchtip_project", **options, name="Shop, production")["diff"] == expected
+    assert [project["name"] for project in provisioned.projects] == ["Shop, production"]
+
+
+def test_a_new_project_has_the_slug_that_is_wanted(run_module, provisioned):
+    options = {"url": provisioned.url, "token": provisioned.token, "organization": "acme", "team": "backend"}
+    options |= {"name": "Shop", "slug": "store"}
+    foreseen = run_module("glitchtip_project", _check=True, **options)
+    done = run_module("glitchtip_project", **options)
+    assert done["project"]["slug"] == foreseen["project"]["slug"] == "store"
+    assert "'shop' has the name 'Shop', too" in done["warnings"][0]
+    assert run_module("glitchtip_project", **options)["changed"] is False
+
+
+def test_a_new_project_without_a_team_is_refused(run_module, provisioned):
+    options = {"url": provisioned.url, "token": provisioned.token, "organization": "acme", "name": "New"}
+    assert run_module("glitchtip_project", **options)["msg"] == "the new project 'New' needs a team"
+
+
+def test_an_unknown_kind_of_recipient_is_refused_with_the_way_that_works(run_module, provisioned):
+    options = {**CASES["glitchtip_alert"][1], "recipients": [{"type": "telegram", "url": HOOK}]}
+    failed = run_module("glitchtip_alert", url=provisioned.url, token=provisioned.token, **options)
+    assert failed["msg"].startswith("GlitchTip has no recipients of type 'telegram'; use type webhook")
+
+
+def test_the_key_of_a_zulip_bot_is_sent_and_never_shown(run_module_process, provisioned):
+    config = {"bot_email": "bot@z.example.org", "api_key": "canary-zulip-key", "channel": "operations"}
+    zulip = {"type": "zulip", "url": "https://z.example.org", "config": config}
+    options = {**CASES["glitchtip_alert"][1], "recipients": [zulip]}
+    result, printed = run_module_process(
+        "glitchtip_alert", url=provisioned.url, token=provisioned.token, **options
+    )
+    sent = provisioned.script.asked[-1].json["alertRecipients"][0]
+    assert (sent["apiKey"], sent["topic"]) == ("canary-zulip-key", "GlitchTip Alerts")
+    assert "canary" not in printed
+    assert "failed" not in result
