@@ -23,14 +23,28 @@ options:
     description: Seconds to wait for each answer.
     type: int
     default: 30
+  ca_path:
+    description:
+      - PEM file, where the module runs, with the certificates of the authorities that the server's
+        certificate may be signed by. Without it the usual authorities are trusted, or those of the
+        environment variable E(REQUESTS_CA_BUNDLE).
+    type: path
+  validate_certs:
+    description: Whether the server's certificate must be valid. V(false) lets anyone between read the token.
+    type: bool
+    default: true
 requirements:
   - python >= 3.11
-  - requests >= 2.31
+  - requests >= 2.32
+  - urllib3 >= 2.0
 author:
   - The maintainers of this repository (@maintainers)
 notes:
   - Requests that only read or may safely be repeated are repeated after 429, 502, 503, 504 and after a lost
     connection, with growing pauses. A create is never repeated before looking whether it happened.
+  - Proxies of the environment (E(HTTPS_PROXY), E(HTTP_PROXY), E(NO_PROXY)) are used, but never for an address
+    of the machine itself. A C(~/.netrc) is not read.
+  - GlitchTip 5.0 or newer; an older server is refused with a clear message.
 """
 
     STATE = r"""

@@ -50,6 +50,16 @@ options:
     description: Seconds to wait for the event.
     type: int
     default: 30
+  ca_path:
+    description:
+      - PEM file, where the module runs, with the certificates of the authorities that the server's
+        certificate may be signed by. Without it the usual authorities are trusted, or those of the
+        environment variable E(REQUESTS_CA_BUNDLE).
+    type: path
+  validate_certs:
+    description: Whether the server's certificate must be valid. V(false) lets anyone between read the event and the token.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Sends nothing.
@@ -59,7 +69,8 @@ attributes:
     support: none
 requirements:
   - python >= 3.11
-  - requests >= 2.31
+  - requests >= 2.32
+  - urllib3 >= 2.0
 author:
   - The maintainers of this repository (@maintainers)
 """
@@ -97,7 +108,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.glitchtip_api import Client, GlitchTipError, parse_dsn
-from ansible.module_utils.glitchtip_api.ansible_support import fail
+from ansible.module_utils.glitchtip_api.ansible_support import TLS, fail
 from ansible.module_utils.glitchtip_api.ingest import await_event, send_event
 
 OPTIONS = {
@@ -111,6 +122,7 @@ OPTIONS = {
     "url": {"type": "str"},
     "token": {"type": "str", "no_log": True},
     "timeout": {"type": "int", "default": 30},
+    **TLS,
 }
 
 
@@ -127,9 +139,11 @@ def main() -> None:
     began = time.monotonic()
     try:
         event = {"message": p["message"], "level": p["level"], "tags": tags}
-        event_id = send_event(parse_dsn(p["dsn"]), event)
+        tls = {name: p[name] for name in TLS}
+        event_id = send_event(parse_dsn(p["dsn"]), event, **tls)
         if p["wait"]:
-            with Client(p["url"], p["token"]) as client:
+            # patience is for this module to have, not for the circuit breaker to end
+            with Client(p["url"], p["token"], open_after=None, **tls) as client:
                 await_event(client, p["organization"], p["project"], event_id, p["timeout"])
     except GlitchTipError as error:
         fail(module, error)

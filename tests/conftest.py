@@ -95,12 +95,13 @@ def run_module_process() -> Callable[..., tuple[dict[str, Any], str]]:
 
 @dataclass
 class Asked:
-    """One request as the server saw it."""
+    """One request as the server saw it; `connection` counts the connections, from 1."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    connection: int = 0
 
     @property
     def json(self) -> Any:
@@ -109,7 +110,12 @@ class Asked:
 
 @dataclass
 class Reply:
-    """One scripted answer. `drop` closes the connection instead; `delay` waits first (seconds)."""
+    """One scripted answer.
+
+    `drop` closes the connection instead; `delay` waits first (seconds). `cut` announces so many bytes more than
+    are sent, or, with `chunked`, leaves the last chunk out; `pieces` of the body are sent `pause` seconds apart.
+    `wire` is sent in place of an answer, byte for byte. `hang_up` closes the connection afterwards, unsaid.
+    """
 
     status: int = 200
     data: Any = None
@@ -118,6 +124,17 @@ class Reply:
     content_type: str = "application/json"
     drop: bool = False
     delay: float = 0.0
+    cut: int = 0
+    chunked: bool = False
+    pieces: int = 1
+    pause: float = 0.0
+    wire: bytes | None = None
+    hang_up: bool = False
+
+    def parts(self, body: bytes) -> list[bytes]:
+        """The body in about as many pieces as wanted."""
+        size = max(1, len(body) // self.pieces)
+        return [body[start : start + size] for start in range(0, len(body), size)]
 
 
 class Script:
@@ -128,6 +145,7 @@ class Script:
         self.replies: list[Reply] = []
         self.answer: Callable[[Asked], Reply] | None = None
         self.url = ""
+        self.connections = 0
 
     def then(self, status: int = 200, data: Any = None, **more: Any) -> Script:
         self.replies.append(Reply(status, data, **more))
@@ -145,13 +163,22 @@ class Script:
 def scripted_server() -> Iterator[Script]:
     """A local HTTP server that answers what a test scripts, and remembers what it was asked."""
     script = Script()
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            with lock:
+                script.connections += 1
+                self.number = script.connections
+            super().setup()
 
         def serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, self.path, headers, body, self.number)
             script.asked.append(asked)
             if script.answer:
                 reply = script.answer(asked)
@@ -165,19 +192,36 @@ def scripted_server() -> Iterator[Script]:
             raw = reply.raw
             if raw is None:
                 raw = b"" if reply.data is None else json.dumps(reply.data).encode()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
+                if reply.wire is not None:
+                    self.wfile.write(reply.wire)
+                else:
+                    self.answer(reply, raw)
+            if reply.wire is not None or reply.cut or reply.hang_up:
+                self.close_connection = True
+
+        def answer(self, reply: Reply, raw: bytes) -> None:
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
-            self.send_header("Content-Length", str(len(raw)))
+            if reply.chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Content-Length", str(len(raw) + reply.cut))
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client timed out
-                self.wfile.write(raw)
+            if self.command == "HEAD":
+                return
+            for part in reply.parts(raw):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part) if reply.chunked else part)
+                time.sleep(reply.pause)
+            if reply.chunked and not reply.cut:
+                self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *_: Any) -> None:
             """Keep the test output quiet."""
 
-    for method in ("GET", "POST", "PUT", "DELETE", "HEAD"):
+    for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
         setattr(Handler, f"do_{method}", Handler.serve)
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True

@@ -8,6 +8,7 @@ Facts about the server in docstrings were measured on the GlitchTip 5.2 line; wh
 
 from __future__ import annotations
 
+from .answers import Response
 from .client import Client
 from .dsn import Dsn, parse_dsn
 from .errors import (
@@ -18,7 +19,6 @@ from .errors import (
     ReadOnlyError,
     UnreachableError,
 )
-from .transport import Response
 
 __all__ = [
     "AmbiguousError",

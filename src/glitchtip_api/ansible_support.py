@@ -13,15 +13,36 @@ from ansible.module_utils.basic import AnsibleModule
 from .client import Client
 from .ensure.outcome import Outcome, masked
 from .errors import GlitchTipError, MissingError, UnreachableError
+from .transport import Options
 
-CONNECTION: dict[str, Any] = {
-    "url": {"type": "str", "required": True},
-    "token": {"type": "str", "no_log": True},
-    "timeout": {"type": "int", "default": 30},
+TLS: dict[str, Any] = {
+    "ca_path": {"type": "path"},
+    "validate_certs": {"type": "bool", "default": True},
 }
+SERVER: dict[str, Any] = {
+    "url": {"type": "str", "required": True},
+    "timeout": {"type": "int", "default": 30},
+    **TLS,
+}
+CONNECTION: dict[str, Any] = {**SERVER, "token": {"type": "str", "no_log": True}}
 STATE: dict[str, Any] = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 
 Params = Mapping[str, Any]
+
+
+def transport_options(module: Any) -> Options:
+    """How the server is asked for a module: its time-out and certificates, read only in check mode.
+
+    Without a rate limit: a module makes one stream of requests, and the play waits for it.
+    """
+    params = module.params
+    return {
+        "timeout": (5, params["timeout"]),
+        "ca_path": params["ca_path"],
+        "validate_certs": params["validate_certs"],
+        "read_only": bool(module.check_mode),
+        "per_second": None,
+    }
 
 
 def client_for(module: Any, *, needs_token: bool = True) -> Client:
@@ -33,7 +54,7 @@ def client_for(module: Any, *, needs_token: bool = True) -> Client:
     token = params["token"] or None
     if needs_token and token is None:
         raise MissingError(code="no_token", detail="no API token was given")
-    return Client(params["url"], token, timeout=(5, params["timeout"]), read_only=module.check_mode)
+    return Client(params["url"], token, **transport_options(module))
 
 
 def not_there_yet(module: Any, error: GlitchTipError) -> bool:
@@ -61,19 +82,21 @@ def run(
     *,
     returned: Callable[[Any], Any] = dict,
 ) -> None:
-    """Run a module that keeps one object as declared.
+    """Run a module that keeps one object as declared. A server that is too old is refused before anything.
 
     Args:
         result: the name under which the object is returned.
-        options: the module's own options; url, token, timeout and state come with it.
+        options: the module's own options; those of `CONNECTION` and `STATE` come with it.
         ensure: called with the client, the options and whether to only predict.
         predict: the object that would exist, where the server cannot be asked yet (check mode).
         returned: what of the object is returned; the default is all of it.
     """
     module = AnsibleModule(argument_spec={**CONNECTION, **STATE, **options}, supports_check_mode=True)
     message = ""
+    newer = None
     try:
         with client_for(module) as client:
+            newer = client.require()
             outcome = ensure(client, module.params, bool(module.check_mode))
     except GlitchTipError as error:
         if not not_there_yet(module, error):
@@ -81,7 +104,7 @@ def run(
         present = module.params["state"] == "present"
         outcome = Outcome(present, None, predict(module.params) if present else None, predicted=True)
         message = _explain(module.params["url"], error, present)
-    for warning in outcome.warnings:
+    for warning in (*outcome.warnings, *([newer] if newer else [])):
         module.warn(warning)
     extra: dict[str, Any] = {"msg": message} if message else {}
     if outcome.changed:

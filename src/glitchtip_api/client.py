@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from .errors import GlitchTipError, NotJsonError
+from .answers import Response
+from .errors import GlitchTipError, InvalidError, NotJsonError
 from .paging import pages
 from .resources import (
     Alerts,
@@ -25,45 +25,32 @@ from .resources import (
     StatusPages,
     Teams,
 )
-from .transport import Response, Transport
+from .transport import Options, Transport
+from .version import OLDEST, Line, ServerVersion
 
 
 class Client:
-    """The API of one server under one token.
+    """The API of one server under one token. May be shared between threads.
 
     Args:
         url: address of the server, e.g. ``http://127.0.0.1:8080``.
         token: API token (64 hex digits on GlitchTip); without one only open endpoints answer.
-        timeout: seconds to connect and seconds to wait for data, (connect, read).
-        retries: see `Transport`.
-        read_only: refuse every method but GET and HEAD before a socket is opened (check mode).
-        user_agent: value of that header.
-        sleep, jitter: injected by tests.
+        options: how it is asked, see `Transport`: timeouts, retries, limits, certificates. By default at most
+            10 requests a second and 2 at a time, which never presses a small server.
 
-    Every method raises GlitchTipError or one of its subclasses; none ever shows the token.
+    Every method raises GlitchTipError or one of its subclasses; none ever shows the token. Raises InvalidError
+    for an address, a token or a file of authorities that is none.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        timeout: tuple[float, float] = (5, 30),
-        retries: int = 3,
-        read_only: bool = False,
-        user_agent: str = "glitchtip-api/1",
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self.transport = Transport(
-            url,
-            timeout=timeout,
-            retries=retries,
-            read_only=read_only,
-            user_agent=user_agent,
-            sleep=sleep,
-            jitter=jitter,
-        )
+    def __init__(self, url: str, token: str | None = None, **options: Unpack[Options]) -> None:
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise InvalidError(
+                code="bad_token",
+                detail="the token holds a space, a line break or a letter that no token has",
+            )
+        self.transport = Transport(url, **options)
+        self._version: ServerVersion | None = None
+        self._version_lock = threading.Lock()
         self._headers: dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
         self.organizations = Organizations(self)
         self.teams = Teams(self)
@@ -101,8 +88,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Forget the token. There is no connection to close: each request has its own."""
+        """Forget the token and close the connections that were kept."""
         self._headers = {}
+        self.transport.close()
 
     def request(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
@@ -162,7 +150,24 @@ class Client:
 
     def version(self) -> str:
         """Version of the server software, e.g. ``6.2.6``; empty when it keeps that to itself."""
-        return str(self.settings().get("version") or "")
+        return self.server.text
+
+    @property
+    def server(self) -> ServerVersion:
+        """The server's version, read at the first use and then kept."""
+        with self._version_lock:
+            if self._version is None:
+                self._version = ServerVersion.parse(str(self.settings().get("version") or ""))
+            return self._version
+
+    @property
+    def line(self) -> Line:
+        """``5.2`` or ``6.x``, for what differs between them; a version that is not told counts as ``5.2``."""
+        return self.server.line
+
+    def require(self, minimum: str = OLDEST) -> str | None:
+        """Refuse a server older than `minimum`; see `ServerVersion.require` for what it returns and raises."""
+        return self.server.require(minimum)
 
 
 def _mapping(data: Any, path: str) -> dict[str, Any]:

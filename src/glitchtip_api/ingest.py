@@ -6,13 +6,13 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from .client import Client
 from .dsn import Dsn, parse_dsn
 from .errors import GlitchTipError
 from .resources.events import normal_event_id
-from .transport import Transport
+from .transport import Options, Transport
 
 POLL_SECONDS = 0.5  # the worker stores in batches every 2 s
 
@@ -29,16 +29,17 @@ def send_event(
     dsn: Dsn | str,
     event: Mapping[str, Any],
     *,
-    timeout: tuple[float, float] = (5, 30),
     now: Callable[[], float] = time.time,
+    **options: Unpack[Options],
 ) -> str:
     """Send one event and return its id (32 hexadecimal digits).
 
     `event` is in the SDKs' form (``message``, ``level``, ``tags`` ...); event id, timestamp, platform and
     level are filled in when absent. Sent once: a 200 says accepted, not stored, so follow with `await_event`.
+    `options` are those of `Transport`: timeouts, certificates, `read_only`.
 
-    Raises InvalidError for a bad DSN or event id, GlitchTipError when the server refuses. Never guess a key:
-    one wrong key blocks its whole project for 30 s.
+    Raises InvalidError for a bad DSN or event id, ReadOnlyError when it may only read, GlitchTipError when the
+    server refuses. Never guess a key: one wrong key blocks its whole project for 30 s.
     """
     target = parse_dsn(dsn) if isinstance(dsn, str) else dsn
     event_id = normal_event_id(str(event.get("event_id") or uuid.uuid4().hex))
@@ -47,22 +48,25 @@ def send_event(
         "Content-Type": "application/x-sentry-envelope",
         "X-Sentry-Auth": f"Sentry sentry_version=7, sentry_client=glitchtip-api/1, sentry_key={target.key}",
     }
+    transport = Transport(target.base_url, **options)
     try:
-        Transport(target.base_url, timeout=timeout).send(
-            "POST", target.envelope_path, body=envelope(complete), headers=headers
-        )
+        transport.send("POST", target.envelope_path, body=envelope(complete), headers=headers)
     except GlitchTipError as error:
-        if error.status != 403:
-            raise
-        raise GlitchTipError(
-            error.method,
-            error.path,
-            403,
-            "dsn_refused",
-            f"the DSN is refused ({error.detail or 'Denied'})",
-            "wrong key or project, or a wrong key was used here in the last 30 s: wait 31 s",
-        ) from None
-    return event_id
+        refused = error
+    else:
+        return event_id
+    finally:
+        transport.close()
+    if refused.status != 403:
+        raise refused
+    raise GlitchTipError(
+        refused.method,
+        refused.path,
+        403,
+        "dsn_refused",
+        f"the DSN is refused ({refused.detail or 'Denied'})",
+        "wrong key or project, or a wrong key was used here in the last 30 s: wait 31 s",
+    )
 
 
 def await_event(

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from .errors import GlitchTipError, NotJsonError
 
 if TYPE_CHECKING:
-    from .transport import Response
+    from .answers import Response
 
 PAGE_SIZE = 100  # the largest page; larger values are cut to it without a word
 

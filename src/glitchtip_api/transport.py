@@ -1,4 +1,4 @@
-"""How requests leave and how answers come back: timeouts, retries, read-only mode, typed failures."""
+"""How requests leave and how answers come back: pace, retries, read-only mode, typed failures."""
 
 from __future__ import annotations
 
@@ -8,62 +8,90 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import urlsplit
 
+from . import answers
+from .answers import Asked, Response
 from .dsn import split_base_url
-from .errors import GlitchTipError, NotJsonError, ReadOnlyError, UnreachableError, scrub
+from .errors import READ_METHODS, GlitchTipError, InvalidError, ReadOnlyError, UnreachableError
+from .limits import (
+    CONCURRENT,
+    OPEN_AFTER,
+    OPEN_SECONDS,
+    PER_SECOND,
+    CircuitBreaker,
+    CircuitOpen,
+    Limiter,
+    Verdict,
+)
 
 if TYPE_CHECKING:
-    import requests
-    import requests.auth
+    from . import connections
 else:
     try:
-        import requests
-        import requests.auth
+        from . import connections
     except ImportError:  # a bare host has no requests yet; Transport says so in one sentence
-        requests = None
+        connections = None
 
-READ_METHODS = frozenset({"GET", "HEAD"})
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+IDEMPOTENT_METHODS = READ_METHODS | {"PUT", "DELETE"}
 RETRY_STATUS = frozenset({429, 502, 503, 504})
 BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 8.0
 LONGEST_RETRY_AFTER_SECONDS = 30.0
-_SECRET_FIELDS = frozenset({"password", "token", "url", "dsn", "code"})
-_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found"}
-_CODES |= {405: "method_not_allowed", 409: "conflict", 422: "invalid", 429: "throttled", 500: "server_error"}
-_HINTS = {
-    401: "the token is missing, wrong or revoked",
-    403: "the token lacks a scope, or its user lacks the role",
-    429: "the server asks to come back later",
-}
+DEADLINE_SECONDS = 120.0
+LARGEST_BYTES = 64 * 2**20
+USER_AGENT = "glitchtip-api/1"
+_NO_ANSWER = frozenset({"refused", "connect_timeout", "timeout", "broken", "not_http", "proxy"})
+_SECRET_FIELDS = frozenset(
+    {"password", "token", "url", "dsn", "code", "secret", "api_key", "apikey", "key", "endpointid"}
+)
 
 
-@dataclass(frozen=True)
-class Response:
-    """An answer: HTTP status, parsed JSON (None when the body is empty) and headers with lower-case names."""
+class Options(TypedDict, total=False):
+    """How a server is asked: the options of `Transport`, which `Client` and others pass on."""
 
-    status: int
-    data: Any
-    headers: Mapping[str, str]
-    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: tuple[float, float]
+    deadline: float
+    retries: int
+    read_only: bool
+    pooled: bool
+    per_second: int | None
+    per_minute: int | None
+    concurrent: int | None
+    open_after: int | None
+    open_seconds: float
+    validate_certs: bool
+    ca_path: str | None
+    largest: int
+    user_agent: str
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    jitter: Callable[[], float]
 
 
 class Transport:
-    """Sends requests to one server, each on a new connection.
-
-    A new connection a request is the safe default: uWSGI as GlitchTip 5.2 starts it closes every connection
-    without saying so, and a kept one fails for about two of five requests.
+    """Sends requests to one server. May be shared between threads.
 
     Args:
         url: address of the server, http(s), may have a path.
         timeout: seconds to connect and seconds to wait for data.
+        deadline: seconds for the whole of one answer.
         retries: how often an idempotent request is repeated at most, after 429, 502, 503, 504 or no answer.
             A GET that got 500 is repeated once: after PostgreSQL restarted each pooled connection gives one.
         read_only: refuse every method but GET and HEAD before a socket is opened.
+        pooled: keep connections for reads; see `connections`. Writes always have a connection of their own.
+        per_second, per_minute, concurrent: requests at most, in any such time and at once; None for no limit.
+        open_after, open_seconds: a server that failed so many calls in a row is left alone for so long
+            (code `circuit_open`), then tried with one request; None never does so.
+        validate_certs: False takes any certificate.
+        ca_path: PEM file of the authorities to trust; without it the usual ones are.
+        largest: bytes of an answer, unpacked, before it is given up.
         user_agent: value of that header.
-        sleep, jitter: injected by tests; `jitter` returns a number between 0 and 1.
+        clock, sleep, jitter: injected by tests; `jitter` returns a number between 0 and 1.
+
+    Raises InvalidError for an address or a `ca_path` that is none.
     """
 
     def __init__(
@@ -71,23 +99,46 @@ class Transport:
         url: str,
         *,
         timeout: tuple[float, float] = (5, 30),
+        deadline: float = DEADLINE_SECONDS,
         retries: int = 3,
         read_only: bool = False,
-        user_agent: str = "glitchtip-api/1",
+        pooled: bool = True,
+        per_second: int | None = PER_SECOND,
+        per_minute: int | None = None,
+        concurrent: int | None = CONCURRENT,
+        open_after: int | None = OPEN_AFTER,
+        open_seconds: float = OPEN_SECONDS,
+        validate_certs: bool = True,
+        ca_path: str | None = None,
+        largest: int = LARGEST_BYTES,
+        user_agent: str = USER_AGENT,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         scheme, host, path = split_base_url(url)
         self.url = f"{scheme}://{host}{path}"
-        self.timeout = timeout
         self.retries = max(0, retries)
         self.read_only = read_only
         self.user_agent = user_agent
         self.sleep = sleep
         self._jitter = jitter
+        self._limiter = Limiter(per_second, per_minute, concurrent, clock=clock, sleep=sleep)
+        self._breaker = CircuitBreaker(open_after, open_seconds, clock=clock)
+        verify = _checked_authorities(ca_path) if validate_certs and ca_path else validate_certs
+        self.connections: connections.Connections | None = None
+        if connections is not None:
+            self.connections = connections.Connections(
+                self.url, timeout=timeout, deadline=deadline, largest=largest, verify=verify, pooled=pooled
+            )
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        if self.connections is not None:
+            self.connections.close()
 
     def send(
         self,
@@ -102,6 +153,9 @@ class Transport:
     ) -> Response:
         """Send one request and return the answer.
 
+        A DELETE that is repeated because nobody knows what became of it, and then finds nothing, is done: its
+        answer is 204.
+
         Args:
             path: below `url`, with the trailing slash that the API demands.
             json: body as data, or `body`: body as bytes.
@@ -109,79 +163,108 @@ class Transport:
 
         Raises:
             ReadOnlyError: a write in read-only mode; nothing was sent.
-            UnreachableError: no answer.
-            NotJsonError: an answer in HTML or text.
+            UnreachableError: no answer, or the server is left alone for a while.
+            NotJsonError: an answer in HTML or text, or an empty one to a GET.
             GlitchTipError: any other refusal.
         """
         method = method.upper()
         if self.read_only and method not in READ_METHODS:
             raise ReadOnlyError(method, path, code="read_only", detail="this client only reads")
-        if requests is None:
+        if self.connections is None:
             raise UnreachableError(
                 method, path, code="no_requests", detail=f"{sys.executable} lacks the library 'requests'"
             )
-        secrets = _secrets_in(json) + _secrets_in_headers(headers or {})
-        attempt = 0
-        while True:
-            pause: float | None = None
-            try:
-                answer = self._exchange(method, path, json, params, body, headers)
-                if answer.status_code < 400 or answer.status_code in accept:
-                    return _read(method, path, answer, secrets)
-                failure = _refusal(method, path, answer, secrets)
-                pause = self._pause_after(method, answer, attempt)
-            except requests.RequestException as error:
-                failure = _no_answer(method, path, error, self.url)
-                if method in IDEMPOTENT_METHODS and attempt < self.retries:
-                    pause = self._backoff(attempt)
-            if pause is None:
-                raise failure from None
-            attempt += 1
-            self.sleep(pause)
+        sent = {"User-Agent": self.user_agent, **(headers or {})}
+        secrets = (*_secrets_in(json), *_secrets_in_headers(sent))
+        asked = Asked(self.url, method, path, sent.get("Authorization", "").startswith("Bearer "), secrets)
+        probe: bool | None = None
+        verdict = Verdict.UNKNOWN
+        try:
+            attempt, applied = 0, False
+            while True:
+                with self._limiter.slot():
+                    if probe is None:
+                        probe = self._enter(method, path)
+                    self._limiter.pace()
+                    came = self.connections.exchange(
+                        method, path, json=json, body=body, params=params, headers=sent
+                    )
+                outcome = self._judge(asked, came, accept, applied)
+                verdict = _verdict(asked, outcome)
+                if isinstance(outcome, Response):
+                    return outcome
+                outcome.maybe_applied = applied = applied or outcome.maybe_applied
+                pause = None if probe else self._pause_after(method, came, attempt)
+                if pause is None:
+                    raise outcome
+                attempt += 1
+                self.sleep(pause)
+        finally:
+            if probe is not None:
+                self._breaker.leave(probe, verdict)
 
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        json: Any,
-        params: Mapping[str, Any] | None,
-        body: bytes | None,
-        headers: Mapping[str, str] | None,
-    ) -> requests.Response:
-        sent = {"Accept": "application/json", "User-Agent": self.user_agent, "Connection": "close"}
-        return requests.request(
+    def _enter(self, method: str, path: str) -> bool:
+        """Pass the circuit breaker: True for a probe. Raises UnreachableError while it is open."""
+        try:
+            return self._breaker.enter()
+        except CircuitOpen as state:
+            seconds = state.seconds
+        when = f"for {seconds:.0f} s" if seconds else "until the request that is trying it has an answer"
+        raise UnreachableError(
             method,
-            self.url + path,
-            json=json,
-            data=body,
-            params=params,
-            headers={**sent, **(headers or {})},
-            auth=_AsGiven(),
-            timeout=self.timeout,
-            allow_redirects=False,
+            path,
+            None,
+            "circuit_open",
+            f"{self.url} failed {self._breaker.open_after} times in a row and is not asked {when}",
+            "nothing was sent; see why the server is down",
         )
+
+    def _judge(
+        self,
+        asked: Asked,
+        came: connections.Answer | UnreachableError,
+        accept: frozenset[int],
+        applied: bool,
+    ) -> Response | GlitchTipError:
+        if isinstance(came, UnreachableError):
+            return came
+        if asked.method == "DELETE" and came.status == 404 and applied and came.is_json:
+            return Response(204, None, came.headers, came.cookies)
+        if came.status < 400 or came.status in accept:
+            return answers.read(asked, came)
+        return answers.refusal(asked, came)
 
     def _backoff(self, attempt: int) -> float:
         ceiling = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
         return float(ceiling * (0.5 + 0.5 * self._jitter()))
 
-    def _pause_after(self, method: str, answer: requests.Response, attempt: int) -> float | None:
-        """Seconds until this refused request may be repeated, or None when it may not."""
+    def _pause_after(
+        self, method: str, came: connections.Answer | UnreachableError, attempt: int
+    ) -> float | None:
+        """Seconds until this failed request may be repeated, or None when it may not."""
         if method not in IDEMPOTENT_METHODS or attempt >= self.retries:
             return None
-        if answer.status_code == 500 and method in READ_METHODS and attempt == 0:
+        if isinstance(came, UnreachableError):
+            return self._backoff(attempt) if came.code in _NO_ANSWER else None
+        if came.status == 500 and method in READ_METHODS and attempt == 0:
             return self._backoff(attempt)
-        if answer.status_code not in RETRY_STATUS:
+        if came.status not in RETRY_STATUS:
             return None
-        asked = retry_after(answer.headers.get("Retry-After"))
+        asked = retry_after(came.headers.get("retry-after"))
         return max(self._backoff(attempt), min(asked, LONGEST_RETRY_AFTER_SECONDS))
 
 
-class _AsGiven:
-    """Keeps requests from putting a ~/.netrc entry over our own Authorization header."""
-
-    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-        return prepared
+def _verdict(asked: Asked, outcome: Response | GlitchTipError) -> Verdict:
+    """What a call says of the server. A write's 500 says nothing: a name that is taken is one, too."""
+    if isinstance(outcome, Response):
+        return Verdict.UP
+    if outcome.status is None:
+        return Verdict.DOWN if outcome.code in _NO_ANSWER else Verdict.UNKNOWN
+    if outcome.status in (502, 503, 504):
+        return Verdict.DOWN
+    if outcome.status >= 500:
+        return Verdict.UNKNOWN if asked.writing else Verdict.DOWN
+    return Verdict.UP
 
 
 def retry_after(value: str | None, now: Callable[[], float] = time.time) -> float:
@@ -198,19 +281,41 @@ def retry_after(value: str | None, now: Callable[[], float] = time.time) -> floa
     return seconds if 0 < seconds < float("inf") else 0.0
 
 
+def _checked_authorities(path: str) -> str:
+    """The path of a PEM file. Raises InvalidError when it holds no certificate."""
+    try:
+        text = Path(path).read_text("ascii", "replace")
+    except OSError as error:
+        raise InvalidError(code="bad_ca", detail=f"ca_path {path}: {error.strerror}") from None
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise InvalidError(code="bad_ca", detail=f"ca_path {path} holds no certificate in PEM form")
+    return path
+
+
 def _secrets_in(data: Any) -> list[str]:
     """Values in a request's body that must not appear in a message, should the server repeat them."""
     found: list[str] = []
     if isinstance(data, Mapping):
         for name, value in data.items():
-            if name in _SECRET_FIELDS and isinstance(value, str):
-                found.append(value)
+            if str(name).lower() in _SECRET_FIELDS and isinstance(value, str):
+                found += [value, *_secret_parts(value)]
             else:
                 found += _secrets_in(value)
     elif isinstance(data, list):
         for value in data:
             found += _secrets_in(value)
     return found
+
+
+def _secret_parts(value: str) -> list[str]:
+    """Path and query of an address, which a server may repeat without the rest."""
+    if "://" not in value:
+        return []
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return []
+    return [part for part in (parts.path, parts.path.lstrip("/"), parts.query) if len(part) >= 8]
 
 
 def _secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
@@ -222,100 +327,3 @@ def _secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
         elif name.lower() in ("x-sentry-auth", "x-csrftoken", "cookie"):
             found += [part.rpartition("=")[2] for part in re.split(r"[;,]\s*", value)]
     return found
-
-
-def _is_json(answer: requests.Response) -> bool:
-    return "json" in answer.headers.get("Content-Type", "").partition(";")[0].lower()
-
-
-def _read(method: str, path: str, answer: requests.Response, secrets: list[str]) -> Response:
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    cookies = {cookie.name: cookie.value or "" for cookie in answer.cookies}
-    if 300 <= answer.status_code < 400:
-        raise GlitchTipError(
-            method,
-            path,
-            answer.status_code,
-            "redirect",
-            scrub(f"redirected to {headers.get('location', 'nowhere')}", secrets),
-            "give the address that answers itself, with the right scheme and path",
-        )
-    if not answer.content:
-        return Response(answer.status_code, None, headers, cookies)
-    if _is_json(answer):
-        try:
-            return Response(answer.status_code, answer.json(), headers, cookies)
-        except ValueError:
-            detail = "the answer calls itself JSON but cannot be read as JSON"
-    else:
-        kind = headers.get("content-type", "no content type").partition(";")[0]
-        detail = f"{kind} where JSON was due"
-    raise NotJsonError(
-        method,
-        path,
-        answer.status_code,
-        "not_json",
-        detail,
-        "no such endpoint on this server, or the address is not a GlitchTip",
-        maybe_applied=method not in READ_METHODS,
-    )
-
-
-def _refusal(method: str, path: str, answer: requests.Response, secrets: list[str]) -> GlitchTipError:
-    status = answer.status_code
-    if _is_json(answer):
-        try:
-            detail = _detail_of(answer.json())
-        except ValueError:
-            detail = "unreadable JSON"
-    else:
-        detail = "" if "html" in answer.headers.get("Content-Type", "") else answer.text.strip()
-    code = _CODES.get(status, "server_error" if status >= 500 else "refused")
-    return GlitchTipError(
-        method,
-        path,
-        status,
-        "no_endpoint" if status == 404 and not _is_json(answer) else code,
-        scrub(detail, secrets),
-        _HINTS.get(status, ""),
-        maybe_applied=method not in READ_METHODS and status >= 500,
-    )
-
-
-def _detail_of(data: Any) -> str:
-    """One line from the error bodies of django-ninja (`detail`) and allauth (`errors`)."""
-    if not isinstance(data, Mapping):
-        return ""
-    detail = data.get("detail", data.get("message", data.get("errors", "")))
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, list):
-        return ""
-    lines = []
-    for item in detail:
-        if not isinstance(item, Mapping):
-            lines.append(str(item))
-            continue
-        where = ".".join(str(part) for part in item.get("loc", [])[2:]) or str(item.get("param", ""))
-        what = item.get("msg") or item.get("message") or "; ".join(f"{k}: {v}" for k, v in item.items())
-        lines.append(f"{where}: {what}" if where else str(what))
-    return "; ".join(lines)
-
-
-def _no_answer(method: str, path: str, error: requests.RequestException, url: str) -> UnreachableError:
-    writing = method not in READ_METHODS
-    if isinstance(error, requests.exceptions.SSLError):
-        code, detail, applied = "tls", f"no trusted TLS connection to {url}", False
-    elif isinstance(error, requests.ConnectTimeout):
-        code, detail, applied = "connect_timeout", f"{url} did not take the connection in time", False
-    elif isinstance(error, requests.Timeout):
-        code, detail, applied = "timeout", f"{url} took the request but did not answer in time", writing
-    elif isinstance(error, requests.exceptions.ChunkedEncodingError):
-        code, detail, applied = "broken", f"{url} broke the answer off", writing
-    elif isinstance(error, requests.ConnectionError):
-        refused = "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error)
-        code, applied = ("refused", False) if refused else ("broken", writing)
-        detail = f"nobody answers at {url}" if refused else f"{url} closed the connection without an answer"
-    else:
-        code, detail, applied = "request", f"the request could not be made ({type(error).__name__})", False
-    return UnreachableError(method, path, None, code, detail, maybe_applied=applied)

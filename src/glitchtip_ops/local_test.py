@@ -245,7 +245,7 @@ class LocalTest:
         ]
         items.append({"scenario": REPEATED, "event_id": again})
         burst_ids = [uuid.uuid4().hex for _ in range(burst)]
-        with Client(self.settings.url, self.settings.token) as client:
+        with Client(self.settings.url, self.settings.token, per_second=None) as client:
             sent, found = self.exchange(client, items, [], limits.patience)
             rows, problems = self.judge(client, ids, found)
             problems += judge_grouping(found.events.get(ids[0]), found.events.get(again))

@@ -46,7 +46,7 @@ def send_probe(
     began = monotonic()
     try:
         send_event(parse_dsn(settings.dsn), event)
-        with Client(settings.url, settings.token) as client:
+        with Client(settings.url, settings.token, open_after=None) as client:  # it is to wait, not to give up
             await_event(client, settings.organization, settings.project, event_id, timeout=timeout)
     except GlitchTipError as error:
         return Probe(event_id, False, round(monotonic() - began, 3), str(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from glitchtip_api import Client, GlitchTipError, NotJsonError, ReadOnlyError, UnreachableError
@@ -82,11 +84,81 @@ def test_retry_after_understands_seconds_and_dates(value, seconds):
     assert retry_after(value, now=lambda: 60.0) == seconds
 
 
-def test_each_request_has_its_own_connection(client, server):
+def test_reads_share_a_connection(client, server):
+    for _ in range(5):
+        server.then(200, {})
+        client.get("/api/0/")
+    assert [request.connection for request in server.asked] == [1] * 5
+
+
+def test_without_pooling_each_read_has_its_own_connection(server):
+    server.then(200, {}).then(200, {})
+    with Client(server.url, pooled=False) as client:
+        client.get("/api/0/")
+        client.get("/api/0/")
+    assert [request.connection for request in server.asked] == [1, 2]
+    assert [request.headers["connection"] for request in server.asked] == ["close", "close"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_a_write_never_goes_over_a_kept_connection(client, server, method):
+    for _ in range(4):
+        server.then(200, {})
+    client.get("/api/0/")
+    client.request(method, "/api/0/x/")
+    client.request(method, "/api/0/x/")
+    client.get("/api/0/")
+    assert [request.connection for request in server.asked] == [1, 2, 3, 1]
+    assert [request.headers["connection"] for request in server.asked[1:3]] == ["close", "close"]
+
+
+def test_a_read_that_a_kept_connection_lost_is_sent_again_at_once(client, server, pauses):
+    server.then(200, {}).then(drop=True).then(200, {"ok": True}).then(200, {}).then(200, {})
+    client.get("/api/0/")
+    assert client.get("/api/0/") == {"ok": True}
+    assert pauses == []
+    assert client.transport.connections.lost == 1
+
+
+def test_after_such_a_loss_no_connection_to_the_server_is_kept(client, server):
+    server.then(200, {}).then(drop=True).then(200, {}).then(200, {}).then(200, {})
+    for _ in range(4):
+        client.get("/api/0/")
+    assert [request.connection for request in server.asked] == [1, 1, 2, 3, 4]
+    assert client.transport.connections.keeping is False
+
+
+def test_the_replay_leaves_all_retries_for_real_trouble(client, server, pauses):
+    server.then(200, {}).then(drop=True)
+    for _ in range(3):
+        server.then(503, {})
+    server.then(200, {"ok": True})
+    client.get("/api/0/")
+    assert client.get("/api/0/") == {"ok": True}
+    assert pauses == [0.25, 0.5, 1.0]
+
+
+def test_a_connection_that_was_closed_meanwhile_is_noticed_before_it_is_used(client, server):
+    server.then(200, {}, hang_up=True).then(200, {})
+    client.get("/api/0/")
+    time.sleep(0.1)
+    client.get("/api/0/")
+    assert [request.connection for request in server.asked] == [1, 2]
+    assert client.transport.connections.lost == 0
+
+
+def test_a_fresh_connection_that_is_dropped_is_an_ordinary_retry(client, server, pauses):
+    server.then(drop=True).then(200, {})
+    client.get("/api/0/")
+    assert pauses == [0.25]
+
+
+def test_close_ends_the_kept_connections(client, server):
     server.then(200, {}).then(200, {})
     client.get("/api/0/")
+    client.close()
     client.get("/api/0/")
-    assert [request.headers["connection"] for request in server.asked] == ["close", "close"]
+    assert [request.connection for request in server.asked] == [1, 2]
 
 
 def test_a_server_that_closes_silently_is_asked_again(client, server):
@@ -124,7 +196,7 @@ def test_read_only_refuses_writes_before_a_socket_is_opened(server, method):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_read_only_lets_reads_through(server, method):
-    server.then(200)
+    server.then(200, {})
     Client(server.url, "t", read_only=True).request(method, "/api/0/")
     assert server.lines == [f"{method} /api/0/"]
 
@@ -214,7 +286,7 @@ def test_a_path_in_the_address_is_kept(server):
 
 
 def test_without_the_library_the_failure_says_which_python(server, monkeypatch):
-    monkeypatch.setattr("glitchtip_api.transport.requests", None)
+    monkeypatch.setattr("glitchtip_api.transport.connections", None)
     with pytest.raises(UnreachableError, match="lacks the library 'requests'") as failure:
         Client(server.url).get("/api/0/")
     assert failure.value.code == "no_requests"

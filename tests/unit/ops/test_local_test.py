@@ -190,7 +190,7 @@ class Tracker:
         self.groups = {item.scenario: str(number) for number, item in enumerate(EXPECTATIONS)}
         self.events = self.issues = self
 
-    def __call__(self, *_: Any) -> Self:
+    def __call__(self, *_: Any, **_options: Any) -> Self:
         return self
 
     def __enter__(self) -> Self:
