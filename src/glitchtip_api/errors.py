@@ -10,7 +10,8 @@ MASK = "***"
 READ_METHODS = frozenset({"GET", "HEAD"})  # those that change nothing, whatever becomes of them
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
 _AUTH = re.compile(r"(?i)\b(bearer|token|sentry_key|glitchtip_key)([\s=:]+)[^\s,;&'\"]+")
-_KEY_PATH = re.compile(r"(?<=/keys/)[0-9a-fA-F-]{32,36}")  # the id of a DSN key is its secret
+# the id of a DSN key is its secret, and whoever knows a heartbeat's may report life
+_KEY_PATH = re.compile(r"(?:(?<=/keys/)|(?<=/heartbeat_check/))[0-9a-fA-F-]{32,36}")
 _LINK_PATH = re.compile(r"(?<=/accept/)(\d+/)[^/\s]+|(?<=/heartbeat_check/)[0-9a-fA-F-]{32,36}")
 _TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _LONGEST_DETAIL = 500

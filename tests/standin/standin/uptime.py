@@ -183,7 +183,7 @@ def _http(monitor: db.Row, timeout: float) -> tuple[bool, int | None]:
     import requests.exceptions as failures
     from urllib3.exceptions import NewConnectionError
 
-    method = {"Ping": "HEAD"}.get(monitor["monitor_type"], monitor["monitor_type"])
+    method = "HEAD" if monitor["monitor_type"] == "Ping" else str(monitor["monitor_type"])
     headers = {"User-Agent": f"GlitchTip/{state.get().settings.version}"}
     try:
         with requests.request(
@@ -277,7 +277,7 @@ def _webhook(name: str, link: str, text: str) -> dict[str, Any]:
 
 
 def _discord(name: str, link: str, text: str) -> dict[str, Any]:
-    embed = {"title": name, "description": text, "color": None, "url": link, "fields": []}
+    embed: dict[str, Any] = {"title": name, "description": text, "color": None, "url": link, "fields": []}
     return {"content": HEADLINE, "embeds": [embed]}
 
 
