@@ -1,32 +1,37 @@
-"""Which issues a rule fires for, and the messages that go out. Runs in the worker, once a tick.
+"""Which issues a rule fires for, and who is told. Runs in the worker, once a tick.
 
-A rule fires for an issue of its project that got at least ``quantity`` events within the last
-``timespanMinutes`` and that this rule did not report yet. All issues of one tick come in one message a
-rule. There is no retry: HTTP errors count as delivered, a refused connection skips the recipients after it
-for good.
+A rule fires for an issue of its project that got an event since the last tick, has at least ``quantity`` events
+within the last ``timespanMinutes``, and was not reported by this rule yet; its status does not matter. All issues
+of one tick come in one message a rule. There is no retry: any answer counts as delivered, and on the 5.2 line a
+refused connection skips the recipients after it for good.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import db, mail, state
-from .alerts import is_private
+from . import db, mail, messages, state
 from .issues import short_id
+from .messages import Part, Tag
 
 log = logging.getLogger("glitchtip.worker")
 
-TIMEOUT_SECONDS = 10
-#: The measured server's own; our own version of requests does not matter to a receiver.
-USER_AGENT = "python-requests/2.32.4"
-#: The colour of errors, the only one that was seen.
-COLOR = "#e52b50"
+#: The issues that got an event since the last tick, where the cache is Valkey; forgotten after an hour.
+RECENT = "alert_issue_ids"
+RECENT_SECONDS = 3600
+#: Tags that every message shows, in this order, before those that the recipient asks for.
+STANDARD = {"environment": "Environment", "server_name": "Server Name", "release": "Release"}
+
+post = messages.post
 
 
 def evaluate() -> None:
     """One tick: find what every rule has to report and queue one notification a rule."""
+    recent = state.get().cache.drain(RECENT)
+    if recent is not None and not recent:
+        return
     rules = db.rows(
         "SELECT a.* FROM alerts_projectalert a JOIN projects_project p ON p.id = a.project_id AND"
         " NOT p.is_deleted"
@@ -38,11 +43,19 @@ def evaluate() -> None:
                 "SELECT e.issue_id AS id FROM issue_events_issueevent e"
                 " JOIN issue_events_issue i ON i.id = e.issue_id AND NOT i.is_deleted"
                 " WHERE e.project_id = %s AND e.received >= now() - make_interval(mins => %s)"
+                " AND (%s::bigint[] IS NULL OR e.issue_id = ANY(%s))"
                 " AND NOT EXISTS (SELECT FROM alerts_notification_issues ni"
                 " JOIN alerts_notification n ON n.id = ni.notification_id"
                 " WHERE ni.issue_id = e.issue_id AND n.alert_id = %s)"
                 " GROUP BY e.issue_id HAVING count(*) >= %s ORDER BY e.issue_id",
-                [rule["project_id"], rule["timespan_minutes"], rule["id"], rule["quantity"]],
+                [
+                    rule["project_id"],
+                    rule["timespan_minutes"],
+                    recent,
+                    recent,
+                    rule["id"],
+                    rule["quantity"],
+                ],
             )
             if not found:
                 continue
@@ -55,65 +68,114 @@ def evaluate() -> None:
 
 
 def deliver(number: int) -> None:
-    """Send one notification to the recipients of its rule, in order.
+    """Send one notification to the recipients of its rule: in order, on the 6.2 line side by side.
 
-    Raises what requests raises when a receiver cannot be reached: the rest is not sent then.
+    Raises on the 5.2 line what requests raises when a receiver cannot be reached: the rest is not sent then.
     """
-    rule = db.one(
-        "SELECT a.*, p.name AS project_name, p.slug AS project_slug, o.slug AS organization_slug,"
-        " p.organization_id"
-        " FROM alerts_notification n JOIN alerts_projectalert a ON a.id = n.alert_id"
-        " JOIN projects_project p ON p.id = a.project_id"
-        " JOIN organizations_ext_organization o ON o.id = p.organization_id WHERE n.id = %s",
-        [number],
-    )
-    if rule is None:
+    notification = db.one("SELECT alert_id FROM alerts_notification WHERE id = %s", [number])
+    if notification is None:
         return
     issues = db.rows(
-        "SELECT i.*, p.slug AS project_slug FROM issue_events_issue i JOIN projects_project p ON"
-        " p.id = i.project_id"
+        "SELECT i.*, p.slug AS project_slug, p.name AS project_name, o.slug AS organization_slug"
+        " FROM issue_events_issue i JOIN projects_project p ON p.id = i.project_id"
+        " JOIN organizations_ext_organization o ON o.id = p.organization_id"
         " JOIN alerts_notification_issues ni ON ni.issue_id = i.id WHERE ni.notification_id = %s"
         " ORDER BY i.id",
         [number],
     )
-    recipients = db.rows("SELECT * FROM alerts_alertrecipient WHERE alert_id = %s ORDER BY id", [rule["id"]])
+    recipients: list[dict[str, Any]] = db.rows(
+        "SELECT * FROM alerts_alertrecipient WHERE alert_id = %s ORDER BY id", [notification["alert_id"]]
+    )
     if not recipients:
-        recipients = [{"recipient_type": "email", "url": "", "tags_to_add": []}]
-    for recipient in recipients:
-        _send(rule, issues, recipient)
+        recipients = [{"recipient_type": "email"}]
+    if state.get().settings.line == "5.2":
+        for recipient in recipients:
+            _send(issues, recipient)
+    else:
+        with ThreadPoolExecutor(len(recipients)) as pool:
+            for failed in pool.map(lambda recipient: _caught(issues, recipient), recipients):
+                if failed:
+                    log.warning("a recipient could not be reached: %s", type(failed).__name__)
     db.execute("UPDATE alerts_notification SET is_sent = true WHERE id = %s", [number])
 
 
-def _send(rule: db.Row, issues: list[db.Row], recipient: db.Row) -> None:
-    kind, url = recipient["recipient_type"], recipient["url"]
-    if kind == "email":
-        people = db.rows(
-            "SELECT DISTINCT u.email FROM users_user u JOIN organizations_ext_organizationuser m ON"
-            " m.user_id = u.id"
-            " JOIN teams_team_members tm ON tm.organizationuser_id = m.id"
-            " JOIN teams_team_projects tp ON tp.team_id = tm.team_id WHERE tp.project_id = %s ORDER"
-            " BY u.email",
-            [rule["project_id"]],
-        )
-        text = f"{len(issues)} error{'s' if len(issues) > 1 else ''} reported in {rule['project_name']}"
-        mail.send([row["email"] for row in people], text)
-        return
-    if not state.get().settings.allow_private_ips and is_private(url):
-        log.warning("alert %s: the receiver has a private address, nothing is sent", rule["id"])
+def _caught(issues: list[db.Row], recipient: dict[str, Any]) -> Exception | None:
+    try:
+        _send(issues, recipient)
+    except Exception as error:
+        return error
+    return None
+
+
+def test(project: int, recipient: dict[str, Any]) -> None:
+    """Send a test to a recipient: the newest issue of the project, or that there is none. Failures are silent."""
+    issues = db.rows(
+        "SELECT i.*, p.slug AS project_slug, p.name AS project_name, o.slug AS organization_slug"
+        " FROM issue_events_issue i JOIN projects_project p ON p.id = i.project_id"
+        " JOIN organizations_ext_organization o ON o.id = p.organization_id"
+        " WHERE i.project_id = %s AND NOT i.is_deleted ORDER BY i.id DESC LIMIT 1",
+        [project],
+    )
+    try:
+        if issues:
+            _send(issues, recipient)
+        else:
+            name = db.must("SELECT name FROM projects_project WHERE id = %s", [project])["name"]
+            messages.send_test(recipient, name)
+    except OSError as error:  # what requests raises is one
+        log.warning("a test could not be delivered: %s", type(error).__name__)
+
+
+def _send(issues: list[db.Row], recipient: dict[str, Any]) -> None:
+    if recipient["recipient_type"] == "email":
+        _mail(issues)
         return
     shown = issues[: state.get().settings.max_issues_per_alert]
-    parts = [_part(rule, issue, recipient["tags_to_add"]) for issue in shown]
-    bodies = {"webhook": _webhook, "discord": _discord, "googlechat": _google_chat}
-    post(url, bodies[kind](rule, parts, len(issues)), kind)
+    parts = [_part(issue, recipient["tags_to_add"] or []) for issue in shown]
+    messages.send(recipient, parts, len(issues))
 
 
-def post(url: str, body: dict[str, Any], kind: str) -> None:
-    """Deliver one message. Any answer counts as delivered; no answer raises what requests raises."""
-    import requests  # only the worker needs it
+def _mail(issues: list[db.Row]) -> None:
+    """To everyone in the project's teams; nobody there, no mail."""
+    people = db.rows(
+        "SELECT DISTINCT u.email FROM users_user u JOIN organizations_ext_organizationuser m ON"
+        " m.user_id = u.id"
+        " JOIN teams_team_members tm ON tm.organizationuser_id = m.id"
+        " JOIN teams_team_projects tp ON tp.team_id = tm.team_id WHERE tp.project_id = %s ORDER BY u.email",
+        [issues[0]["project_id"]],
+    )
+    if not people:
+        return
+    project, total = issues[0]["project_name"], len(issues)
+    subject = (
+        f"Error in {project}: {issues[0]['title']}" if total == 1 else f"{total} errors reported in {project}"
+    )
+    text = "\n".join(f"{issue['title']} {_address(issue)}" for issue in issues)
+    mail.send([row["email"] for row in people], subject[:998], text=text)
 
-    headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}
-    reply = requests.post(url, data=json.dumps(body), headers=headers, timeout=TIMEOUT_SECONDS)
-    log.info("%s alert sent, answer %d", kind, reply.status_code)
+
+def _address(issue: db.Row) -> str:
+    return f"{state.get().settings.domain}/{issue['organization_slug']}/issues/{issue['id']}"
+
+
+def _part(issue: db.Row, tags: list[str]) -> Part:
+    six = state.get().settings.line == "6.2"
+    asked = [(key, STANDARD[key]) for key in STANDARD]
+    asked += [
+        (key, STANDARD.get(key, key.capitalize()) if six else key.capitalize())
+        for key in tags
+        if not (six and key in STANDARD)
+    ]
+    found = [Tag(key, label, value) for key, label in asked if (value := _tag(issue["id"], key))]
+    return Part(
+        title=issue["title"],
+        url=_address(issue),
+        culprit=issue["culprit"],
+        short_id=short_id(issue),
+        project=issue["project_name"],
+        level=issue["level"],
+        tags=tuple(found),
+    )
 
 
 def _tag(issue: int, key: str) -> str | None:
@@ -123,97 +185,3 @@ def _tag(issue: int, key: str) -> str | None:
         [issue, key],
     )
     return None if row is None else str(row["value"])
-
-
-def _part(rule: db.Row, issue: db.Row, tags: list[str]) -> dict[str, Any]:
-    """What every kind of message tells about one issue."""
-    domain = state.get().settings.domain
-    return {
-        "title": issue["title"],
-        "url": f"{domain}/{rule['organization_slug']}/issues/{issue['id']}",
-        "culprit": issue["culprit"],
-        "short_id": short_id(issue),
-        "project": rule["project_name"],
-        "environment": _tag(issue["id"], "environment"),
-        "server_name": _tag(issue["id"], "server_name"),
-        "release": _tag(issue["id"], "release"),
-        "tags": [(tag, value) for tag in tags if (value := _tag(issue["id"], tag))],
-    }
-
-
-def _headline(total: int) -> str:
-    return "GlitchTip Alert" if total == 1 else f"GlitchTip Alert ({total} issues)"
-
-
-def _webhook(_: db.Row, parts: list[dict[str, Any]], total: int) -> dict[str, Any]:
-    attachments = []
-    for part in parts:
-        fields = [{"title": "Project", "value": part["project"], "short": True}]
-        for title, name, short in (
-            ("Environment", "environment", True),
-            ("Server Name", "server_name", True),
-            ("Release", "release", False),
-        ):
-            if part[name]:
-                fields.append({"title": title, "value": part[name], "short": short})
-        fields += [{"title": tag.capitalize(), "value": value, "short": False} for tag, value in part["tags"]]
-        attachment = {
-            "title": part["title"],
-            "title_link": part["url"],
-            "text": part["culprit"],
-            "image_url": None,
-            "color": COLOR,
-            "fields": fields,
-            "mrkdown_in": ["text"],
-        }
-        if state.get().settings.line == "6.2":
-            del attachment["text"]  # absent since 6.2.3, whose culprit is null
-        attachments.append(attachment)
-    sections = [
-        {
-            "activityTitle": part["title"],
-            "activitySubtitle": f"[View Issue {part['short_id']}]({part['url']})",
-        }
-        for part in parts
-    ]
-    return {"alias": "GlitchTip", "text": _headline(total), "attachments": attachments, "sections": sections}
-
-
-def _discord(_: db.Row, parts: list[dict[str, Any]], total: int) -> dict[str, Any]:
-    embeds = []
-    for part in parts:
-        fields = [{"name": "Project", "value": part["project"], "inline": True}]
-        for title, name, inline in (
-            ("Environment", "environment", True),
-            ("Release", "release", False),
-            ("Server name", "server_name", False),
-        ):
-            if part[name]:
-                fields.append({"name": title, "value": part[name], "inline": inline})
-        fields += [{"name": tag.capitalize(), "value": value, "inline": False} for tag, value in part["tags"]]
-        embeds.append(
-            {
-                "title": part["title"],
-                "description": part["culprit"],
-                "color": int(COLOR[1:], 16),
-                "url": part["url"],
-                "fields": fields,
-            }
-        )
-    return {"content": _headline(total), "embeds": embeds}
-
-
-def _google_chat(_: db.Row, parts: list[dict[str, Any]], __: int) -> dict[str, Any]:
-    cards = []
-    for part in parts:
-        widgets: list[dict[str, Any]] = [{"decoratedText": {"topLabel": "Culprit", "text": part["culprit"]}}]
-        labels = [("Environment", "environment"), ("Server Name", "server_name"), ("Release", "release")]
-        pairs = [(title, part[name]) for title, name in labels if part[name]]
-        pairs += [(tag.capitalize(), value) for tag, value in part["tags"]]
-        widgets += [{"decoratedText": {"topLabel": title, "text": value}} for title, value in pairs]
-        link = {"text": f"View Issue {part['short_id']}", "onClick": {"openLink": {"url": part["url"]}}}
-        widgets.append({"buttonList": {"buttons": [link]}})
-        section = {"header": f"<font color='{COLOR}'>{part['title']}</font>", "widgets": widgets}
-        header = {"title": "GlitchTip Alert", "subtitle": part["project"]}
-        cards.append({"cardId": "createCardMessage", "card": {"header": header, "sections": [section]}})
-    return {"cardsV2": cards}

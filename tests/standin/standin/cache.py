@@ -7,6 +7,7 @@ makes it); without it every use raises, which is an HTTP 500.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import redis
@@ -36,6 +37,12 @@ class Cache(Protocol):
     def delete(self, key: str) -> None:
         """Forget the key."""
 
+    def collect(self, key: str, numbers: Iterable[int], seconds: int, /) -> None:
+        """Add numbers to a set that lives for so many seconds."""
+
+    def drain(self, key: str, /) -> list[int] | None:
+        """Take the numbers of a set out of it; None where none are collected (PostgreSQL is the cache)."""
+
 
 class ValkeyCache:
     """:class:`Cache` in Valkey (or Redis), keys prefixed ``:1:``."""
@@ -63,6 +70,16 @@ class ValkeyCache:
 
     def delete(self, key: str) -> None:
         self._client.delete(f":1:{key}")
+
+    def collect(self, key: str, numbers: Iterable[int], seconds: int, /) -> None:
+        found = list(numbers)
+        if found and self._client.sadd(key, *found):
+            self._client.expire(key, seconds)
+
+    def drain(self, key: str, /) -> list[int] | None:
+        with self._client.pipeline(transaction=True) as both:
+            members, _ = both.smembers(key).delete(key).execute()
+        return sorted(int(member) for member in members)
 
 
 class DatabaseCache:
@@ -111,6 +128,12 @@ class DatabaseCache:
 
     def delete(self, key: str) -> None:
         db.execute("DELETE FROM django_cache WHERE cache_key = %s", [key])
+
+    def collect(self, _: str, __: Iterable[int], ___: int, /) -> None:
+        """Nothing: the alerts then look at every issue."""
+
+    def drain(self, _: str, /) -> list[int] | None:
+        return None
 
 
 def connect(settings: Settings) -> redis.Redis | None:

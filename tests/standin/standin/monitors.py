@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 from . import auth, db, state, uptime
-from .alerts import is_private
 from .auth import api
 from .http import Request, Response, Row, answer, fail, no_content, not_found, router, server_error, stamp
 from .pagination import paginate
+from .urls import is_private
 from .validation import Error, Field, payload, unprocessable
 
 HTTP_TYPES = ("Ping", "GET", "POST")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
+
 from . import auth, db, state
 from .auth import api
-from .http import Request, Response, Row, answer, no_content, not_found, stamp
+from .http import Request, Response, Row, answer, no_content, not_found, server_error, stamp
 from .pagination import paginate
 from .teams import find_team, team_json
 from .validation import Field, payload
@@ -16,8 +18,11 @@ LIST = ("project:read",)
 WRITE = ("project:write", "project:admin")
 ADMIN = ("project:admin",)
 _NAME = Field("name", required=True, max_length=64)
-_PLATFORM = Field("platform", nullable=True, max_length=64)
-_RATE = Field("eventThrottleRate", kind="int")
+_PLATFORM = Field("platform", nullable=True)
+_RATE = Field("eventThrottleRate", kind="int", nullable=True)
+LONGEST_SLUG = 50
+LONGEST_PLATFORM = 64
+LARGEST_RATE = 32767
 RESERVED_SLUGS = {"new"}
 
 
@@ -77,30 +82,35 @@ def _teams(project: int) -> list[dict[str, str]]:
     return [{"id": str(row["id"]), "slug": row["slug"]} for row in found]
 
 
-def _free_slug(organization: int, name: str) -> str:
-    base = auth.slugify(name)[:50]
+def _free_slug(organization: int, name: str, own: int = 0) -> str:
+    """The slug of a name, with a number from 2 on when it is taken by another than the project ``own``."""
+    base = auth.slugify(name)
     if base in RESERVED_SLUGS:
-        return _first_free(organization, base, 1)
-    if base and not _taken(organization, base):
-        return base
-    return _first_free(organization, base, 2)
+        base += "-1"
+    slug, number = base[:LONGEST_SLUG], 2
+    while not slug or _taken(organization, slug, own):
+        end = f"-{number}"
+        slug, number = base[: LONGEST_SLUG - len(end)] + end, number + 1
+    return slug
 
 
-def _first_free(organization: int, base: str, number: int) -> str:
-    while _taken(organization, f"{base}-{number}"):
-        number += 1
-    return f"{base}-{number}"
-
-
-def _taken(organization: int, slug: str) -> bool:
+def _taken(organization: int, slug: str, own: int) -> bool:
     """Also by a deleted project that the worker did not remove yet."""
     return (
         db.one(
-            "SELECT 1 AS one FROM projects_project WHERE organization_id = %s AND slug = %s",
-            [organization, slug],
+            "SELECT 1 AS one FROM projects_project WHERE organization_id = %s AND slug = %s AND id <> %s",
+            [organization, slug, own],
         )
         is not None
     )
+
+
+def _fitting(body: dict[str, Any]) -> dict[str, Any]:
+    """The body of a write; 500 for what the columns do not take."""
+    rate, platform = body.get("eventThrottleRate", 0), body.get("platform") or ""
+    if rate is None or not 0 <= rate <= LARGEST_RATE or len(platform) > LONGEST_PLATFORM:
+        raise server_error()
+    return body
 
 
 @api("/api/0/projects/", "GET", scopes=LIST)
@@ -159,7 +169,7 @@ def list_team_projects(request: Request, org: str, team: str) -> Response:
 @api("/api/0/teams/{org}/{team}/projects/", "POST", scopes=WRITE)
 def create_project(request: Request, org: str, team: str) -> Response:
     """Comes with one key named "" and no alert rule; ``slug`` in the body is ignored."""
-    body = payload(request, [_NAME, _PLATFORM, _RATE])
+    body = _fitting(payload(request, [_NAME, _PLATFORM, _RATE]))
     owner = find_team(request, org, team)
     if owner["role"] < auth.ROLES["admin"]:
         raise not_found()
@@ -192,21 +202,30 @@ def get_project(request: Request, org: str, project: str) -> Response:
 
 @api("/api/0/projects/{org}/{project}/", "PUT", scopes=WRITE)
 def update_project(request: Request, org: str, project: str) -> Response:
-    """``name`` is required; ``slug`` renames the URL; roles are not checked; the throttle rate is not
-    bounded."""
+    """``name`` is required; ``slug`` renames the URL; roles are not checked; 100 does not bound the rate.
+
+    Any text of up to 50 characters is a slug, also one under which no address finds the project again; an
+    empty one is made from the name; a taken one breaks the server.
+    """
     row = auth.project(request, org, project)
-    body = payload(request, [_NAME, _PLATFORM, _RATE, Field("slug", max_length=50)])
-    updated = db.must(
-        "UPDATE projects_project SET name = %s, platform = %s, slug = %s, event_throttle_rate = %s"
-        " WHERE id = %s RETURNING *",
-        [
-            body["name"],
-            body.get("platform", row["platform"]),
-            body.get("slug") or row["slug"],
-            body.get("eventThrottleRate", row["event_throttle_rate"]),
-            row["id"],
-        ],
-    )
+    body = _fitting(payload(request, [_NAME, _PLATFORM, _RATE, Field("slug", nullable=True)]))
+    slug = body.get("slug", row["slug"]) or _free_slug(row["organization_id"], body["name"], row["id"])
+    if len(slug) > LONGEST_SLUG:
+        raise server_error()
+    try:
+        updated = db.must(
+            "UPDATE projects_project SET name = %s, platform = %s, slug = %s, event_throttle_rate = %s"
+            " WHERE id = %s RETURNING *",
+            [
+                body["name"],
+                body.get("platform", row["platform"]),
+                slug,
+                body.get("eventThrottleRate", row["event_throttle_rate"]),
+                row["id"],
+            ],
+        )
+    except psycopg.errors.UniqueViolation:
+        raise server_error() from None
     return answer(projects_with_organization([updated], auth.user_id(request))[0])
 
 
@@ -236,7 +255,7 @@ def list_project_teams(request: Request, org: str, project: str) -> Response:
 
 @api("/api/0/projects/{org}/{project}/teams/{team}/", "POST", "DELETE", scopes=ADMIN)
 def project_team(request: Request, org: str, project: str, team: str) -> Response:
-    """Give the project to a team (201) or take it away (200); repeatable; role manager or more."""
+    """Give the project to a team (201, again 201) or take it away (200, again 404); role manager or more."""
     row = auth.project(request, org, project)
     owner = find_team(request, org, team)
     if owner["role"] < auth.ROLES["manager"]:
@@ -245,10 +264,10 @@ def project_team(request: Request, org: str, project: str, team: str) -> Respons
         db.execute(
             "INSERT INTO teams_team_projects VALUES (%s, %s) ON CONFLICT DO NOTHING", [owner["id"], row["id"]]
         )
-    else:
-        db.execute(
-            "DELETE FROM teams_team_projects WHERE team_id = %s AND project_id = %s", [owner["id"], row["id"]]
-        )
+    elif not db.execute(
+        "DELETE FROM teams_team_projects WHERE team_id = %s AND project_id = %s", [owner["id"], row["id"]]
+    ):
+        raise not_found()
     return answer(
         projects_with_teams([row], auth.user_id(request))[0], 201 if request.method == "POST" else 200
     )

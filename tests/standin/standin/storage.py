@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from . import db
+from . import alerting, db, state
 from .normalize import Event, normalize
 
 log = logging.getLogger("glitchtip.worker")
@@ -26,13 +26,16 @@ def store_batch(messages: list[dict[str, Any]]) -> int:
 
     Raises what psycopg raises when the database does not answer; nothing is stored then.
     """
-    stored = 0
+    stored: list[int] = []
     with db.transaction():
         for message in messages:
             received = dt.datetime.fromisoformat(message["received"])
             event = normalize(message["project"], message["id"], received, message["event"])
-            stored += _store(event)
-    return stored
+            issue = _store(event)
+            if issue is not None:
+                stored.append(issue)
+    state.get().cache.collect(alerting.RECENT, set(stored), alerting.RECENT_SECONDS)
+    return len(stored)
 
 
 def _json(value: Any) -> str:
@@ -45,21 +48,22 @@ def _clean(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
-def _store(event: Event) -> bool:
+def _store(event: Event) -> int | None:
+    """Store one event; its issue, or None when it was not stored (now or before)."""
     project = db.one(
         "SELECT id, organization_id, scrub_ip_addresses FROM projects_project WHERE id = %s", [event.project]
     )
     if project is None:
-        return False  # deleted meanwhile
+        return None  # deleted meanwhile
     issue = _issue(event)
     try:
         with db.transaction():
             fresh = _insert(event, issue["id"], project["scrub_ip_addresses"])
     except psycopg.errors.CheckViolation:
         log.error("event %s lost: no partition for %s", event.id, event.received.date())
-        return False
+        return None
     if not fresh:
-        return False  # delivered a second time
+        return None  # delivered a second time
     _count(event, issue)
     _tags(event, issue["id"])
     environment = event.tags.get("environment")
@@ -73,7 +77,7 @@ def _store(event: Event) -> bool:
         "UPDATE projects_project SET first_event = %s WHERE id = %s AND first_event IS NULL",
         [event.received, event.project],
     )
-    return True
+    return int(issue["id"])
 
 
 def _issue(event: Event) -> db.Row:

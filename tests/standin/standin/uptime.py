@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import alerting, db, mail, state
-from .alerts import is_private
 from .queue import Message
+from .urls import is_private
 
 log = logging.getLogger("glitchtip.worker")
 
