@@ -1,46 +1,15 @@
-"""Grouping, the search language, changing issues, events, tags, comments."""
+"""Grouping, changing and merging issues, events, tags, hashes, comments."""
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import replace
-from urllib.parse import quote
 
 import pytest
 
 
 def word():
     return "w" + uuid.uuid4().hex[:10]
-
-
-@pytest.fixture(scope="module")
-def lab(new_project):
-    """A project with six issues: levels, components and environments to search for."""
-    project = new_project()
-    rows = [
-        ("alpha1 number 1", "error", "database", "production"),
-        ("alpha1 number 2", "warning", "database", "staging"),
-        ("alpha2 number 3", "error", "cache", "production"),
-        ("alpha2 number 4", "info", "cache", "staging"),
-        ("alpha3 number 5", "fatal", "z one", "production"),
-        ("alpha3 number 6", "debug", "z one", "staging"),
-    ]
-    sent = {}
-    for text, level, component, environment in rows:
-        sent[text] = project.send(
-            text, level=level, tags={"component": component}, environment=environment, release="shop@1.0.0"
-        )
-    project.lab = {text: project.await_event(number) for text, number in sent.items()}
-    return project
-
-
-def titles(server, project, query="", **parameters):
-    pairs = [("query", query)] if query else []
-    pairs += list(parameters.items())
-    text = "&".join(f"{key}={quote(str(value))}" for key, value in pairs)
-    found = server.get(f"{project.path}issues/?{text}")
-    return sorted(int(re.search(r"number (\d)", issue["title"])[1]) for issue in found)
 
 
 def test_events_group_by_title_and_place(project):
@@ -86,85 +55,6 @@ def test_a_message_event_is_of_type_default(project):
     assert found["entries"] == [{"type": "message", "data": {"formatted": text}}]
 
 
-@pytest.mark.parametrize(
-    ("query", "numbers"),
-    [
-        ("level:warning", [2]),
-        ("level:bogus", []),
-        ("component:database", [1, 2]),
-        ("component:database level:error", [1]),
-        ('component:"z one"', [5, 6]),
-        ("has:component", [1, 2, 3, 4, 5, 6]),
-        ("has:nothing", []),
-        ("environment:production", [1, 3, 5]),
-        ("release:shop@1.0.0", [1, 2, 3, 4, 5, 6]),
-        ("is:unresolved", [1, 2, 3, 4, 5, 6]),
-        ("is:nonsense", []),
-        ("alpha1", [1, 2]),
-        ("number alpha1", [1, 2]),
-        ("level:error alpha1", [1]),
-        ("alpha1 level:error", []),
-        ("*lpha2*", [3, 4]),
-        ("!component:database", []),
-        ("age:-24h", []),
-        ("assigned:me", []),
-    ],
-)
-def test_the_search_language(server, lab, query, numbers):
-    assert titles(server, lab, query) == numbers
-
-
-def test_a_lone_quote_is_500(server, lab):
-    for query in ('"oops', "can't"):
-        assert server.call("GET", f"{lab.path}issues/?query={quote(query)}").status_code == 500
-
-
-def test_environment_parameters_are_alternatives(server, lab):
-    assert titles(server, lab, environment="staging") == [2, 4, 6]
-    both = server.get(f"{lab.path}issues/?environment=staging&environment=production")
-    assert len(both) == 6
-
-
-def test_an_event_id_as_query_finds_its_issue_with_a_direct_hit(server, lab):
-    event = lab.lab["alpha2 number 3"]
-    answer = server.call("GET", f"{lab.path}issues/?query={event['eventID']}")
-    assert answer.headers["X-Sentry-Direct-Hit"] == "1"
-    assert [issue["id"] for issue in answer.json()] == [event["groupID"]]
-
-
-def test_project_and_id_filter_by_number(server, lab):
-    path = f"/api/0/organizations/{lab.organization}/issues/"
-    assert len(server.get(f"{path}?project={lab.id}")) == 6
-    assert server.get(f"{path}?project=-1") == []
-    assert server.call("GET", f"{path}?project={lab.slug}").status_code == 422
-    ids = [event["groupID"] for event in lab.lab.values()][:2]
-    assert {issue["id"] for issue in server.get(f"{path}?id={ids[0]}&id={ids[1]}")} == set(ids)
-
-
-def test_start_and_end_look_at_first_seen(server, lab):
-    assert len(titles(server, lab, start="now-1h")) == 6
-    assert titles(server, lab, end="now-1h") == []
-    assert len(titles(server, lab, start="2020-01-01")) == 6
-    for value in ("-24h", "xx"):
-        assert server.call("GET", f"{lab.path}issues/?start={value}").status_code == 422
-
-
-def test_unknown_parameters_are_ignored(server, lab):
-    assert len(server.get(f"{lab.path}issues/?statsPeriod=1h&per_page=2&foo=bar")) == 6
-
-
-def test_only_the_servers_own_sort_names_work(server, lab):
-    newest = server.get(f"{lab.path}issues/?sort=-first_seen")
-    assert newest[0]["title"].endswith("number 6")
-    assert server.get(f"{lab.path}issues/?sort=first_seen")[0]["title"].endswith("number 1")
-    assert server.call("GET", f"{lab.path}issues/?sort=date").status_code == 422
-
-
-def test_issues_of_a_missing_project_are_an_empty_list_and_of_a_missing_organization_404(server, project):
-    assert server.get(f"/api/0/projects/{project.organization}/nope/issues/") == []
-    assert server.call("GET", "/api/0/organizations/nope-nope/issues/").status_code == 404
-
-
 def test_a_missing_issue_is_404_and_a_short_id_the_app(server, project):
     assert server.call("GET", "/api/0/issues/999999999/").status_code == 404
     answer = server.call("GET", f"/api/0/issues/{project.slug.upper()}-1/")
@@ -183,27 +73,150 @@ def issue(fresh_issues):
     return fresh_issues.pop()
 
 
-def test_the_status_is_changed_and_the_answer_is_partly_snake_case(server, project, issue):
+@pytest.fixture
+def paths(project):
+    """The paths of the run's organization: all issues, and one in it."""
+    return f"/api/0/organizations/{project.organization}/issues/"
+
+
+def test_the_status_is_changed_and_the_change_is_answered(server, project, issue):
     for status in ("resolved", "ignored", "unresolved"):
         answer = server.call("PUT", f"/api/0/issues/{issue}/", {"status": status})
         assert (answer.status_code, answer.json()["status"]) == (200, status)
-        assert "share_id" in answer.json()
-        assert "firstSeen" in answer.json()
         assert project.issue(issue)["status"] == status
 
 
-def test_a_status_of_sentry_is_422_and_an_empty_body_500(server, issue):
-    path = f"/api/0/issues/{issue}/"
+@pytest.mark.line("5.2")
+def test_the_answer_of_a_change_is_partly_snake_case(server, issue):
+    changed = server.call("PUT", f"/api/0/issues/{issue}/", {"status": "ignored"}).json()
+    snake = {"share_id", "status_details", "subscription_details", "user_count", "matching_event_id"}
+    assert snake | {"firstSeen", "lastSeen", "shortId", "numComments", "userReportCount"} <= changed.keys()
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2 source, update_issue")
+def test_the_answer_of_a_change_is_camel_case(server, project, issue):
+    changed = server.call("PUT", f"/api/0/issues/{issue}/", {"status": "ignored"}).json()
+    assert changed.keys() == project.issue(issue).keys()
+
+
+def test_a_status_of_sentry_is_422(server, issue):
     for status in ("muted", "resolvedInNextRelease"):
-        answer = server.call("PUT", path, {"status": status})
+        answer = server.call("PUT", f"/api/0/issues/{issue}/", {"status": status})
         assert answer.status_code == 422
-    assert server.call("PUT", path, {}).status_code == 500
+        assert "'unresolved', 'resolved' or 'ignored'" in answer.text
 
 
-def test_the_organizations_path_of_an_issue_can_be_written_but_not_read(server, project, issue):
-    path = f"/api/0/organizations/{project.organization}/issues/{issue}/"
-    assert server.call("PUT", path, {"status": "ignored"}).status_code == 200
-    assert server.call("GET", path).status_code == 405
+@pytest.mark.line("5.2")
+def test_a_change_of_nothing_is_500(server, issue):
+    for body in ({}, {"status": None}):
+        assert server.call("PUT", f"/api/0/issues/{issue}/", body).status_code == 500
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2 source, update_issue_status")
+def test_a_change_of_nothing_changes_nothing(server, project, issue):
+    before = project.issue(issue)
+    assert server.call("PUT", f"/api/0/issues/{issue}/", {}).status_code == 200
+    assert project.issue(issue) == before
+
+
+@pytest.mark.line("5.2")
+def test_assignment_and_status_details_are_dropped_without_a_word(server, project, issue):
+    body = {
+        "status": "unresolved",
+        "assignedTo": "me",
+        "statusDetails": {"inNextRelease": True},
+        "hasSeen": True,
+    }
+    assert server.call("PUT", f"/api/0/issues/{issue}/", body).status_code == 200
+    shown = project.issue(issue)
+    assert (shown["status"], shown["statusDetails"]) == ("unresolved", {})
+    assert not {"assignedTo", "firstRelease", "lastRelease"} & shown.keys()
+
+
+@pytest.mark.line(
+    "6.2", provenance="documented: GlitchTip 6.2.6 OpenAPI document and source, resolve_assignee"
+)
+def test_an_issue_is_assigned_to_a_member_or_a_team_or_to_nobody(server, project, issue):
+    path = f"/api/0/issues/{issue}/"
+    for wanted, kind in ((server.email, "user"), ("team:crew", "team")):
+        assert server.call("PUT", path, {"assignedTo": wanted}).json()["assignedTo"]["type"] == kind
+        assert project.issue(issue)["assignedTo"]["type"] == kind
+    assert server.call("PUT", path, {"assignedTo": ""}).json()["assignedTo"] is None
+    assert server.call("PUT", path, {"assignedTo": "nobody@example.org"}).status_code == 404
+    assert server.call("PUT", path, {"assignedTo": "team:nope"}).status_code == 404
+    assert server.call("PUT", path, {"assignedTo": "user:x"}).status_code == 400
+
+
+@pytest.mark.line(
+    "6.2", provenance="documented: CHANGELOG 6.0.8 and GlitchTip 6.2 source, process_issue_events"
+)
+def test_an_issue_resolved_in_a_release_stays_resolved_for_that_release(server, project):
+    text = word()
+    number = project.sent_and_stored(text, release="shop@1.0.0")["groupID"]
+    shown = project.issue(number)
+    assert (shown["firstRelease"]["version"], shown["assignedTo"]) == ("shop@1.0.0", None)
+    body = {"status": "resolved", "statusDetails": {"inRelease": "shop@1.0.0"}}
+    assert server.call("PUT", f"/api/0/issues/{number}/", body).json()["status"] == "resolved"
+    project.sent_and_stored(text, release="shop@1.0.0")
+    assert project.issue(number)["status"] == "resolved"
+    project.sent_and_stored(text, release="shop@2.0.0")
+    after = project.issue(number)
+    assert (after["status"], after["lastRelease"]["version"]) == ("unresolved", "shop@2.0.0")
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2.6 OpenAPI document")
+def test_the_commits_of_an_issue_are_a_list(server, issue):
+    assert server.get(f"/api/0/issues/{issue}/commits/") == []
+    assert server.call("GET", "/api/0/issues/999999999/commits/").status_code == 404
+
+
+@pytest.mark.line("5.2")
+def test_the_organizations_path_of_an_issue_can_be_written_but_not_read(server, paths, issue):
+    assert server.call("PUT", f"{paths}{issue}/", {"status": "ignored"}).status_code == 200
+    assert server.call("GET", f"{paths}{issue}/").status_code == 405
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2.6 OpenAPI document")
+def test_an_issue_is_also_under_the_path_of_its_organization(server, project, paths, issue):
+    assert server.get(f"{paths}{issue}/") == project.issue(issue)
+    for part in ("tags", "comments", "events", "commits"):
+        assert isinstance(server.get(f"{paths}{issue}/{part}/"), list)
+    assert server.get(f"{paths}{issue}/events/latest/")["groupID"] == issue
+    assert server.call("DELETE", f"{paths}{issue}/").status_code == 204
+
+
+def test_a_missing_issue_cannot_be_changed(server, paths):
+    for path in ("/api/0/issues/999999999/", f"{paths}999999999/"):
+        assert server.call("PUT", path, {"status": "resolved"}).status_code == 404
+    assert server.call("DELETE", "/api/0/issues/999999999/").status_code == 404
+
+
+def test_short_ids_count_in_base_32(server, new_project):
+    project = new_project()
+    project.all_stored(*(word() for _ in range(11)))
+    listed = server.get(f"{project.path}issues/?limit=100")
+    ends = sorted(issue["shortId"].rpartition("-")[2] for issue in listed)
+    assert ends == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "A", "B"]
+
+
+def test_the_permalink_has_the_projects_slug_where_the_organizations_belongs(project, issue):
+    assert project.issue(issue)["permalink"].endswith(f"/{project.slug}/issues/{issue}")
+
+
+def test_the_title_is_cut_to_100_characters_and_the_message_is_not(project):
+    found = project.sent_and_stored("x" * 300)
+    assert (len(found["title"]), found["title"][-1]) == (100, "…")
+    assert found["message"] == "ValueError: " + "x" * 99 + "…"
+
+
+def test_the_title_of_a_message_keeps_its_lines(project):
+    event = project.event()
+    del event["exception"]
+    event["message"] = text = f"{word()}\nsecond line"
+    assert project.post(project.envelope(event)).status_code == 200
+    found = project.await_event(event["event_id"])
+    assert (found["title"], found["metadata"]) == (text, {"title": text})
+    assert project.issue(found["groupID"])["metadata"] == {}
 
 
 def test_a_bulk_change_by_id_answers_200_even_when_nothing_matches(server, project, issue):
@@ -255,13 +268,98 @@ def test_a_bulk_delete_answers_200_with_a_status(server, project, issue):
     assert (answer.status_code, answer.json()) == (200, {"status": "resolved", "merge": None})
 
 
-def test_a_merge_keeps_the_highest_id(server, project):
-    ids = sorted((event["groupID"] for event in project.all_stored(word(), word())), key=int)
-    path = f"/api/0/organizations/{project.organization}/issues/?id={ids[0]}&id={ids[1]}"
-    answer = server.call("PUT", path, {"merge": 1})
-    assert (answer.status_code, answer.json()) == (200, {"status": None, "merge": 1})
-    listed = server.get(f"/api/0/organizations/{project.organization}/issues/?id={ids[0]}&id={ids[1]}")
-    assert [item["id"] for item in listed] == [ids[1]]
+@pytest.fixture(scope="module")
+def merged(server, new_project):
+    """A project, and the ids of two issues of it after their merge: the one that is gone and the survivor."""
+    project = new_project()
+    texts = [word(), word()]
+    stored = project.all_stored(*texts, texts[0], tags={"part": "m"})
+    gone, survivor = sorted({event["groupID"] for event in stored}, key=int)
+    bulk = f"/api/0/organizations/{project.organization}/issues/?id={gone}&id={survivor}"
+    answer = server.call("PUT", bulk, {"merge": 1})
+    assert (answer.status_code, answer.json()["status"], answer.json()["merge"]) == (200, None, 1)
+    return project, gone, survivor
+
+
+def test_a_merge_keeps_the_highest_id(server, merged):
+    project, gone, survivor = merged
+    listed = server.get(f"/api/0/organizations/{project.organization}/issues/?id={gone}&id={survivor}")
+    assert [item["id"] for item in listed] == [survivor]
+
+
+def test_a_merged_issue_can_still_be_read_and_changed_and_stays_in_the_projects_list(server, merged):
+    project, gone, survivor = merged
+    assert project.issue(gone)["id"] == gone
+    listed = server.get(f"{project.path}issues/?id={gone}&id={survivor}")
+    assert {item["id"] for item in listed} == {gone, survivor}
+    bulk = f"/api/0/organizations/{project.organization}/issues/?id={gone}"
+    assert server.call("PUT", bulk, {"status": "ignored"}).status_code == 200
+    assert project.issue(gone)["status"] == "ignored"
+
+
+def test_events_and_hashes_of_merged_issues_move_and_tags_do_not(server, merged):
+    project, gone, survivor = merged
+    counts = [len(server.get(f"/api/0/issues/{number}/events/")) for number in (gone, survivor)]
+    assert counts == [0, 3]
+    assert server.call("GET", f"/api/0/issues/{gone}/events/latest/").status_code == 404
+    base = f"/api/0/organizations/{project.organization}/issues/"
+    hashes = [[item["id"] for item in server.get(f"{base}{number}/hashes/")] for number in (gone, survivor)]
+    assert (hashes[0], len(hashes[1])) == ([], 2)
+    assert hashes[1] == sorted(hashes[1])
+    tags = [
+        server.get(f"/api/0/issues/{number}/tags/?key=part")[0]["totalValues"] for number in (gone, survivor)
+    ]
+    assert sorted(tags) == [1, 2]
+
+
+@pytest.mark.line("5.2")
+def test_a_merge_does_not_sum_the_counts(merged):
+    project, gone, survivor = merged
+    counts = [project.issue(number)["count"] for number in (gone, survivor)]
+    assert sorted(counts) == ["1", "2"]
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2 source, update_issues")
+def test_a_merge_adds_the_moved_events_to_the_count(merged):
+    project, _, survivor = merged
+    assert project.issue(survivor)["count"] == "3"
+
+
+def test_a_removed_hash_makes_a_new_issue_of_later_events(server, project, scoped):
+    text = word()
+    number = project.sent_and_stored(text)["groupID"]
+    path = f"/api/0/organizations/{project.organization}/issues/{number}/hashes/"
+    found = server.get(path)
+    assert found[0]["latestEvent"]["groupID"] == number
+    assert server.call("GET", path, token=scoped("event:write")).status_code == 403
+    assert server.call("DELETE", path).status_code == 422
+    assert server.call("DELETE", f"{path}?id={found[0]['id']}").status_code == 202
+    assert server.get(path) == []
+    assert project.sent_and_stored(text)["groupID"] != number
+
+
+def test_a_bulk_change_does_not_understand_event_ids(server, project, paths):
+    event = project.sent_and_stored(word())
+    assert server.call("PUT", f"{paths}?query={event['eventID']}", {"status": "ignored"}).status_code == 200
+    assert project.issue(event["groupID"])["status"] == "unresolved"
+
+
+def test_a_bulk_change_is_checked_like_a_single_one(server, paths, issue):
+    assert server.call("PUT", f"{paths}?id={issue}", {"status": "nope"}).status_code == 422
+    assert server.call("PUT", f"{paths}?id=x", {"status": "resolved"}).status_code == 422
+    assert server.call("PUT", f"{paths}?query=%22", {"status": "resolved"}).status_code == 500
+
+
+def test_what_belongs_to_a_missing_issue_is_an_empty_list(server, paths):
+    for part in ("events", "comments", "user-reports"):
+        assert server.get(f"/api/0/issues/999999999/{part}/") == []
+    assert server.get(f"{paths}999999999/hashes/") == []
+    assert server.call("GET", "/api/0/issues/999999999/tags/").status_code == 404
+    assert server.call("GET", "/api/0/issues/999999999/events/latest/").status_code == 404
+
+
+def test_the_user_reports_of_an_issue_are_a_list(server, issue):
+    assert server.get(f"/api/0/issues/{issue}/user-reports/") == []
 
 
 def test_an_event_keeps_user_tags_breadcrumbs_extra_and_contexts(project):
@@ -343,7 +441,46 @@ def test_the_raw_form_has_level_environment_and_tags_as_an_object(server, projec
     base = f"/api/0/organizations/{project.organization}/issues/{event['groupID']}/events/"
     raw = server.get(f"{base}{event['eventID']}/json/")
     assert (raw["level"], raw["environment"], raw["tags"]["a"]) == ("warning", "qa", "b")
-    assert server.call("GET", f"{base}{uuid.UUID(int=0).hex}/json/").status_code == 500
+    assert raw["event_id"] == event["eventID"]
+    assert not {"release", "message", "entries"} & raw.keys()
+
+
+@pytest.mark.line("5.2")
+def test_the_raw_form_of_a_missing_event_is_500(server, paths, issue):
+    assert server.call("GET", f"{paths}{issue}/events/{uuid.UUID(int=0).hex}/json/").status_code == 500
+
+
+@pytest.mark.line("6.2", provenance="documented: GlitchTip 6.2 source, get_event_json")
+def test_the_raw_form_of_a_missing_event_is_404(server, paths, issue):
+    assert server.call("GET", f"{paths}{issue}/events/{uuid.UUID(int=0).hex}/json/").status_code == 404
+
+
+def test_the_request_of_an_event_is_camel_case_in_its_detail_and_snake_case_in_the_list(server, project):
+    sent = {
+        "url": "http://shop.example/pay",
+        "method": "GET",
+        "query_string": [["b", "1"]],
+        "headers": {"Content-Type": "text/plain"},
+    }
+    event = project.sent_and_stored(word(), request=sent)
+    listed = server.get(f"/api/0/issues/{event['groupID']}/events/")[0]
+    shown, snake = (
+        next(e["data"] for e in found["entries"] if e["type"] == "request") for found in (event, listed)
+    )
+    assert (shown["query"], shown["inferredContentType"]) == ([["b", "1"]], "text/plain")
+    assert (snake["query_string"], snake["inferred_content_type"]) == ([["b", "1"]], "text/plain")
+
+
+def test_a_message_keeps_its_parameters(project):
+    event = project.event()
+    del event["exception"]
+    event["logentry"] = {"message": f"hello %s {word()}", "params": ["there"]}
+    assert project.post(project.envelope(event)).status_code == 200
+    found = project.await_event(event["event_id"])
+    text = event["logentry"]["message"].replace("%s", "there")
+    data = {"message": event["logentry"]["message"], "params": ["there"], "formatted": text}
+    assert found["entries"] == [{"type": "message", "data": data}]
+    assert found["title"] == text
 
 
 def test_tags_of_an_issue_are_counted_by_value(server, project):
@@ -386,6 +523,10 @@ def test_a_comment_in_another_shape_is_refused(server, issue):
     path = f"/api/0/issues/{issue}/comments/"
     assert server.call("POST", path, {"text": "x"}).status_code == 422
     assert server.call("POST", path, {"data": {}}).status_code == 500
+    for data in ({"text": None}, {"text": 7}, {"text": "x", "more": "y"}):
+        assert server.call("POST", path, {"data": data}).status_code == 422
+    answer = server.call("PUT", f"{path}999999999/", {"data": {"text": "x"}})
+    assert (answer.status_code, answer.json()) == (400, {"detail": "Comment does not exist"})
     answer = server.call("POST", "/api/0/issues/999999999/comments/", {"data": {"text": "x"}})
     assert (answer.status_code, answer.json()) == (400, {"detail": "Issue does not exist"})
 
