@@ -45,8 +45,10 @@ def transport_options(module: Any) -> Options:
     }
 
 
-def client_for(module: Any, *, needs_token: bool = True) -> Client:
+def client_for(module: Any, *, needs_token: bool = True, concurrent: int = 2) -> Client:
     """The client for a module's options. In check mode it refuses to write, whatever the module does.
+
+    `concurrent` bounds how many requests are under way at once.
 
     Raises MissingError when a token is needed and none was given.
     """
@@ -54,7 +56,9 @@ def client_for(module: Any, *, needs_token: bool = True) -> Client:
     token = params["token"] or None
     if needs_token and token is None:
         raise MissingError(code="no_token", detail="no API token was given")
-    return Client(params["url"], token, **transport_options(module))
+    options = transport_options(module)
+    options["concurrent"] = concurrent
+    return Client(params["url"], token, **options)
 
 
 def not_there_yet(module: Any, error: GlitchTipError) -> bool:

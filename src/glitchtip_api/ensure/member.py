@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..client import Client
@@ -20,6 +20,7 @@ def ensure_member(
     *,
     role: str | None = None,
     teams: Iterable[str] | None = None,
+    teams_there: Collection[str] | None = None,
     listed: Objects | None = None,
     state: str = "present",
     dry_run: bool = False,
@@ -31,6 +32,8 @@ def ensure_member(
             as present, its view says `pending`.
         role: member, admin, manager or owner; None leaves it, and invites as member.
         teams: slugs of exactly the teams to be in; None leaves them as they are.
+        teams_there: slugs of the organization's teams, as far as they matter; None asks the server, before it
+            invites somebody into one.
         listed: all members of the organization as they were just read (`Members.list_with_teams` when teams
             are compared, else one more request asks for them); None reads them.
 
@@ -57,7 +60,7 @@ def ensure_member(
         return Outcome(True, view_member(found), None)
     if found is None:
         if wanted:
-            _teams_are_there(client, organization, wanted)
+            _teams_are_there(client, organization, wanted, teams_there)
         if dry_run:
             return Outcome(True, None, predicted_member(email, role, wanted), predicted=True)
         invited = create_once(client, lambda: _invite(client, organization, email, role, wanted, find), find)
@@ -127,11 +130,13 @@ def _with_teams(
     return found
 
 
-def _teams_are_there(client: Client, organization: str, wanted: Iterable[str]) -> None:
+def _teams_are_there(
+    client: Client, organization: str, wanted: Iterable[str], there: Collection[str] | None
+) -> None:
     """Raises MissingError for the first team that is not there: an invitation drops it without a word."""
-    there = {str(team["slug"]) for team in client.teams.list(organization)}
+    known = {str(team["slug"]) for team in client.teams.list(organization)} if there is None else set(there)
     for team in wanted:
-        if team not in there:
+        if team not in known:
             raise missing(f"team {team!r} in organization {organization!r}")
 
 

@@ -1,0 +1,71 @@
+"""Making the steps of a plan, side by side where they do not need each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ..client import Client
+from ..ensure import Outcome
+from ..ensure.outcome import slugify
+from ..errors import GlitchTipError
+from .planning import Plan, Step
+
+
+@dataclass
+class Applied:
+    """What was done: the steps that were made with their outcomes, those that failed, and the rest."""
+
+    made: list[tuple[Step, Outcome]] = field(default_factory=list)
+    failed: list[tuple[Step, GlitchTipError]] = field(default_factory=list)
+    pending: list[Step] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people, each once."""
+        return list(dict.fromkeys(line for _, outcome in self.made for line in outcome.warnings))
+
+
+def apply(client: Client, plan: Plan, concurrency: int) -> Applied:
+    """Make the steps stage by stage, `concurrency` at once. Ends after the first failure.
+
+    Steps under way when one fails are finished; none is begun after it. Nothing is undone: the same
+    configuration applied again goes on where this ended.
+    """
+    result = Applied()
+    stop = threading.Event()
+
+    def make(group: list[Step]) -> None:
+        for step in group:
+            if stop.is_set():
+                result.pending.append(step)
+                continue
+            try:
+                result.made.append((step, step.act(client, False)))
+            except GlitchTipError as error:
+                stop.set()
+                result.failed.append((step, error))
+
+    with ThreadPoolExecutor(max_workers=concurrency) as pool:
+        for stage in plan.stages:
+            list(pool.map(make, _groups(stage)))
+    order = {id(step): number for number, step in enumerate(plan.steps)}
+    for steps in (result.made, result.failed):
+        steps.sort(key=lambda pair: order[id(pair[0])])
+    result.pending.sort(key=lambda step: order[id(step)])
+    return result
+
+
+def _groups(stage: Iterable[Step]) -> list[list[Step]]:
+    """Steps that must follow each other: organizations, and projects of which the server makes one slug."""
+    groups: dict[object, list[Step]] = {}
+    for number, step in enumerate(stage):
+        key: object = number
+        if step.kind == "organization":
+            key = "organization"
+        elif step.kind == "project":
+            key = (step.where.organization, slugify(step.name))
+        groups.setdefault(key, []).append(step)
+    return list(groups.values())

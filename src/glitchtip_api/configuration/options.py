@@ -1,0 +1,65 @@
+"""The structure as an Ansible argument specification: types, choices and defaults of every entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..validate import RECIPIENT_TYPES
+
+ROLES = ("member", "admin", "manager", "owner")
+MONITOR_TYPES = ("Ping", "GET", "POST", "TCP Port", "SSL", "Heartbeat")
+
+_RECIPIENT: dict[str, Any] = {
+    "type": {"type": "str", "required": True, "choices": list(RECIPIENT_TYPES)},
+    "url": {"type": "str"},
+    "tags": {"type": "list", "elements": "str"},
+}
+_ALERT: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "quantity": {"type": "int"},
+    "timespan_minutes": {"type": "int"},
+    "uptime": {"type": "bool"},
+    "recipients": {"type": "list", "elements": "dict", "options": _RECIPIENT},
+}
+_PROJECT: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "slug": {"type": "str"},
+    "platform": {"type": "str"},
+    "event_throttle_rate": {"type": "int"},
+    "teams": {"type": "list", "elements": "str"},
+    "keys": {"type": "list", "elements": "str", "no_log": False},  # names of keys
+    "alerts": {"type": "list", "elements": "dict", "options": _ALERT},
+}
+_MEMBER: dict[str, Any] = {
+    "email": {"type": "str", "required": True},
+    "role": {"type": "str", "choices": list(ROLES), "default": "member"},
+    "teams": {"type": "list", "elements": "str"},
+}
+_MONITOR: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "type": {"type": "str", "choices": list(MONITOR_TYPES), "required": True},
+    "url": {"type": "str"},
+    "project": {"type": "str"},
+    "interval": {"type": "int"},
+    "timeout": {"type": "int"},
+    "expected_status": {"type": "int"},
+    "expected_body": {"type": "str"},
+}
+_STATUS_PAGE: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "public": {"type": "bool"},
+}
+ORGANIZATION: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "teams": {"type": "list", "elements": "str"},
+    "members": {"type": "list", "elements": "dict", "options": _MEMBER},
+    "projects": {"type": "list", "elements": "dict", "options": _PROJECT},
+    "monitors": {"type": "list", "elements": "dict", "options": _MONITOR},
+    "status_pages": {"type": "list", "elements": "dict", "options": _STATUS_PAGE},
+}
+ORGANIZATIONS: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "required": True,
+    "options": ORGANIZATION,
+}

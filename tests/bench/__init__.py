@@ -1,0 +1,1 @@
+"""Benchmarks: printed, written to artifacts/, never asserted."""

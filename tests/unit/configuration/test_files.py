@@ -1,0 +1,118 @@
+"""An export as two files: no secret in the first, nothing that runs in either."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROOT = Path(__file__).resolve().parents[3]
+HOOK = "https://hooks.example.org/canary-path?token=canary-hook"
+
+
+@pytest.fixture(scope="module")
+def filters():
+    spec = importlib.util.spec_from_file_location(
+        "configuration_filters", ROOT / "filter_plugins/configuration.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def organization(**more):
+    return {
+        "name": "Acme",
+        "teams": ["crew"],
+        "members": [],
+        "projects": [
+            {
+                "name": "Shop",
+                "teams": ["crew"],
+                "keys": [],
+                "alerts": [{"name": "chat", "quantity": 1, "recipients": [{"type": "webhook", "url": HOOK}]}],
+            }
+        ],
+        "monitors": [],
+        "status_pages": [],
+        **more,
+    }
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """What a playbook sees of the two files."""
+
+    def of(files):
+        loader, variables = DataLoader(), {}
+        for name, text in files.items():
+            (tmp_path / f"{name}.yml").write_text(text)
+            variables |= loader.load_from_file(str(tmp_path / f"{name}.yml"), trusted_as_template=True)
+        return Templar(loader=loader, variables=variables).template(variables["configuration_organizations"])
+
+    return of
+
+
+def test_the_two_files_together_are_the_structure(filters, loaded):
+    assert loaded(filters.configuration_files([organization()])) == [organization()]
+
+
+def test_no_secret_is_in_the_file_for_the_repository(filters, loaded):
+    monitor = {"name": "site", "type": "GET", "url": "https://user:canary-word@www.example.org/"}
+    other = {"name": "api", "type": "GET", "url": "https://www.example.org/health?key=canary-key"}
+    plain = {"name": "plain", "type": "GET", "url": "https://www.example.org/health"}
+    files = filters.configuration_files([organization(monitors=[monitor, other, plain])])
+    assert "canary" not in files["configuration"]
+    assert "https://www.example.org/health" in files["configuration"]
+    assert files["secrets"].count("canary") == 4
+    assert loaded(files)[0]["monitors"] == [monitor, other, plain]
+
+
+def test_equal_names_do_not_share_a_secret(filters, loaded):
+    rule = {"name": "A b", "recipients": [{"type": "webhook", "url": f"{HOOK}1"}]}
+    twin = {"name": "a-B", "recipients": [{"type": "webhook", "url": f"{HOOK}2"}]}
+    found = organization()
+    found["projects"][0]["alerts"] = [rule, twin]
+    assert loaded(filters.configuration_files([found])) == [found]
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ lookup('pipe', 'touch /tmp/x') }}", "{% if 1 %}x{% endif %}", "{# y #}"]
+)
+def test_names_that_look_like_templates_stay_text(filters, loaded, text):
+    found = organization(teams=[text])
+    found["projects"][0]["name"] = text
+    assert loaded(filters.configuration_files([found])) == [found]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no", "1", "null", "a: b", "- x", "Ünïcode", "tab\tquote\"'", "line\nbreak"]
+)
+def test_text_stays_text(filters, loaded, text):
+    found = organization(teams=[text])
+    assert loaded(filters.configuration_files([found])) == [found]
+
+
+def test_differences_are_a_table(filters):
+    change = {"kind": "alert", "name": "chat", "project": "Shop", "organization": "Acme"}
+    lines = filters.configuration_table(
+        {
+            "plan": [
+                {**change, "action": "update", "before": {"quantity": 1}, "after": {"quantity": 3}},
+                {**change, "action": "create", "name": "other", "before": {}, "after": {"quantity": 3}},
+            ],
+            "unmanaged": [{"kind": "status_page", "name": "old", "project": None, "organization": "Acme"}],
+        }
+    )
+    assert lines == [
+        "difference  kind         name   project  organization  server -> configuration",
+        "differs     alert        chat   Shop     Acme          quantity: 1 -> 3",
+        "missing     alert        other  Shop     Acme",
+        "unmanaged   status page  old             Acme",
+    ]
+    assert filters.configuration_table({"plan": [], "unmanaged": []}) == ["no differences"]

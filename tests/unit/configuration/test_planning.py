@@ -1,0 +1,145 @@
+"""A plan for what does not exist yet is complete, ordered, and costs no request."""
+
+from __future__ import annotations
+
+import pytest
+
+from glitchtip_api.configuration import ConfigurationError, Snapshot, Where, plan
+
+HOOK = "https://hooks.example.org/canary-path?token=canary"
+
+
+def test_everything_is_planned_from_nothing_in_the_order_in_which_it_can_be_made(nobody, whole):
+    planned = plan(nobody, Snapshot([]), whole, ())
+    assert [line.partition(":")[0] for line in map(str, (step.line() for step in planned.steps))] == [
+        "+ organization 'AI Admin'",
+        "+ team 'backend' (organization 'AI Admin')",
+        "+ team 'ops' (organization 'AI Admin')",
+        "+ member 'dev@example.org' (organization 'AI Admin')",
+        "+ project 'Shop API' (organization 'AI Admin')",
+        "+ key 'production' (organization 'AI Admin', project 'Shop API')",
+        "+ alert 'chat' (organization 'AI Admin', project 'Shop API')",
+        "+ monitor 'site' (organization 'AI Admin')",
+        "+ status page 'Status' (organization 'AI Admin')",
+    ]
+    assert {step.verb for step in planned.steps} == {"create"}
+
+
+def test_no_secret_is_in_a_plan(nobody, whole):
+    planned = plan(nobody, Snapshot([]), whole, ())
+    assert "canary" not in str([step.as_dict() for step in planned.steps])
+    assert "canary" not in str([step.line() for step in planned.steps])
+
+
+def there(**lists):
+    """A snapshot of the organization Acme."""
+    return Snapshot(
+        [{"id": "1", "slug": "acme", "name": "Acme"}],
+        {(kind, Where("Acme")): things for kind, things in lists.items()},
+    )
+
+
+def test_what_is_as_declared_needs_no_step_and_no_request(nobody, fill):
+    entries = fill(
+        [{"name": "Acme", "teams": ["backend"], "projects": [{"name": "Shop", "teams": ["backend"]}]}]
+    )
+    project = {"id": "3", "slug": "shop", "name": "Shop", "teams": [{"slug": "backend"}]}
+    planned = plan(nobody, there(team=[{"id": "2", "slug": "backend"}], project=[project]), entries, ())
+    assert (planned.steps, planned.unmanaged, planned.warnings) == ((), (), ())
+
+
+def test_teams_of_a_project_that_names_none_stay(nobody, fill):
+    entries = fill([{"name": "Acme", "teams": ["new"], "projects": [{"name": "Shop"}]}])
+    project = {"id": "3", "slug": "shop", "name": "Shop", "teams": [{"slug": "old"}]}
+    planned = plan(nobody, there(team=[{"id": "2", "slug": "new"}], project=[project]), entries, ())
+    assert planned.steps == ()
+
+
+def test_a_new_project_that_names_no_team_comes_into_the_first(nobody, fill):
+    entries = fill([{"name": "Acme", "teams": ["one", "two"], "projects": [{"name": "Shop"}]}])
+    planned = plan(nobody, there(), entries, ())
+    project = planned.steps[-1]
+    assert project.foreseen.after["teams"] == ["one"]
+
+
+def test_a_change_is_shown_from_what_to_what(nobody, fill):
+    entries = fill([{"name": "Acme", "projects": [{"name": "Shop", "platform": "node"}]}])
+    project = {"id": "3", "slug": "shop", "name": "Shop", "platform": None, "teams": []}
+    planned = plan(nobody, there(project=[project]), entries, ())
+    assert [step.line() for step in planned.steps] == [
+        "~ project 'Shop' (organization 'Acme'): platform nothing -> node"
+    ]
+
+
+def test_lists_that_are_left_out_are_not_managed_and_empty_ones_are(nobody, fill):
+    snapshot = there(team=[{"id": "2", "slug": "theirs"}])
+    assert plan(nobody, snapshot, fill([{"name": "Acme"}]), ("team",)).steps == ()
+    planned = plan(nobody, snapshot, fill([{"name": "Acme", "teams": []}]), ())
+    assert planned.unmanaged == (
+        {"kind": "team", "name": "theirs", "organization": "Acme", "project": None, "id": "2"},
+    )
+    planned = plan(nobody, snapshot, fill([{"name": "Acme", "teams": []}]), ("team",))
+    assert [step.line() for step in planned.steps] == ["- team 'theirs' (organization 'Acme')"]
+
+
+def test_the_nameless_key_is_neither_purged_nor_reported(nobody, fill):
+    entries = fill([{"name": "Acme", "projects": [{"name": "Shop", "keys": []}]}])
+    snapshot = there(project=[{"id": "3", "slug": "shop", "name": "Shop", "teams": []}])
+    key = {"id": "0" * 32, "name": "", "dsn": {"public": "http://k@h/1"}}
+    snapshot.lists[("key", Where("Acme", "Shop"))] = [key]
+    planned = plan(nobody, snapshot, entries, ("key",))
+    assert (planned.steps, planned.unmanaged) == ((), ())
+
+
+def test_removals_come_last_and_children_first(nobody, fill):
+    entries = fill([{"name": "Acme", "teams": ["new"], "projects": [], "monitors": []}])
+    snapshot = there(
+        team=[{"id": "2", "slug": "old"}],
+        project=[{"id": "3", "slug": "shop", "name": "Shop", "teams": []}],
+        monitor=[{"id": 4, "name": "site"}],
+    )
+    planned = plan(nobody, snapshot, entries, ("team", "project", "monitor"))
+    assert [step.line().split(" (")[0] for step in planned.steps] == [
+        "+ team 'new'",
+        "- monitor 'site'",
+        "- project 'Shop'",
+        "- team 'old'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("purge", "organizations", "sentence"),
+    [
+        (
+            ("project", "status_page"),
+            [{"name": "Acme"}],
+            "purge takes organization, team, member, project, key, alert, monitor, not status_page",
+        ),
+        (
+            ("organization",),
+            [],
+            "an empty configuration with purge of organizations would remove everything",
+        ),
+    ],
+)
+def test_purges_that_make_no_sense_are_refused(nobody, fill, purge, organizations, sentence):
+    with pytest.raises(ConfigurationError) as caught:
+        plan(nobody, Snapshot([]), fill(organizations), purge)
+    assert str(caught.value) == sentence
+
+
+def test_a_monitor_of_a_project_that_nobody_has_is_refused(nobody, fill):
+    monitor = {"name": "site", "type": "Ping", "url": "https://www.example.org/", "project": "nowhere"}
+    with pytest.raises(ConfigurationError) as caught:
+        plan(nobody, there(project=[]), fill([{"name": "Acme", "monitors": [monitor]}]), ())
+    assert str(caught.value) == (
+        "monitor 'site' (organization 'Acme'): neither the configuration nor the server has the project "
+        "'nowhere' that it names"
+    )
+
+
+def test_a_monitor_may_name_a_project_that_only_the_server_has(nobody, fill):
+    monitor = {"name": "site", "type": "Ping", "url": "https://www.example.org/", "project": "Shop"}
+    snapshot = there(project=[{"id": "33", "slug": "shop-2", "name": "Shop", "teams": []}])
+    planned = plan(nobody, snapshot, fill([{"name": "Acme", "monitors": [monitor]}]), ())
+    assert planned.steps[0].foreseen.after["projectID"] == "33"
