@@ -9,7 +9,7 @@ from .auth import api
 from .http import HttpError, Request, Response, Row, answer, fail, no_content, server_error, stamp
 from .issues import find_issue
 from .pagination import paginate
-from .validation import Field, payload
+from .validation import Error, Field, payload, unprocessable
 
 READ = ("event:read", "event:admin")
 WRITE = ("event:write", "event:admin")
@@ -17,6 +17,11 @@ ADMIN = ("event:admin",)
 _SELECT = (
     "SELECT c.*, u.email FROM issue_events_comment c LEFT JOIN users_user u ON u.id = c.user_id"
     " WHERE c.issue_id = %s"
+)
+_MEMBER = (
+    "EXISTS (SELECT FROM issue_events_issue i JOIN projects_project p ON p.id = i.project_id"
+    " JOIN organizations_ext_organizationuser m ON m.organization_id = p.organization_id"
+    " WHERE i.id = c.issue_id AND m.user_id = %s)"
 )
 
 
@@ -34,20 +39,35 @@ def comment_json(row: Row) -> dict[str, Any]:
 
 def _text(request: Request) -> str:
     body = payload(request, [Field("data", kind="dict", required=True)])
-    text = body["data"].get("text")
-    if not isinstance(text, str):
+    errors: list[Error] = []
+    for key, value in body["data"].items():
+        where = ["body", "payload", "data", key]
+        if key != "text":
+            expected = "'text'"
+            errors.append(
+                {
+                    "type": "literal_error",
+                    "loc": [*where, "[key]"],
+                    "msg": f"Input should be {expected}",
+                    "ctx": {"expected": expected},
+                }
+            )
+        if not isinstance(value, str):
+            errors.append({"type": "string_type", "loc": where, "msg": "Input should be a valid string"})
+    if errors:
+        raise unprocessable(errors)
+    if "text" not in body["data"]:
         raise server_error()
-    return text
+    return str(body["data"]["text"])
 
 
 @api("/api/0/issues/{issue:int}/comments/", "GET", scopes=READ)
 def list_comments(request: Request, issue: str) -> Response:
-    """Newest first."""
-    number = find_issue(request, issue)["id"]
+    """Newest first; an issue that is not there has none."""
     return paginate(
         request,
-        _SELECT,
-        [number],
+        f"{_SELECT} AND {_MEMBER}",
+        [issue, auth.user_id(request)],
         "created",
         lambda rows: [comment_json(row) for row in rows],
         descending=True,
@@ -70,11 +90,8 @@ def create_comment(request: Request, issue: str) -> Response:
 
 
 def _find(request: Request, issue: str, comment: str) -> Row:
-    try:
-        number = find_issue(request, issue)["id"]
-    except HttpError:
-        raise fail(400, "Comment does not exist") from None
-    row = db.one(f"{_SELECT} AND c.id = %s AND c.user_id = %s", [number, comment, auth.user_id(request)])
+    """The comment, whoever of the organization wrote it."""
+    row = db.one(f"{_SELECT} AND c.id = %s AND {_MEMBER}", [issue, comment, auth.user_id(request)])
     if row is None:
         raise fail(400, "Comment does not exist")
     return row

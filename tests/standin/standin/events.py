@@ -7,11 +7,11 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from . import auth, db
+from . import auth, db, state
 from .auth import api
 from .http import Request, Response, Row, answer, not_found, server_error, stamp
 from .issues import READ, find_issue
-from .normalize import exceptions, frames, message_of
+from .normalize import exceptions, frames, full_title, message_data, message_of
 from .pagination import paginate
 from .validation import unprocessable
 
@@ -25,6 +25,12 @@ _SNAKE = {
     "groupID": "group_id",
     "dateCreated": "date_created",
     "dateReceived": "date_received",
+}
+_SNAKE_REQUEST = {
+    "apiTarget": "api_target",
+    "bodySize": "body_size",
+    "query": "query_string",
+    "inferredContentType": "inferred_content_type",
 }
 
 
@@ -128,9 +134,9 @@ def _entries(raw: Row) -> list[dict[str, Any]]:
     crumbs = _breadcrumbs(raw)
     if crumbs:
         entries.append({"type": "breadcrumbs", "data": {"values": [_breadcrumb(crumb) for crumb in crumbs]}})
-    message = message_of(raw)
+    message = message_data(raw)
     if message:
-        entries.append({"type": "message", "data": {"formatted": message}})
+        entries.append({"type": "message", "data": message})
     if isinstance(raw.get("request"), dict):
         entries.append(_request_entry(raw["request"]))
     return entries
@@ -170,7 +176,7 @@ def event_json(row: Row) -> dict[str, Any]:
         "culprit": row["transaction"],
         "packages": raw.get("modules") or None,
         "type": row["type"],
-        "message": message_of(raw) or row["title"],
+        "message": message_of(raw) or full_title(raw),
         "metadata": row["metadata"],
         "tags": [{"key": key, "value": value} for key, value in row["tags"].items()],
         "entries": _entries(raw),
@@ -196,7 +202,11 @@ def _detail(row: Row) -> dict[str, Any]:
 
 
 def _snake(shown: dict[str, Any]) -> dict[str, Any]:
-    return {_SNAKE.get(name, name): value for name, value in shown.items()}
+    named = {_SNAKE.get(name, name): value for name, value in shown.items()}
+    for entry in named["entries"]:
+        if entry["type"] == "request":
+            entry["data"] = {_SNAKE_REQUEST.get(name, name): value for name, value in entry["data"].items()}
+    return named
 
 
 def _uuid(text: str) -> uuid.UUID:
@@ -227,6 +237,11 @@ def _uuid(text: str) -> uuid.UUID:
 @api("/api/0/issues/{issue:int}/events/", "GET", scopes=READ)
 def list_issue_events(request: Request, issue: str) -> Response:
     """Newest first, complete, in snake_case; a missing issue has none."""
+    return issue_events(request, issue)
+
+
+def issue_events(request: Request, issue: str) -> Response:
+    """One page of an issue's events."""
     user = auth.user_id(request)
     return paginate(
         request,
@@ -295,8 +310,10 @@ def project_event(request: Request, org: str, project: str, event: str) -> Respo
 
 @api("/api/0/organizations/{org}/issues/{issue:int}/events/{event}/json/", "GET", scopes=READ)
 def raw_event(request: Request, org: str, issue: str, event: str) -> Response:
-    """The event as an SDK would send it, with level, environment and tags as an object; a missing one is
-    500."""
+    """The event as an SDK would send it, with level, environment and tags as an object.
+
+    A missing one is 500 on the 5.2 line and 404 on the 6.2 line.
+    """
     number = _uuid(event)
     owner = auth.organization(request, org)
     row = db.one(
@@ -305,7 +322,7 @@ def raw_event(request: Request, org: str, issue: str, event: str) -> Response:
         [issue, number, owner["id"]],
     )
     if row is None:
-        raise server_error()
+        raise server_error() if state.get().settings.line == "5.2" else not_found()
     raw = row["data"]
     shown: dict[str, Any] = {
         "platform": raw.get("platform"),
@@ -330,12 +347,7 @@ def raw_event(request: Request, org: str, issue: str, event: str) -> Response:
         "contexts",
         "extra",
         "environment",
-        "release",
-        "dist",
     ):
         if raw.get(name):
             shown[name] = raw[name]
-    message = message_of(raw)
-    if message:
-        shown["message"] = message
     return answer(shown)

@@ -1,7 +1,7 @@
 """From what an SDK sent to what is stored: title, culprit, tags, metadata, grouping hash.
 
 The rules are Sentry's own, as the measured server applies them: the title is ``Type: value`` of the last
-exception or the first line of the message, the culprit is the transaction or the frame that crashed, and
+exception or the message, both cut to 100 characters, the culprit is the transaction or the frame that crashed, and
 events group by title + culprit + type, or by their ``fingerprint``.
 """
 
@@ -11,10 +11,17 @@ import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 LEVELS = ("sample", "debug", "info", "warning", "error", "fatal")
-MAX_TAG_VALUE = 225
+MAX_TAG_VALUE = 255
 MAX_TITLE = 100
+MAX_CULPRIT = 200
+MAX_SEARCH = 2048
+MAX_SEARCH_PART = 250
+MAX_SEARCH_TRACES = 2
+MAX_SEARCH_FRAMES = 3
+MAX_SEARCH_FILES = 5
 
 Json = dict[str, Any]
 
@@ -42,20 +49,13 @@ class Event:
 def normalize(project: int, event_id: str, received: dt.datetime, raw: Json) -> Event:
     """Everything that is derived from a payload. Never raises for a payload that passed ingest."""
     values = exceptions(raw)
-    message = message_of(raw)
-    if values:
-        kind = "error"
-        metadata = _error_metadata(values)
-        title = _error_title(values[-1])
-    else:
-        kind = "default"
-        title = _first_line(message) if message else "<unlabeled event>"
-        metadata = {"title": title}
-    culprit = str(raw.get("transaction") or "") or _culprit(raw, values)
-    level = str(raw.get("level") or "error")
-    search = " ".join(
-        part for part in (title, message, culprit, *(_plain(value) for value in values)) if part
+    kind = "error" if values else "default"
+    title = _cut(full_title(raw))
+    metadata = _error_metadata(values) if values else {"title": title}
+    culprit = _cut(
+        str(raw.get("culprit") or raw.get("transaction") or "") or _culprit(raw, values), MAX_CULPRIT
     )
+    level = str(raw.get("level") or "error")
     return Event(
         id=event_id,
         project=project,
@@ -69,9 +69,23 @@ def normalize(project: int, event_id: str, received: dt.datetime, raw: Json) -> 
         issue_metadata=metadata if values else {},
         tags=tags_of(raw),
         hash=_hash(title, culprit, kind, raw.get("fingerprint")),
-        search=search[:4000],
+        search=_search_text(raw, title, culprit, values),
         data=raw,
     )
+
+
+def full_title(raw: Json) -> str:
+    """The title before it is cut to 100 characters: of the last exception, else the whole message."""
+    values = exceptions(raw)
+    if not values:
+        return message_of(raw) or "<untitled>"
+    value = values[-1]
+    mechanism = value.get("mechanism")
+    if isinstance(mechanism, dict) and mechanism.get("synthetic"):
+        return str(_error_metadata(values).get("function") or "<unknown>")
+    kind = str(value.get("type") or "Error")
+    lines = str(value.get("value") or "").splitlines()
+    return f"{kind}: {_cut(lines[0])}" if lines else kind
 
 
 def exceptions(raw: Json) -> list[Json]:
@@ -89,31 +103,53 @@ def frames(value: Json) -> list[Json]:
     return [frame for frame in found or [] if isinstance(frame, dict)]
 
 
-def message_of(raw: Json) -> str:
-    """The formatted message of a message event, or an empty text."""
+def message_data(raw: Json) -> Json | None:
+    """What the entry of a message shows: ``message``, ``params`` and ``formatted``, as far as there."""
     for name in ("logentry", "message"):
         found = raw.get(name)
-        if isinstance(found, dict):
-            found = found.get("formatted") or found.get("message")
-        if found:
-            return str(found)
-    return ""
+        if isinstance(found, str) and found:
+            return {"formatted": found}
+        if isinstance(found, dict) and (found.get("formatted") or found.get("message")):
+            shown = {key: found[key] for key in ("params", "message") if found.get(key) is not None}
+            return {**shown, "formatted": found.get("formatted") or _interpolated(found)}
+    return None
 
 
-def _first_line(text: str) -> str:
-    line = (text.strip().splitlines() or [""])[0]
-    return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 3] + "..."
+def message_of(raw: Json) -> str:
+    """The formatted message of a message event, or an empty text."""
+    return str((message_data(raw) or {}).get("formatted") or "")
 
 
-def _plain(value: Json) -> str:
-    return f"{value.get('type') or ''} {value.get('value') or ''}"
+def _interpolated(found: Json) -> str:
+    text, params = str(found["message"]), found.get("params")
+    try:
+        if isinstance(params, list) and params:
+            return text % tuple(params)
+        if isinstance(params, dict):
+            return text.format(**params)
+    except (TypeError, ValueError, LookupError):
+        pass
+    return text
 
 
-def _error_title(value: Json) -> str:
-    kind = str(value.get("type") or "Error")
-    text = value.get("value")
-    line = _first_line(str(text)) if text else ""
-    return f"{kind}: {line}" if line else kind
+def _cut(text: str, longest: int = MAX_TITLE) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _search_text(raw: Json, title: str, culprit: str, values: list[Json]) -> str:
+    """What free text is looked for in: title, culprit, address of the request and names of files."""
+    parts = {title[:MAX_SEARCH_PART], culprit[:MAX_SEARCH_PART]}
+    request = raw.get("request")
+    if isinstance(request, dict) and request.get("url"):
+        url = urlsplit(str(request["url"]))
+        scheme = f"{url.scheme}://" if url.scheme and url.netloc else ""
+        parts.add(f"{scheme}{url.netloc}{url.path[:MAX_SEARCH_PART]}"[:MAX_SEARCH_PART])
+    names: list[str] = []
+    for value in [value for value in values if frames(value)][:MAX_SEARCH_TRACES]:
+        found = [str(frame["filename"]) for frame in reversed(frames(value)) if frame.get("filename")]
+        names += [name.rpartition("/")[2][:100] for name in found[:MAX_SEARCH_FRAMES]]
+    parts.update(names[:MAX_SEARCH_FILES])
+    return " ".join(sorted(part for part in parts if part))[:MAX_SEARCH]
 
 
 def _crash_frame(value: Json) -> Json | None:
@@ -124,7 +160,10 @@ def _crash_frame(value: Json) -> Json | None:
 
 def _error_metadata(values: list[Json]) -> Json:
     value = values[-1]
-    metadata = {"type": value.get("type") or "Error", "value": str(value.get("value") or "")[:1024]}
+    metadata = {"value": str(value.get("value") or "")[:1024]}
+    mechanism = value.get("mechanism")
+    if not (isinstance(mechanism, dict) and mechanism.get("synthetic")):
+        metadata["type"] = str(value.get("type") or "Error")[:128]
     frame = _crash_frame(value)
     if frame:
         metadata["filename"] = frame.get("filename") or frame.get("abs_path") or ""
@@ -133,18 +172,34 @@ def _error_metadata(values: list[Json]) -> Json:
 
 
 def _culprit(raw: Json, values: list[Json]) -> str:
-    for value in reversed(values):
-        frame = _crash_frame(value)
-        if frame is None:
-            continue
-        place = frame.get("module") or frame.get("filename")
-        if not place:
-            return ""
-        function = frame.get("function") or "?"
-        if raw.get("platform") in {"javascript", "node"}:
-            return f"{function}({place})"
-        return f"{place} in {function}"
-    return ""
+    mechanism = values[-1].get("mechanism") if values else None
+    if isinstance(mechanism, dict) and mechanism.get("synthetic"):
+        return ""
+    traces = [frames(value) for value in values if frames(value)]
+    found = _place(traces[-1], raw.get("platform")) if traces else ""
+    request = raw.get("request")
+    if not found and isinstance(request, dict):
+        found = str(request.get("url") or "")
+    return found
+
+
+def _place(trace: list[Json], platform: Any) -> str:
+    """Where it broke: the innermost frame of the program itself, else the innermost one."""
+    other = None
+    for frame in reversed(trace):
+        named = frame.get("platform") or platform
+        where, function = frame.get("module") or frame.get("filename"), frame.get("function") or "?"
+        if named in {"objc", "cocoa", "native"}:
+            shown = str(function)
+        elif not where:
+            shown = ""
+        else:
+            shown = f"{function}({where})" if named in {"javascript", "node"} else f"{where} in {function}"
+        if frame.get("in_app") and shown:
+            return shown
+        if not frame.get("in_app") and other is None:
+            other = shown
+    return other or ""
 
 
 def tags_of(raw: Json) -> dict[str, str]:
@@ -176,11 +231,9 @@ def _time(value: Any) -> dt.datetime | None:
 
 
 def _hash(title: str, culprit: str, kind: str, fingerprint: Any) -> str:
-    default = title + culprit + kind
+    default = title + culprit + ("1" if kind == "error" else "0")
     if isinstance(fingerprint, list) and fingerprint:
-        text = "".join(
-            default if "default" in str(part) and "{{" in str(part) else str(part) for part in fingerprint
-        )
+        text = "".join(default if part == "{{ default }}" else str(part or "") for part in fingerprint)
     else:
         text = default
     return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

@@ -1,9 +1,11 @@
 """Cursor paging as the real server does it.
 
 ``limit`` defaults to 50 and is clamped to 100 without a word; 0 means the default, -1 an empty page.
-``X-Hits`` is capped at 1000. On the 5.2 line the value of ``Link`` is wrapped in ``{'`` and ``'}``, which
-breaks parsers. A cursor is base64 of ``o=<offset>&r=1&p=<position>``; the position is the sort value of the
-page's last item.
+``X-Hits`` is capped at 1000; when everything fits on one page it is what the page holds. On the 5.2 line the
+value of ``Link`` is wrapped in ``{'`` and ``'}``, which breaks parsers. A cursor is base64 of
+``o=<offset>&r=1&p=<position>``; the position is the sort value of the page's last item. Items with equal
+positions are skipped by the offset, which is cut to 100: pages by a value that more than 100 items share come
+again and again, and those by ``count`` skip and repeat items, because nothing orders what is equal.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import binascii
 import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
@@ -23,6 +26,7 @@ from .validation import integer_parameter, unprocessable
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 MAX_HITS = 1000
+MAX_OFFSET = 100
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ def decode(text: str) -> Cursor:
         if not set(tokens) <= {"o", "r", "p"} or not tokens:
             raise ValueError(text)
         return Cursor(
-            tokens["p"][0] if "p" in tokens else None, int(tokens.get("o", ["0"])[0]), "r" in tokens
+            tokens["p"][0] if "p" in tokens else None,
+            max(0, min(int(tokens.get("o", ["0"])[0]), MAX_OFFSET)),
+            "r" in tokens,
         )
     except (ValueError, binascii.Error):
         raise unprocessable(
@@ -70,7 +76,7 @@ def decode(text: str) -> Cursor:
 def _text(value: Any) -> str:
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).isoformat(sep=" ", timespec="microseconds")
-    return str(value)
+    return str(float(value) if isinstance(value, Decimal) else value)
 
 
 def _url(request: Request, cursor: Cursor | None) -> str:
@@ -137,8 +143,11 @@ def paginate(
         f" OFFSET {offset} LIMIT {size + 1}",
         arguments,
     )
-    hits = min(MAX_HITS, int(db.must(f"SELECT count(*) AS n FROM ({sql}) page", params)["n"]))
     page, beyond = found[:size], found[size:]
+    hits = len(page)
+    if beyond or cursor:
+        counted = f"SELECT count(*) AS n FROM (SELECT FROM ({sql}) page LIMIT {MAX_HITS}) hits"
+        hits = int(db.must(counted, params)["n"])
     more = following = None
     if beyond:
         position, skip = _boundary([_text(row[order]) for row in page], _text(beyond[0][order]), cursor, size)

@@ -23,8 +23,10 @@ from . import http, state
 from .settings import Settings
 
 # Each of these registers its routes.
-from . import alerts, comments, environments, events, ingest, issues, keys  # isort: skip # noqa: F401
-from . import members, monitors, organizations, projects, root, sessions, status_pages, teams, tokens, users  # isort: skip # noqa: F401
+from . import alerts, comments, environments, events, ingest, issues  # isort: skip # noqa: F401
+from . import issues_six, keys, members, monitors, organizations, projects  # isort: skip # noqa: F401
+from . import releases, root, sessions, statistics, status_pages, teams  # isort: skip # noqa: F401
+from . import tokens, users  # isort: skip # noqa: F401
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

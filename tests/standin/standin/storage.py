@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from . import alerting, db, state
+from . import alerting, db, releases, state
 from .normalize import Event, normalize
 
 log = logging.getLogger("glitchtip.worker")
@@ -66,6 +66,7 @@ def _store(event: Event) -> int | None:
         return None  # delivered a second time
     _count(event, issue)
     _tags(event, issue["id"])
+    _statistics(event, issue["id"])
     environment = event.tags.get("environment")
     if environment:
         db.execute(
@@ -73,6 +74,9 @@ def _store(event: Event) -> int | None:
             " ON CONFLICT DO NOTHING",
             [project["organization_id"], event.project, _clean(environment)],
         )
+    release = event.tags.get("release")
+    if release:
+        releases.seen(project["organization_id"], event.project, _clean(release))
     db.execute(
         "UPDATE projects_project SET first_event = %s WHERE id = %s AND first_event IS NULL",
         [event.received, event.project],
@@ -84,7 +88,7 @@ def _issue(event: Event) -> db.Row:
     """The issue that the event belongs to, made if there is none; locked against another worker."""
     db.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [event.project, event.hash])
     found = db.one(
-        "SELECT i.id, i.status, i.search_text FROM issue_events_issue i"
+        "SELECT i.id, i.status, i.search_text, i.resolved_in_release FROM issue_events_issue i"
         " JOIN issue_events_issuehash h ON h.issue_id = i.id"
         " WHERE h.project_id = %s AND h.value = %s AND NOT i.is_deleted",
         [event.project, event.hash],
@@ -98,8 +102,9 @@ def _issue(event: Event) -> db.Row:
     )["n"]
     created = db.must(
         "INSERT INTO issue_events_issue"
-        " (project_id, short_id, type, level, title, metadata, first_seen, last_seen)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id, status, search_text",
+        " (project_id, short_id, type, level, title, metadata, first_seen, last_seen, first_release)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " RETURNING id, status, search_text, resolved_in_release",
         [
             event.project,
             number,
@@ -109,6 +114,7 @@ def _issue(event: Event) -> db.Row:
             _json(event.issue_metadata),
             event.received,
             event.received,
+            event.tags.get("release"),
         ],
     )
     db.execute(
@@ -150,22 +156,47 @@ def _insert(event: Event, issue: int, scrub: bool) -> bool:
 
 
 def _count(event: Event, issue: db.Row) -> None:
-    """Count, last seen, search text; a resolved issue opens again and forgets its notifications."""
+    """Count, last seen, release, search text; a resolved issue opens again and forgets its notifications."""
     search = issue["search_text"]
     if event.search not in search:
         search = f"{search}\n{_clean(event.search)}"[:MAX_SEARCH]
+    opens = _opens(event, issue)
     db.execute(
         "UPDATE issue_events_issue SET count = count + 1, last_seen = greatest(last_seen, %s),"
-        " search_text = %s,"
+        " last_release = coalesce(%s, last_release), search_text = %s,"
         " search_vector = CASE WHEN search_text = %s THEN search_vector ELSE to_tsvector('english', %s) END,"
-        " status = CASE WHEN status = 'resolved' THEN 'unresolved' ELSE status END WHERE id = %s",
-        [event.received, search, search, search, issue["id"]],
+        " status = CASE WHEN %s THEN 'unresolved' ELSE status END WHERE id = %s",
+        [event.received, event.tags.get("release"), search, search, search, opens, issue["id"]],
     )
-    if issue["status"] == "resolved":
+    if opens:
         db.execute(
             "DELETE FROM alerts_notification WHERE id IN"
             " (SELECT notification_id FROM alerts_notification_issues WHERE issue_id = %s)",
             [issue["id"]],
+        )
+
+
+def _opens(event: Event, issue: db.Row) -> bool:
+    """Whether the event opens a resolved issue: not when it is of the release that the issue is resolved in, or
+    of none (only the 6.2 line resolves in releases)."""
+    if issue["status"] != "resolved":
+        return False
+    release = event.tags.get("release")
+    resolved_in = issue["resolved_in_release"]
+    return resolved_in is None or release not in (None, resolved_in)
+
+
+def _statistics(event: Event, issue: int) -> None:
+    """One more in the hour of the event, for its project and its issue."""
+    hour = event.received.replace(minute=0, second=0, microsecond=0)
+    for table, column, number in (
+        ("projects_issueeventprojecthourlystatistic", "project_id", event.project),
+        ("issue_events_issueaggregate", "issue_id", issue),
+    ):
+        db.execute(
+            f"INSERT INTO {table} ({column}, date, count) VALUES (%s, %s, 1)"
+            f" ON CONFLICT ({column}, date) DO UPDATE SET count = {table}.count + 1",
+            [number, hour],
         )
 
 

@@ -140,7 +140,51 @@ def integer_parameter(request: Request, name: str) -> int | None:
     return int(value)
 
 
-_RELATIVE = re.compile(r"now(?:-(\d+)([mhd]))?\Z")
+def integers(request: Request, name: str, least: int | None = None) -> tuple[list[int], list[Error]]:
+    """All values of a repeatable parameter of a filter as numbers, and the errors of those that are none."""
+    found: list[int] = []
+    errors: list[Error] = []
+    for place, value in enumerate(request.parameters(name)):
+        where: list[str | int] = ["query", "filters", name, place]
+        error = _integer(value, where)
+        if error is None and least is not None and int(value) < least:
+            error = {
+                "type": "greater_than_equal",
+                "loc": where,
+                "msg": f"Input should be greater than or equal to {least}",
+                "ctx": {"ge": least},
+            }
+        if error is None:
+            found.append(int(value))
+        else:
+            errors.append(error)
+    return found, errors
+
+
+def literal(
+    request: Request, name: str, choices: Sequence[str], errors: list[Error], default: str | None = None
+) -> str:
+    """A query parameter that is one of these words; what is wrong goes into ``errors``."""
+    value = request.parameter(name)
+    if value is None and default is not None:
+        return default
+    if value is None:
+        errors.append(missing("query", name))
+        return ""
+    if value not in choices:
+        text = " or ".join([", ".join(f"'{choice}'" for choice in choices[:-1]), f"'{choices[-1]}'"])
+        errors.append(
+            {
+                "type": "literal_error",
+                "loc": ["query", name],
+                "msg": f"Input should be {text}",
+                "ctx": {"expected": text},
+            }
+        )
+    return value
+
+
+_RELATIVE = re.compile(r"now(?:\s*-\s*(\d+)\s*([mhd])\s*)?\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 

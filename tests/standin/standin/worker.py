@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from . import alerting, db, removal, state, storage, uptime
+from . import alerting, db, issues, removal, state, storage, uptime
 from .queue import Message
 
 log = logging.getLogger("glitchtip.worker")
@@ -32,6 +32,7 @@ TASKS: dict[str, Callable[[Message], None]] = {
     "delete_organization": lambda message: removal.organization(int(message["id"])),
     "delete_project": lambda message: removal.project(int(message["id"])),
     "delete_issues": lambda message: removal.issues([int(number) for number in message["ids"]]),
+    "update_issues": issues.apply_update,
     "maintenance": lambda _: removal.maintenance(),
     "dispatch_checks": lambda _: uptime.dispatch(),
     "perform_checks": uptime.perform,
