@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.parametrize("server", ["5.2"], indirect=True)
 HOOK = "https://hooks.example.org/canary-path?token=canary-hook"
 
 
