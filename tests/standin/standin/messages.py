@@ -23,6 +23,7 @@ USER_AGENTS = {"5.2": "python-requests/2.32.4", "6.2": "Python/3.13 aiohttp/3.13
 #: What a level looks like. The others have no colour (warning by a slip of the server: it compares by identity).
 COLORS = {"info": "#4b60b4", "error": "#e52b50", "fatal": "#e52b50"}
 TEST_TITLE = "GlitchTip Test Notification"
+UPTIME_TITLE = "GlitchTip Uptime Alert"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,17 @@ def send_test(recipient: Mapping[str, Any], project: str) -> None:
         _zulip(recipient, f"## {TEST_TITLE}\n\n{text}")
     else:
         post(url, TESTS.get(kind, _test_webhook)(text, project), kind)
+
+
+def send_uptime(recipient: Mapping[str, Any], name: str, url: str, text: str) -> None:
+    """Send that a monitor (its name, where it is shown) went down or came back."""
+    kind, where = recipient["recipient_type"], recipient["url"]
+    if kind == "ntfy":
+        _ntfy(where, UPTIME_TITLE, f"**{name}**\n{text}", {"Click": url, "Tags": "warning"})
+    elif kind == "zulip":
+        _zulip(recipient, f"## {UPTIME_TITLE}\n\n**{name}**\n{text}\n\n[View Monitor]({url})")
+    else:
+        post(where, UPTIME.get(kind, _uptime_webhook)(name, url, text), kind)
 
 
 def post(url: str, body: Body, kind: str) -> None:
@@ -336,4 +348,36 @@ TESTS: dict[str, Callable[[str, str], Body]] = {
     "googlechat": _test_google_chat,
     "teams": lambda text, _: _adaptive([_large(TEST_TITLE), _text(text)], []),
     "feishu": _test_feishu,
+}
+
+
+def _uptime_webhook(name: str, url: str, text: str) -> Body:
+    nothing = dict.fromkeys(("image_url", "color", "fields", "mrkdown_in"))
+    body = _slack_like(UPTIME_TITLE, [{"title": name, "title_link": url, "text": text, **nothing}], [])
+    if "sections" in body:
+        body["sections"] = [{"activityTitle": name, "activitySubtitle": text}]
+    return body
+
+
+def _uptime_discord(name: str, url: str, text: str) -> Body:
+    embed: Body = {"title": name, "description": text, "color": None, "url": url, "fields": []}
+    return {"content": UPTIME_TITLE, "embeds": [embed]}
+
+
+def _uptime_google_chat(name: str, url: str, text: str) -> Body:
+    button = {"text": "View", "onClick": {"openLink": {"url": url}}}
+    section = {"widgets": [{"decoratedText": {"text": text, "button": button}}]}
+    return {"cardsV2": [_card({"title": UPTIME_TITLE, "subtitle": name}, section)]}
+
+
+def _uptime_teams(name: str, url: str, text: str) -> Body:
+    title = {"type": "TextBlock", "weight": "Bolder", "text": name}
+    action = {"type": "Action.OpenUrl", "title": "View Monitor", "url": url}
+    return _adaptive([_large(UPTIME_TITLE), title, _text(text)], [action])
+
+
+UPTIME: dict[str, Callable[[str, str, str], Body]] = {
+    "discord": _uptime_discord,
+    "googlechat": _uptime_google_chat,
+    "teams": _uptime_teams,
 }

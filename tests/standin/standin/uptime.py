@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import alerting, db, mail, state
+from . import db, mail, messages, state
 from .queue import Message
 from .urls import is_private
 
@@ -237,19 +237,16 @@ def notify(message: Message) -> None:
 
 
 def _tell(monitor: db.Row, recipient: db.Row, message: Message) -> None:
-    kind, url = recipient["recipient_type"], recipient["url"]
     link = f"{state.get().settings.domain}/{monitor['organization_slug']}/uptime-monitors/{monitor['id']}"
-    if kind == "email":
+    if recipient["recipient_type"] == "email":
         status = "is back up" if message["up"] else "is down"
         details = {"link": link, "when": message["start"]}
         if message["reason"]:
             details["reason"] = REASONS[message["reason"]]
         mail.send(_people(monitor["project_id"]), f"GlitchTip: {monitor['name']} {status}", **details)
-    elif not state.get().settings.allow_private_ips and is_private(url):
-        log.warning("monitor %s: the receiver has a private address, nothing is sent", monitor["id"])
     else:
         text = "The monitored site is back up." if message["up"] else "The monitored site has gone down."
-        alerting.post(url, BODIES[kind](monitor["name"], link, text), f"{kind} uptime")
+        messages.send_uptime(recipient, monitor["name"], link, text)
 
 
 def _people(project: int) -> list[str]:
@@ -261,33 +258,3 @@ def _people(project: int) -> list[str]:
         [project],
     )
     return [row["email"] for row in rows]
-
-
-HEADLINE = "GlitchTip Uptime Alert"
-
-
-def _webhook(name: str, link: str, text: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(("image_url", "color", "fields", "mrkdown_in"))
-    return {
-        "alias": "GlitchTip",
-        "text": HEADLINE,
-        "attachments": [{"title": name, "title_link": link, "text": text, **nothing}],
-        "sections": [{"activityTitle": name, "activitySubtitle": text}],
-    }
-
-
-def _discord(name: str, link: str, text: str) -> dict[str, Any]:
-    embed: dict[str, Any] = {"title": name, "description": text, "color": None, "url": link, "fields": []}
-    return {"content": HEADLINE, "embeds": [embed]}
-
-
-def _google_chat(name: str, link: str, text: str) -> dict[str, Any]:
-    button = {"text": "View", "onClick": {"openLink": {"url": link}}}
-    card = {
-        "header": {"title": HEADLINE, "subtitle": name},
-        "sections": [{"widgets": [{"decoratedText": {"text": text, "button": button}}]}],
-    }
-    return {"cardsV2": [{"cardId": "createCardMessage", "card": card}]}
-
-
-BODIES = {"webhook": _webhook, "discord": _discord, "googlechat": _google_chat}
