@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from .errors import READ_METHODS, GlitchTipError, NotJsonError, scrub
+from .errors import READ_METHODS, GlitchTipError, NotJsonError, scrub, scrub_addresses
 from .scopes import accepted_scopes
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def refusal(asked: Asked, answer: Answer) -> GlitchTipError:
         asked.path,
         status,
         code,
-        scrub(detail, asked.secrets),
+        scrub_addresses(scrub(detail, asked.secrets)),
         hint,
         maybe_applied=asked.writing and status >= 500,
     )

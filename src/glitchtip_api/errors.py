@@ -9,10 +9,13 @@ from typing import Any
 MASK = "***"
 READ_METHODS = frozenset({"GET", "HEAD"})  # those that change nothing, whatever becomes of them
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
-_AUTH = re.compile(r"(?i)\b(bearer|token|sentry_key|glitchtip_key)([\s=:]+)[^\s,;&'\"]+")
+_AUTH = re.compile(
+    r"(?i)\b(bearer\s+|(?:token|sentry_key|glitchtip_key)\s*[=:]\s*|token\s+(?=\S{16}))[^\s,;&'\"]+"
+)
 # the id of a DSN key is its secret, and whoever knows a heartbeat's may report life
 _KEY_PATH = re.compile(r"(?:(?<=/keys/)|(?<=/heartbeat_check/))[0-9a-fA-F-]{32,36}")
 _LINK_PATH = re.compile(r"(?<=/accept/)(\d+/)[^/\s]+|(?<=/heartbeat_check/)[0-9a-fA-F-]{32,36}")
+_ADDRESS = re.compile(r"(https?://[^/?#\s'\"<>]+)[/?#][^\s'\"<>]+")
 _TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _LONGEST_DETAIL = 500
 
@@ -27,7 +30,12 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, MASK)
     text = _KEY_PATH.sub(MASK, _USERINFO.sub(MASK, text))
     text = _TOKEN.sub(MASK, _LINK_PATH.sub(lambda found: f"{found[1] or ''}{MASK}", text))
-    return _AUTH.sub(rf"\1\2{MASK}", text)
+    return _AUTH.sub(rf"\1{MASK}", text)
+
+
+def scrub_addresses(text: str) -> str:
+    """Return `text` with the path and query of every address in it masked: a webhook's path is its secret."""
+    return _ADDRESS.sub(rf"\1/{MASK}", text)
 
 
 class GlitchTipError(Exception):

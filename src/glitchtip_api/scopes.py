@@ -86,7 +86,6 @@ ACCEPTED: tuple[tuple[str, str, str], ...] = (
     ("POST", "issues/*/comments/", _CHANGE_EVENT),
     ("PUT", "issues/*/comments/*/", _CHANGE_EVENT),
     ("DELETE", "issues/*/comments/*/", "event:admin"),
-    ("POST", "organizations/*/chunk-upload/", f"{_CHANGE_PROJECT} {_RELEASES}"),
     ("POST", "organizations/*/artifactbundle/assemble/", f"{_CHANGE_PROJECT} {_RELEASES}"),
     ("POST", "organizations/*/releases/*/assemble/", f"{_RELEASES} {_CHANGE_PROJECT}"),
     ("GET", "organizations/*/releases/", _RELEASES),
