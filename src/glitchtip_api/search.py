@@ -145,8 +145,8 @@ class IssueSearch:
         chosen = {
             "query": self.search_text(),
             "environment": _texts(self.environments, "environments"),
-            "project": [number(value, "project") for value in _several(self.projects, "projects")],
-            "id": [number(value, "issue") for value in _several(self.ids, "ids")],
+            "project": [number(value, "a project") for value in _several(self.projects, "projects")],
+            "id": [number(value, "an issue") for value in _several(self.ids, "ids")],
             "start": _moment(self.start, "start"),
             "end": _moment(self.end, "end"),
         }
@@ -233,7 +233,7 @@ def number(value: int | str, what: str) -> str:
     """A numeric id as text. Raises InvalidError for a slug, a short id or a number below 1."""
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"[1-9][0-9]{0,17}", text):
-        raise _bad(f"the id of a {what} is a number, not {text!r} (a slug or short id will not do)", "bad_id")
+        raise _bad(f"the id of {what} is a number, not {text!r} (a slug or short id will not do)", "bad_id")
     return text
 
 

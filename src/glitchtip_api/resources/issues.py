@@ -287,7 +287,7 @@ class Issues(Resource):
         MissingError when one is not in the organization's list (deleted, or merged already: it would
         swallow the others).
         """
-        ids = sorted({number(value, "issue") for value in issue_ids}, key=int)
+        ids = sorted({number(value, "an issue") for value in issue_ids}, key=int)
         if not 2 <= len(ids) <= BULK_SIZE:
             raise InvalidError(
                 code="bad_merge", detail=f"a merge takes 2 to {BULK_SIZE} issues, not {len(ids)}"

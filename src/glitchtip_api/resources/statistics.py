@@ -43,7 +43,7 @@ class Statistics(Resource):
         """
         if period not in PERIODS:
             raise InvalidError(code="bad_period", detail=f"a period is one of {', '.join(PERIODS)}")
-        wanted = list(dict.fromkeys(number(group, "issue") for group in groups))
+        wanted = list(dict.fromkeys(number(group, "an issue") for group in groups))
         path = path_of("organizations", organization, "issues-stats")
         found: dict[str, dict[str, Any]] = {}
         for part in in_parts(wanted, GROUPS_AT_ONCE):
@@ -76,7 +76,7 @@ class Statistics(Resource):
             raise InvalidError(code="bad_time", detail="end must come after start")
         asked = {"category": "error", "field": FIELD, "interval": "1h"}
         if project is not None:
-            asked["project"] = number(project, "project")
+            asked["project"] = number(project, "a project")
         counts: dict[dt.datetime, int] = {}
         hour = first
         while hour < end:

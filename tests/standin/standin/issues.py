@@ -95,8 +95,7 @@ def issue_json(row: Row, *, snake: bool = False, detail: bool = False) -> dict[s
 def _release(version: str | None, seen: Any) -> dict[str, Any] | None:
     if version is None:
         return None
-    short = version.rpartition("@")[2]
-    return {"version": version, "shortVersion": short, "dateCreated": stamp(seen), "dateReleased": None}
+    return {"version": version, "shortVersion": version, "dateCreated": stamp(seen), "dateReleased": None}
 
 
 def _assignee(row: Row) -> dict[str, Any] | None:
@@ -294,13 +293,18 @@ def _resolution(row: Row, body: dict[str, Any]) -> dict[str, Any]:
     if body["status"] != "resolved":
         return {"resolved_in_release": None}
     details = body.get("statusDetails") or {}
-    release = "SELECT tags ->> 'release' AS version FROM issue_events_issueevent WHERE project_id = %s"
+    sql = (
+        "SELECT r.version FROM releases_release r"
+        " JOIN projects_project p ON p.organization_id = r.organization_id AND p.id = %s"
+    )
     if details.get("inRelease"):
-        found = db.one(
-            f"{release} AND tags ->> 'release' = %s LIMIT 1", [row["project_id"], details["inRelease"]]
-        )
+        found = db.one(f"{sql} WHERE r.version = %s", [row["project_id"], details["inRelease"]])
     elif details.get("inNextRelease"):
-        found = db.one(f"{release} AND tags ? 'release' ORDER BY received DESC LIMIT 1", [row["project_id"]])
+        found = db.one(
+            f"{sql} JOIN releases_releaseproject rp ON rp.release_id = r.id AND rp.project_id = p.id"
+            " ORDER BY r.created DESC LIMIT 1",
+            [row["project_id"]],
+        )
     else:
         found = None
     return {"resolved_in_release": found["version"]} if found else {}
