@@ -124,15 +124,17 @@ def _bearer(request: Request) -> bool:
 
 
 def authenticate(request: Request) -> bool:
-    """Find out who asks, by token or session; whether somebody was found. A session write needs CSRF
-    (403)."""
+    """Find out who asks, by token or session; whether somebody was found.
+
+    A write that has no valid token is taken for a session's and needs CSRF: 403, also with a wrong token.
+    """
     if _bearer(request):
         return True
+    if request.method not in {"GET", "HEAD", "OPTIONS"} and not csrf_ok(request):
+        raise fail(403, "CSRF check Failed")
     user = _session_user(request)
     if user is None:
         return False
-    if request.method not in {"GET", "HEAD", "OPTIONS"} and not csrf_ok(request):
-        raise fail(403, "CSRF check Failed")
     request.user = user
     return True
 

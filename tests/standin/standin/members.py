@@ -1,25 +1,58 @@
-"""Members and invitations of an organization."""
+"""Members and invitations of an organization.
+
+What the real server does not do is imitated, too: addresses of invitations are compared with upper and lower
+case, the link of an invitation works for whoever has it and as often as they like, a missing organization is
+an empty list, and an organization whose primary owner was removed (a manager may) answers 500 from then on.
+"""
 
 from __future__ import annotations
 
-import secrets
+import hashlib
+import hmac
+import time
 from typing import Any
 
 from . import auth, db, mail, state
 from .auth import api
-from .http import Request, Response, Row, answer, fail, no_content, not_found, router, server_error, stamp
+from .http import (
+    Request,
+    Response,
+    Row,
+    answer,
+    fail,
+    no_content,
+    not_found,
+    router,
+    server_error,
+    stamp,
+)
 from .pagination import paginate
 from .users import user_json
-from .validation import Field, payload, unprocessable
+from .validation import Field, missing, payload, unprocessable
 
 READ = ("member:read", "member:write", "member:admin")
 WRITE = ("member:write", "member:admin")
 ADMIN = ("member:admin",)
-_ROLE = Field("orgRole", required=True, choices=("member", "admin", "manager", "owner"))
+INVITES, INVITE_WINDOW = 50, 300  # invitations of one user, seconds
+LINK_SECONDS = 15 * 86400
+_EPOCH = 978_307_200  # 2001, where Django's tokens begin
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ROLE = Field("orgRole", kind="any", required=True)
+_VISIBLE = (
+    "SELECT m.* FROM organizations_ext_organizationuser m"
+    " JOIN organizations_ext_organization o ON o.id = m.organization_id"
+    " WHERE o.slug = %s AND NOT o.is_deleted AND EXISTS (SELECT FROM organizations_ext_organizationuser mine"
+    " WHERE mine.organization_id = o.id AND mine.user_id = %s)"
+)
 
 
 def member_json(row: Row) -> dict[str, Any]:
-    """A member, or an invitation that waits (``pending``)."""
+    """A member, or an invitation that waits (``pending``); 500 where there is no primary owner any more."""
+    if not db.one(
+        "SELECT 1 AS one FROM organizations_ext_organizationuser WHERE organization_id = %s AND is_owner",
+        [row["organization_id"]],
+    ):
+        raise server_error()
     user = row["user_id"] and db.one("SELECT * FROM users_user WHERE id = %s", [row["user_id"]])
     role = auth.ROLE_NAMES[row["role"]]
     return {
@@ -43,39 +76,96 @@ def _detail(row: Row) -> dict[str, Any]:
     return {**member_json(row), "teams": [team["slug"] for team in teams]}
 
 
-def _find(request: Request, org: str, member: str) -> tuple[Row, Row]:
-    owner = auth.organization(request, org)
-    number = owner["member_id"] if member == "me" else member
-    row = (
-        db.one(
-            "SELECT * FROM organizations_ext_organizationuser WHERE id = %s AND organization_id = %s",
-            [number, owner["id"]],
-        )
-        if str(number).isdigit()
-        else None
-    )
+def _find(request: Request, org: str, member: str) -> Row:
+    row = db.one(f"{_VISIBLE} AND m.id = %s", [org, auth.user_id(request), member])
     if row is None:
         raise not_found()
-    return owner, row
+    return row
+
+
+def _asking(request: Request, row: Row) -> Row:
+    """The member that asks, in the organization of another."""
+    return db.must(
+        "SELECT * FROM organizations_ext_organizationuser WHERE organization_id = %s AND user_id = %s",
+        [row["organization_id"], auth.user_id(request)],
+    )
+
+
+def _page(request: Request, sql: str, params: list[Any]) -> Response:
+    return paginate(
+        request, sql, params, "created", lambda rows: [member_json(row) for row in rows], descending=True
+    )
+
+
+def _role(body: dict[str, Any]) -> int:
+    if body["orgRole"] not in auth.ROLES:
+        expected = "'member', 'admin', 'manager' or 'owner'"
+        raise unprocessable(
+            [
+                {
+                    "type": "literal_error",
+                    "loc": ["body", "payload", "orgRole"],
+                    "msg": f"Input should be {expected}",
+                    "ctx": {"expected": expected},
+                }
+            ]
+        )
+    return auth.ROLES[body["orgRole"]]
+
+
+def _address(email: str) -> str:
+    """The address as it is stored, the domain in lower case; 422 for one that the real server refuses."""
+    name, at, domain = email.rpartition("@")
+    if not at or not name:
+        reason = "An email address must have an @-sign."
+    elif "." not in domain:
+        reason = "The part after the @-sign is not valid. It should have a period."
+    elif auth.email_breaks_answers(email):
+        reason = "The part after the @-sign is a special-use or reserved name that cannot be used with email."
+    else:
+        return f"{name}@{domain.lower()}"
+    raise unprocessable(
+        [
+            {
+                "type": "value_error",
+                "loc": ["body", "payload", "email"],
+                "msg": f"value is not a valid email address: {reason}",
+                "ctx": {"reason": reason},
+            }
+        ]
+    )
+
+
+def _team_slugs(roles: list[Any]) -> list[str]:
+    wrong = [
+        missing("body", "payload", "teamRoles", place, "teamSlug")
+        for place, role in enumerate(roles)
+        if not isinstance(role, dict) or "teamSlug" not in role
+    ]
+    if wrong:
+        raise unprocessable(wrong)
+    return [str(role["teamSlug"]) for role in roles]
 
 
 @api("/api/0/organizations/{org}/members/", "GET", scopes=READ)
 def list_members(request: Request, org: str) -> Response:
-    """Newest first."""
-    return paginate(
-        request,
-        "SELECT * FROM organizations_ext_organizationuser WHERE organization_id = %s",
-        [auth.organization(request, org)["id"]],
-        "created",
-        lambda rows: [member_json(row) for row in rows],
-        descending=True,
+    """Newest first; nothing, and 200, where there is no such organization."""
+    return _page(request, _VISIBLE, [org, auth.user_id(request)])
+
+
+@api("/api/0/teams/{org}/{team}/members/", "GET", scopes=READ)
+def list_team_members(request: Request, org: str, team: str) -> Response:
+    """The members of a team; nothing, and 200, where there is none."""
+    sql = (
+        f"{_VISIBLE} AND EXISTS (SELECT FROM teams_team_members tm JOIN teams_team t ON t.id = tm.team_id"
+        " WHERE tm.organizationuser_id = m.id AND t.slug = %s)"
     )
+    return _page(request, sql, [org, auth.user_id(request), team])
 
 
 @api("/api/0/organizations/{org}/members/", "POST", scopes=WRITE)
 def invite(request: Request, org: str) -> Response:
     """Invite by e-mail. Again: the same invitation (mail again), or 409 with ``reinvite: false``."""
-    owner = auth.organization(request, org)
     body = payload(
         request,
         [
@@ -86,19 +176,8 @@ def invite(request: Request, org: str) -> Response:
             Field("sendInvite", kind="bool"),
         ],
     )
-    email = body["email"]
-    if auth.email_breaks_answers(email):
-        reason = "The part after the @-sign is a special-use or reserved name that cannot be used with email."
-        raise unprocessable(
-            [
-                {
-                    "type": "value_error",
-                    "loc": ["body", "payload", "email"],
-                    "msg": f"value is not a valid email address: {reason}",
-                    "ctx": {"reason": reason},
-                }
-            ]
-        )
+    role, email, teams = _role(body), _address(body["email"]), _team_slugs(body.get("teamRoles") or [])
+    owner = auth.organization(request, org)
     if owner["role"] < auth.ROLES["manager"]:
         raise fail(403, "forbidden")
     user = db.one("SELECT id FROM users_user WHERE lower(email) = lower(%s)", [email])
@@ -109,60 +188,114 @@ def invite(request: Request, org: str) -> Response:
         [owner["id"], user["id"]],
     ):
         raise fail(409, f"The user {email} is already a member")
+    _throttle(auth.user_id(request))
     row = db.one(
         "SELECT * FROM organizations_ext_organizationuser WHERE organization_id = %s AND email = %s",
         [owner["id"], email],
     )
     if row and body.get("reinvite") is False:
         raise fail(409, f"The user {email} is already invited")
-    if row is None:
-        with db.transaction():
+    with db.transaction():
+        if row is None:
             row = db.must(
-                "INSERT INTO organizations_ext_organizationuser (organization_id, email, role, invite_token)"
-                " VALUES (%s, %s, %s, %s) RETURNING *",
-                [owner["id"], email, auth.ROLES[body["orgRole"]], secrets.token_hex(16)],
+                "INSERT INTO organizations_ext_organizationuser (organization_id, email, role)"
+                " VALUES (%s, %s, %s) RETURNING *",
+                [owner["id"], email, role],
             )
-            for role in body.get("teamRoles") or []:
-                db.execute(
-                    "INSERT INTO teams_team_members SELECT id, %s FROM teams_team"
-                    " WHERE organization_id = %s AND slug = %s",
-                    [row["id"], owner["id"], str(role.get("teamSlug"))],
-                )
-    link = f"{state.get().settings.domain}/accept/{row['id']}/{row['invite_token']}"
+        db.execute(
+            "INSERT INTO teams_team_members SELECT id, %s FROM teams_team"
+            " WHERE organization_id = %s AND slug = ANY(%s) ON CONFLICT DO NOTHING",
+            [row["id"], owner["id"], teams],
+        )
+    link = f"{state.get().settings.domain}/accept/{row['id']}/{_sign(row['id'], int(time.time()) - _EPOCH)}"
     mail.send([email], f"You have been invited to join {owner['name']}", link=link)
     return answer(member_json(row), 201)
 
 
-@api("/api/0/organizations/{org}/members/{member}/", "GET", scopes=READ)
+def _throttle(user: int) -> None:
+    """429 from the 51st invitation within five minutes on, also for those that end in 409."""
+    key, cache = f"email_invite_throttle_{user}", state.get().cache
+    if int(cache.get(key) or 0) >= INVITES:
+        raise fail(429, "Too many requests.")
+    cache.increase(key, INVITE_WINDOW)
+
+
+@api("/api/0/organizations/{org}/members/{member:int}/", "GET", scopes=READ)
 def get_member(request: Request, org: str, member: str) -> Response:
-    """By id or ``me``; with the teams."""
-    return answer(_detail(_find(request, org, member)[1]))
+    """By number, with the teams. ``me`` is an unknown path."""
+    return answer(_detail(_find(request, org, member)))
 
 
-@api("/api/0/organizations/{org}/members/{member}/", "PUT", scopes=WRITE)
+@api("/api/0/organizations/{org}/members/{member:int}/", "PUT", scopes=WRITE)
 def update_member(request: Request, org: str, member: str) -> Response:
-    """Changes the role."""
-    owner, row = _find(request, org, member)
-    body = payload(request, [_ROLE])
-    if owner["role"] < auth.ROLES["manager"]:
-        raise fail(403, "forbidden")
+    """Changes the role. The last owner stays one; that the primary owner stays one is not looked at."""
+    role = _role(payload(request, [_ROLE]))
+    row = _find(request, org, member)
+    if _asking(request, row)["role"] < auth.ROLES["manager"]:
+        raise fail(403, "Forbidden")
+    if role < auth.ROLES["owner"] and not db.one(
+        "SELECT 1 AS one FROM organizations_ext_organizationuser"
+        " WHERE organization_id = %s AND id <> %s AND role >= %s",
+        [row["organization_id"], row["id"], auth.ROLES["owner"]],
+    ):
+        raise unprocessable("Organization must have at least one owner")
     updated = db.must(
-        "UPDATE organizations_ext_organizationuser SET role = %s WHERE id = %s RETURNING *",
-        [auth.ROLES[body["orgRole"]], row["id"]],
+        "UPDATE organizations_ext_organizationuser SET role = %s WHERE id = %s RETURNING *", [role, row["id"]]
     )
     return answer(_detail(updated))
 
 
-@api("/api/0/organizations/{org}/members/{member}/", "DELETE", scopes=ADMIN)
+@api("/api/0/organizations/{org}/members/{member:int}/", "DELETE", scopes=ADMIN)
 def delete_member(request: Request, org: str, member: str) -> Response:
-    """204; not the primary owner."""
-    owner, row = _find(request, org, member)
-    if row["is_owner"]:
+    """204. The primary owner cannot leave, yet a manager may remove him; everybody else may leave."""
+    row = _find(request, org, member)
+    asking = _asking(request, row)
+    itself = asking["id"] == row["id"]
+    if itself and row["is_owner"]:
         raise fail(400, "User is organization owner. Transfer ownership first.")
-    if owner["role"] < auth.ROLES["manager"]:
-        raise fail(403, "forbidden")
+    if asking["role"] < auth.ROLES["manager"] and not itself:
+        raise fail(403, "Forbidden")
+    member_json(row)
     db.execute("DELETE FROM organizations_ext_organizationuser WHERE id = %s", [row["id"]])
     return no_content()
+
+
+@api("/api/0/organizations/{org}/members/{member:int}/set_owner/", "POST", scopes=ADMIN)
+def set_owner(request: Request, org: str, member: str) -> Response:
+    """Makes a member the primary owner; the roles stay. Needs the role owner."""
+    row = _find(request, org, member)
+    member_json(row)
+    if _asking(request, row)["role"] < auth.ROLES["owner"]:
+        raise fail(403, "Only owner may set organization owner.")
+    db.execute(
+        "UPDATE organizations_ext_organizationuser SET is_owner = (id = %s) WHERE organization_id = %s",
+        [row["id"], row["organization_id"]],
+    )
+    return answer(_detail({**row, "is_owner": True}))
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, rest = divmod(number, 36)
+        digits = _DIGITS[rest] + digits
+    return digits or "0"
+
+
+def _sign(member: int, moment: int) -> str:
+    """What the link of an invitation ends in: seconds since 2001 and a signature with the secret key."""
+    key = state.get().settings.secret_key.encode()
+    digest = hmac.new(key, f"invite:{member}:{moment}".encode(), hashlib.sha256).hexdigest()
+    return f"{_base36(moment)}-{digest[:32]}"
+
+
+def _signed(member: int, link: str) -> bool:
+    try:
+        moment = int(link.partition("-")[0], 36)
+    except ValueError:
+        return False
+    young = time.time() - _EPOCH - moment <= LINK_SECONDS
+    return young and hmac.compare_digest(_sign(member, moment), link)
 
 
 def _accept_json(row: Row, accepted: bool) -> dict[str, Any]:
@@ -175,26 +308,26 @@ def _accept_json(row: Row, accepted: bool) -> dict[str, Any]:
     }
 
 
-@router.route("/api/0/accept/{member:int}/{token}/", "GET", "POST")
-def accept(request: Request, member: str, token: str) -> Response:
+@router.route("/api/0/accept/{member:int}/{link}/", "GET", "POST")
+def accept(request: Request, member: str, link: str) -> Response:
     """The invitation (GET, open) and its acceptance (POST with a session; a token breaks the server)."""
-    row = db.one(
-        "SELECT * FROM organizations_ext_organizationuser WHERE id = %s AND invite_token = %s",
-        [member, token],
-    )
+    accepting = False
+    if request.method == "POST":
+        if not auth.authenticate(request):
+            raise fail(401, "Unauthorized")
+        body = payload(request, [Field("acceptInvite", kind="bool", required=True)])
+        accepting = bool(body["acceptInvite"])
+    row = db.one("SELECT * FROM organizations_ext_organizationuser WHERE id = %s", [member])
     if row is None:
         raise not_found()
-    if request.method == "GET":
-        return answer(_accept_json(row, False))
-    if not auth.authenticate(request):
-        raise fail(401, "Unauthorized")
-    if request.token is not None:
-        raise server_error()
-    body = payload(request, [Field("acceptInvite", kind="bool", required=True)])
-    if body["acceptInvite"]:
+    if not _signed(row["id"], link):
+        raise fail(403, "Invalid invite token")
+    if accepting:
+        if request.token is not None:
+            raise server_error()
         row = db.must(
-            "UPDATE organizations_ext_organizationuser SET user_id = %s, email = NULL, invite_token = NULL"
-            " WHERE id = %s RETURNING *",
+            "UPDATE organizations_ext_organizationuser SET user_id = %s, email = NULL WHERE id = %s"
+            " RETURNING *",
             [auth.user_id(request), row["id"]],
         )
-    return answer(_accept_json(row, bool(body["acceptInvite"])))
+    return answer(_accept_json(row, accepting))

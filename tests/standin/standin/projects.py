@@ -10,6 +10,7 @@ from . import auth, db, state
 from .auth import api
 from .http import Request, Response, Row, answer, no_content, not_found, server_error, stamp
 from .pagination import paginate
+from .teams import LIST as TEAM_LIST
 from .teams import find_team, team_json
 from .validation import Field, payload
 
@@ -238,7 +239,7 @@ def delete_project(request: Request, org: str, project: str) -> Response:
     return no_content()
 
 
-@api("/api/0/projects/{org}/{project}/teams/", "GET", scopes=READ)
+@api("/api/0/projects/{org}/{project}/teams/", "GET", scopes=TEAM_LIST)
 def list_project_teams(request: Request, org: str, project: str) -> Response:
     """By slug."""
     user = auth.user_id(request)

@@ -10,11 +10,13 @@ from . import auth, db
 from .auth import api
 from .http import Request, Response, Row, answer, fail, no_content, not_found, server_error, stamp
 from .pagination import paginate
-from .validation import Field, payload
+from .users import me_or_number
+from .validation import Field, payload, unprocessable
 
-READ = ("team:read", "team:write", "team:admin", "org:read", "org:write", "org:admin")
-WRITE = ("team:write", "team:admin", "org:write", "org:admin")
-ADMIN = ("team:admin", "org:write", "org:admin")
+READ = ("team:read", "team:write", "team:admin")
+WRITE = ("team:write", "team:admin")
+ADMIN = ("team:admin",)
+LIST = (*READ, "org:read", "org:write", "org:admin")
 _SLUG = Field("slug", required=True, max_length=50, pattern="^[-a-zA-Z0-9_]+$")
 
 
@@ -58,14 +60,16 @@ def find_team(request: Request, org: str, slug: str) -> Row:
     return {**row, "role": owner["role"]}
 
 
-@api("/api/0/organizations/{org}/teams/", "GET", scopes=READ)
+@api("/api/0/organizations/{org}/teams/", "GET", scopes=LIST)
 def list_teams(request: Request, org: str) -> Response:
-    """By slug."""
+    """By slug; nothing, and 200, where there is no such organization."""
     user = auth.user_id(request)
     return paginate(
         request,
-        "SELECT * FROM teams_team WHERE organization_id = %s",
-        [auth.organization(request, org)["id"]],
+        "SELECT t.* FROM teams_team t JOIN organizations_ext_organization o ON o.id = t.organization_id"
+        " JOIN organizations_ext_organizationuser m ON m.organization_id = o.id AND m.user_id = %s"
+        " WHERE o.slug = %s AND NOT o.is_deleted",
+        [user, org],
         "slug",
         lambda rows: teams_json(rows, user),
         cast="text",
@@ -73,7 +77,7 @@ def list_teams(request: Request, org: str) -> Response:
     )
 
 
-@api("/api/0/organizations/{org}/teams/", "POST", scopes=WRITE)
+@api("/api/0/organizations/{org}/teams/", "POST", scopes=(*WRITE, "org:write", "org:admin"))
 def create_team(request: Request, org: str) -> Response:
     """The creator becomes a member; role admin or more."""
     body = payload(request, [_SLUG])
@@ -100,11 +104,9 @@ def get_team(request: Request, org: str, team: str) -> Response:
 
 @api("/api/0/teams/{org}/{team}/", "PUT", scopes=WRITE)
 def rename_team(request: Request, org: str, team: str) -> Response:
-    """Onto a taken slug: 500."""
+    """Onto a taken slug: 500. No role is asked for: a plain member with the scope may."""
     row = find_team(request, org, team)
     body = payload(request, [_SLUG])
-    if row["role"] < auth.ROLES["admin"]:
-        raise not_found()
     try:
         renamed = db.must(
             "UPDATE teams_team SET slug = %s WHERE id = %s RETURNING *", [body["slug"], row["id"]]
@@ -116,38 +118,44 @@ def rename_team(request: Request, org: str, team: str) -> Response:
 
 @api("/api/0/teams/{org}/{team}/", "DELETE", scopes=ADMIN)
 def delete_team(request: Request, org: str, team: str) -> Response:
-    """204, again 404."""
-    row = find_team(request, org, team)
-    if row["role"] < auth.ROLES["admin"]:
-        raise not_found()
-    db.execute("DELETE FROM teams_team WHERE id = %s", [row["id"]])
+    """204, again 404. No role is asked for: a plain member with the scope may."""
+    db.execute("DELETE FROM teams_team WHERE id = %s", [find_team(request, org, team)["id"]])
     return no_content()
 
 
 @api("/api/0/organizations/{org}/members/{member}/teams/{team}/", "POST", "DELETE", scopes=WRITE)
 def membership(request: Request, org: str, member: str, team: str) -> Response:
-    """``me`` or a member's id joins (201) or leaves (200) a team; repeatable."""
+    """``me`` or a member's id joins (201) or leaves (200) a team; repeatable.
+
+    Everybody may join and leave for himself. For others it takes a manager, or an admin who is in the team.
+    The answer counts the members as they were before; after leaving it still says ``isMember``.
+    """
     row = find_team(request, org, team)
     owner = auth.organization(request, org)
-    if member == "me":
-        number = owner["member_id"]
-    else:
-        found = member.isdigit() and db.one(
-            "SELECT id FROM organizations_ext_organizationuser WHERE id = %s AND organization_id = %s",
-            [member, owner["id"]],
-        )
-        if not found:
-            raise not_found()
-        number = found["id"]
-        if number != owner["member_id"] and owner["role"] < auth.ROLES["admin"]:
-            raise fail(403, "forbidden")
-    if request.method == "POST":
-        db.execute(
-            "INSERT INTO teams_team_members VALUES (%s, %s) ON CONFLICT DO NOTHING", [row["id"], number]
-        )
-    else:
+    number = owner["member_id"] if member == "me" else _member(owner["id"], member)
+    before = teams_json([row], auth.user_id(request))[0]
+    if (
+        number != owner["member_id"]
+        and owner["role"] < auth.ROLES["admin" if before["isMember"] else "manager"]
+    ):
+        raise fail(403, "Must be admin to modify teams")
+    if request.method == "DELETE":
         db.execute(
             "DELETE FROM teams_team_members WHERE team_id = %s AND organizationuser_id = %s",
             [row["id"], number],
         )
-    return answer(teams_json([row], auth.user_id(request))[0], 201 if request.method == "POST" else 200)
+        return answer(before)
+    db.execute("INSERT INTO teams_team_members VALUES (%s, %s) ON CONFLICT DO NOTHING", [row["id"], number])
+    return answer({**before, "isMember": True}, 201)
+
+
+def _member(organization: int, number: str) -> int:
+    if not number.isdigit():
+        raise unprocessable(me_or_number("member_id"))
+    found = db.one(
+        "SELECT id FROM organizations_ext_organizationuser WHERE id = %s AND organization_id = %s",
+        [number, organization],
+    )
+    if found is None:
+        raise not_found()
+    return int(found["id"])

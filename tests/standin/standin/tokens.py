@@ -27,17 +27,27 @@ def list_tokens(request: Request) -> Response:
     )
 
 
+def _bits(scopes: object) -> int:
+    """The bit field of names in a list or of a number; bits that stand for no scope are dropped."""
+    if isinstance(scopes, list):
+        try:
+            return auth.scope_bits([str(scope) for scope in scopes])
+        except ValueError:
+            raise unprocessable([{"scopes": "Invalid scope"}]) from None
+    error = Field("scopes", kind="int").check(scopes, ["body", "payload", "scopes"])
+    if error:
+        raise unprocessable([error])
+    return int(str(scopes)) & ((1 << len(auth.SCOPES)) - 1)
+
+
 @session_api("/api/0/api-tokens/", "POST")
 def create_token(request: Request) -> Response:
     """``scopes`` is a list of names or the integer bit field. A label may be used twice."""
-    body = payload(request, [Field("label", nullable=True), Field("scopes", kind="any", required=True)])
-    scopes = body["scopes"]
-    try:
-        bits = scopes if isinstance(scopes, int) else auth.scope_bits(list(scopes))
-    except (TypeError, ValueError):
-        raise unprocessable([{"scopes": "Invalid scope"}]) from None
-    if not 0 <= bits < 1 << len(auth.SCOPES):
-        raise unprocessable([{"scopes": "Invalid scope"}])
+    body = payload(
+        request,
+        [Field("label", nullable=True, max_length=255), Field("scopes", kind="any", required=True)],
+    )
+    bits = _bits(body["scopes"])
     token = db.must(
         "INSERT INTO api_tokens_apitoken (user_id, label, token, scopes) VALUES (%s, %s, %s, %s) RETURNING *",
         [auth.user_id(request), body.get("label") or "", secrets.token_hex(32), bits],
