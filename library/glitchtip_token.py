@@ -13,7 +13,11 @@ description:
   - A token of the O(label) with exactly the O(scopes) is adopted. One of the label with other scopes cannot
     be changed by the server, so a new one is created first and the old one revoked after.
   - With O(current) a repeated run asks the server once whether that token still fits and does not log in.
-  - An account that asks for a second factor is refused with a clear message.
+  - An account that asks for a second factor is refused with a clear message, because nobody is there to
+    give the code. Its tokens work without one, so a token made by hand can be given wherever one is needed.
+  - Of several tokens that fit, the newest is adopted and the others are left alone.
+  - A session that the server ends before the work is done is a failure with the code V(session_expired).
+    The run may be repeated; it goes on where it stopped.
 options:
   email:
     description:
@@ -44,6 +48,16 @@ options:
     description: Seconds to wait for each answer.
     type: int
     default: 30
+  ca_path:
+    description:
+      - PEM file, where the module runs, with the certificates of the authorities that the server's
+        certificate may be signed by. Without it the usual authorities are trusted, or those of the
+        environment variable E(REQUESTS_CA_BUNDLE).
+    type: path
+  validate_certs:
+    description: Whether the server's certificate must be valid. V(false) lets anyone between read the password.
+    type: bool
+    default: true
   state:
     description: Whether a token of this label should exist. V(absent) revokes every token of the label.
     type: str
@@ -61,7 +75,8 @@ attributes:
     support: full
 requirements:
   - python >= 3.11
-  - requests >= 2.31
+  - requests >= 2.32
+  - urllib3 >= 2.0
 author:
   - The maintainers of this repository (@maintainers)
 """
@@ -96,18 +111,23 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.glitchtip_api import Client, GlitchTipError
-from ansible.module_utils.glitchtip_api.ansible_support import STATE, fail, not_there_yet
+from ansible.module_utils.glitchtip_api.ansible_support import (
+    SERVER,
+    STATE,
+    fail,
+    not_there_yet,
+    transport_options,
+)
 from ansible.module_utils.glitchtip_api.session import login, token_fits
 from ansible.module_utils.glitchtip_api.validate import check_email, scope_bits
 
 OPTIONS = {
-    "url": {"type": "str", "required": True},
+    **SERVER,
     "email": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
     "label": {"type": "str", "required": True},
     "scopes": {"type": "list", "elements": "str"},
     "current": {"type": "str", "no_log": True},
-    "timeout": {"type": "int", "default": 30},
     **STATE,
 }
 
@@ -127,7 +147,8 @@ def take_current(module: AnsibleModule) -> str:
 def keep(module: AnsibleModule, current: str) -> dict[str, object]:
     """Do what was asked for and return the result."""
     p = module.params
-    present, scopes, timeout = p["state"] == "present", p["scopes"] or [], (5, p["timeout"])
+    present, scopes = p["state"] == "present", p["scopes"] or []
+    options = transport_options(module)
     check_email(p["email"])
     scope_bits(scopes)
     after = (
@@ -138,25 +159,27 @@ def keep(module: AnsibleModule, current: str) -> dict[str, object]:
     change = {"changed": True, "diff": {"before": {}, "after": after}}
     try:
         if present and current:
-            client = Client(p["url"], current, timeout=timeout, read_only=True)
-            if token_fits(client, p["label"], scopes):
-                return {"changed": False, "token": current, "msg": "the current token fits"}
+            with Client(p["url"], current, **{**options, "read_only": True}) as client:
+                if token_fits(client, p["label"], scopes):
+                    return {"changed": False, "token": current, "msg": "the current token fits"}
         if module.check_mode:
-            Client(p["url"], timeout=timeout, read_only=True).root()
+            with Client(p["url"], **options) as client:
+                client.root()
             return {**change, "token": "", "msg": "would log in, and create or revoke what is needed"}
-        with login(p["url"], p["email"], p["password"], timeout=timeout) as session:
+        with login(p["url"], p["email"], p["password"], **options) as session:
             if not present:
                 revoked = session.remove_token(p["label"])
                 result = {"token": "", "msg": f"{revoked} revoked"}
                 return {**change, **result} if revoked else {"changed": False, **result}
-            token, created = session.ensure_token(p["label"], scopes)
+            made = session.ensure_token(p["label"], scopes)
     except GlitchTipError as error:
         if not not_there_yet(module, error):
             raise
         return {**change, "token": "", "msg": f"the server at {p['url']} is not there yet: would log in"}
-    if created:
-        return {**change, "token": token, "msg": "created, and revoked those with other scopes"}
-    return {"changed": False, "token": token, "msg": "adopted by its label"}
+    message = "created" if made.created else "adopted by its label"
+    if made.revoked:
+        message += f", and {made.revoked} with other scopes revoked"
+    return {**(change if made.changed else {"changed": False}), "token": made.token, "msg": message}
 
 
 def main() -> None:
