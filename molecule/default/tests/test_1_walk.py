@@ -73,6 +73,21 @@ def test_check_mode_on_a_finished_server_writes_nothing_and_shows_no_secret():
     assert [name for name, value in hidden.items() if value in run.output] == []
 
 
+def test_what_was_provisioned_is_exported_and_applied_again_without_a_change(tmp_path):
+    where = (
+        "-e",
+        f"configuration_export_dir={tmp_path}",
+        "-e",
+        f"configuration_drift_report={tmp_path}/drift.json",
+    )
+    walk.playbook("export", extra=where, quiet=True)
+    assert "name: ai-admin" in (tmp_path / "configuration.yml").read_text()
+    files = ("-e", f"@{tmp_path}/configuration.yml", "-e", f"@{tmp_path}/configuration-secrets.yml")
+    assert walk.playbook("configure", extra=files, quiet=True).changed == ()
+    walk.playbook("drift", extra=(*where, *files), quiet=True)
+    assert json.loads((tmp_path / "drift.json").read_text())["drift"] is False
+
+
 def test_a_restart_of_the_server_brings_services_and_stack_back(server):
     world.restart()
     assert (
