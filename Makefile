@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract mutations mutations-short molecule clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -29,7 +29,7 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
 
-test: setup-tests lint unit integration contract molecule ## everything, from nothing
+test: setup-tests lint unit integration contract mutations-short molecule ## everything, from nothing
 
 lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ruff check --quiet .
@@ -43,8 +43,14 @@ unit: setup-python ## fast tests: no engine, no network
 integration: setup-tests ## tests with real processes: PM2, Node.js, sockets
 	@$(VENV)/python -m pytest -q tests/integration
 
-contract: setup ## the rules that we rely on, held against the stand-in in both modes (or GLITCHTIP_URL=... for any server)
+contract: $(if $(GLITCHTIP_URL),setup-python,setup) ## the rules that we rely on, held against the stand-in in both modes (GLITCHTIP_URL=... any server: docs/contract.md)
 	@$(RIG) contract
+
+mutations: setup-tests ## break the stand-in in small ways: the contract suite must notice (table at the end)
+	@$(RIG) mutations
+
+mutations-short: setup-tests
+	@$(RIG) mutations-short
 
 molecule: setup ## roles and the whole walk on throwaway servers
 	@$(RIG) molecule

@@ -18,6 +18,8 @@ def main() -> int:
         "repeat",
         "rollback",
         "contract",
+        "mutations",
+        "mutations-short",
         "molecule",
         "registry",
         "up",
@@ -34,8 +36,8 @@ def main() -> int:
             from rig import demo
 
             getattr(demo, options.command)()
-        elif options.command in {"contract", "molecule"}:
-            getattr(suites, options.command)()
+        elif options.command in {"contract", "mutations", "mutations-short", "molecule"}:
+            getattr(suites, options.command.replace("-", "_"))()
         elif options.command == "registry":
             engine.ensure()
             images.build_all(

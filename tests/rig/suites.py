@@ -1,35 +1,60 @@
-"""`make contract` and `make molecule`: suites that need an engine, with all their set-up."""
+"""`make contract`, `make mutations` and `make molecule`: suites with all their set-up."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+from contract import report
+from contract_mutations.run import main as run_mutations
+from local import Unavailable, free_port
 from stack import Stack, StackError, start, stop
 
 from rig import engine, images
 from rig.shell import ROOT, RigError, run, say
 
+ARTIFACTS = ROOT / "artifacts"
 #: Alerts are evaluated every two seconds instead of every sixty, so that their rules do not wait.
-QUICK = {"ALERT_NOTIFICATION_INTERVAL": "2"}
+QUICK = {
+    "ALERT_NOTIFICATION_INTERVAL": "2",
+    "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+    "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
+}
 CONTRACT_PORTS = {"5.2": 28052, "6.2": 28062}
+#: The rules mostly wait for a batch or a tick, so that several processes are kept busy by one core.
+WORKERS = os.environ.get("CONTRACT_WORKERS", "6")
 
 
 def contract() -> None:
-    """The contract suite on the stand-in in both modes, or on the server that GLITCHTIP_URL names."""
+    """The contract suite on the stand-in in both modes, or on the server that GLITCHTIP_URL names.
+
+    Writes artifacts/contract.json, and for the stand-in one file a mode beside it.
+    """
     if os.environ.get("GLITCHTIP_URL"):
-        _pytest_contract({})
+        _contract_on(ARTIFACTS / "contract.json", {}, captured=False)
         return
     engine.ensure()
     images.build_all(["postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)])
     say("contract: the stand-in in both modes, side by side ...")
+    started = time.monotonic()
     with ThreadPoolExecutor(max_workers=len(CONTRACT_PORTS)) as pool:
-        list(pool.map(_contract_on_standin, CONTRACT_PORTS))
+        pending = [pool.submit(_contract_on_standin, line) for line in CONTRACT_PORTS]
+    joined = report.joined([future.result() for future in pending])
+    (ARTIFACTS / "contract.json").write_text(json.dumps(joined, indent=2) + "\n")
+    say(
+        f"contract: {joined['passed']} passed, {joined['failed']} failed, {joined['not_applicable']} not applicable in"
+        f" both modes together, {time.monotonic() - started:.0f} s"
+    )
 
 
-def _contract_on_standin(line: str) -> None:
+def _contract_on_standin(line: str) -> dict[str, Any]:
+    """The report of a run on one mode of the stand-in, in containers that are made for it."""
     name = f"gtm-contract-{line.replace('.', '')}"
     stack = Stack(
         name,
@@ -40,24 +65,30 @@ def _contract_on_standin(line: str) -> None:
         published=CONTRACT_PORTS[line],
         environment=QUICK,
     )
+    path = ARTIFACTS / f"contract-{line}.json"
     try:
         start(stack)
-        _pytest_contract(
+        _contract_on(
+            path,
             {
                 "GLITCHTIP_URL": stack.url,
                 "GLITCHTIP_EMAIL": stack.email,
                 "GLITCHTIP_PASSWORD": stack.superuser_password,
-                "GLITCHTIP_LINE": line,
+                "GLITCHTIP_LINE": "",
                 "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
                 "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
-                "GLITCHTIP_RECEIVER": _gateway(f"{name}-network"),
+                "CONTRACT_RECEIVER": f"{_gateway(f'{name}-network')}:{free_port()}",
                 "CONTRACT_DESTRUCTIVE": "1",
-            }
+            },
+            captured=True,
         )
     except StackError as error:
         raise RigError(f"The stand-in of the {line} line does not start: {error}") from error
     finally:
         stop(name)
+    found: dict[str, Any] = {**json.loads(path.read_text()), "server": f"stand-in {line}"}
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    return found
 
 
 def _gateway(network: str) -> str:
@@ -67,14 +98,50 @@ def _gateway(network: str) -> str:
     ).stdout.strip()
 
 
-def _pytest_contract(environment: dict[str, str]) -> None:
-    argv = [sys.executable, "-m", "pytest", "-q", "tests/contract"]
-    done = run(argv, env=environment, check=False, timeout=1800)
-    say(
-        f"contract on {environment.get('GLITCHTIP_URL') or os.environ['GLITCHTIP_URL']}\n{done.stdout.strip()}"
+def _contract_on(path: Path, environment: dict[str, str], *, captured: bool) -> None:
+    """Run the suite; what it needs to know, the password above all, travels in the environment.
+
+    Raises :class:`RigError` with the suite's own sentence when it could not begin, else when a rule failed.
+    """
+    argv = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "worksteal", "tests/contract"]
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env={**os.environ, **environment, "CONTRACT_REPORT": str(path)},
+        stdout=subprocess.PIPE if captured else None,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
+    if done.stdout:
+        say(done.stdout.strip())
+    if done.returncode == _USAGE:
+        raise RigError(done.stderr.strip().removeprefix("ERROR: ").removeprefix("contract: "))
     if done.returncode:
-        raise RigError(f"The contract suite failed (exit code {done.returncode}, see the lines above).")
+        raise RigError(
+            f"The server does not keep the contract (exit code {done.returncode}, see the lines above).{done.stderr[-600:]}"
+        )
+
+
+#: The exit code of pytest for what the user gave.
+_USAGE = 4
+
+
+def mutations(*, short: bool = False) -> None:
+    """The suite that tests the contract suite: nine in ten small faults of a server must turn it red."""
+    try:
+        enough = run_mutations(short=short)
+    except Unavailable as error:
+        raise RigError(f"The stand-in cannot run without containers: {error}.") from error
+    if not enough:
+        raise RigError(
+            "The contract suite notices too few mutations, or its control is red (see the table above)."
+        )
+
+
+def mutations_short() -> None:
+    """Six mutations and the control."""
+    mutations(short=True)
 
 
 def molecule() -> None:
