@@ -61,13 +61,13 @@ class Receiver:
         """The first message to this path; fails when none comes in time."""
         return self.nth(path, 1, seconds)
 
-    def answer(self, path: str, status: int) -> None:
-        """From now on requests to this path are answered with this status.
+    def answer(self, path: str, status: int, *, location: str = "", seconds: float = 0) -> None:
+        """From now on requests to this path are answered with this status, after so many seconds.
 
-        Otherwise: 500 where ``fail`` is in the path, else 200.
+        ``location`` is where a redirect leads to. Otherwise: 500 where ``fail`` is in the path, else 200, at once.
         """
         with (self.directory / "answers").open("a") as file:
-            file.write(json.dumps([path, status]) + "\n")
+            file.write(json.dumps([path, status, location, seconds]) + "\n")
 
 
 def address(setting: str | None, server_url: str) -> tuple[str, str, int] | None:
@@ -110,7 +110,11 @@ class Listener:
                 item = {"method": self.command, "path": self.path, "headers": headers, "body": _body(raw)}
                 with lock, (directory / "received").open("a") as file:
                     file.write(json.dumps({**item, "time": time.time()}) + "\n")
-                self.send_response(_status(directory, self.path))
+                status, location, seconds = _answer(directory, self.path)
+                time.sleep(seconds)
+                self.send_response(status)
+                if location:
+                    self.send_header("Location", location)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -142,10 +146,11 @@ def _body(raw: bytes) -> Any:
         return raw.decode("utf-8", "replace")
 
 
-def _status(directory: Path, path: str) -> int:
+def _answer(directory: Path, path: str) -> tuple[int, str, float]:
+    """Status, ``Location`` and the seconds before both."""
     file = directory / "answers"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    for where, status in reversed(rows):
+    for where, status, location, seconds in reversed(rows):
         if where == path:
-            return int(status)
-    return 500 if "fail" in path else 200
+            return int(status), str(location), float(seconds)
+    return (500 if "fail" in path else 200), "", 0.0
