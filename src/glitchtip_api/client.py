@@ -28,6 +28,8 @@ from .resources import (
 from .transport import Options, Transport
 from .version import OLDEST, Line, ServerVersion
 
+_ONLY_ON_6 = "/api/0/issues/1/commits/"
+
 
 class Client:
     """The API of one server under one token. May be shared between threads.
@@ -50,6 +52,7 @@ class Client:
             )
         self.transport = Transport(url, **options)
         self._version: ServerVersion | None = None
+        self._line: Line | None = None
         self._version_lock = threading.Lock()
         self._headers: dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
         self.organizations = Organizations(self)
@@ -162,8 +165,28 @@ class Client:
 
     @property
     def line(self) -> Line:
-        """``5.2`` or ``6.x``, for what differs between them; a version that is not told counts as ``5.2``."""
-        return self.server.line
+        """``5.2`` or ``6.x``, for what differs between them; found out once.
+
+        A server that does not tell its version is asked for what only 6.x has: the commits of an issue are
+        JSON there, be it a refusal, while 5.2 answers with the page of its single-page application.
+        """
+        if self.server.numbers is not None:
+            return self.server.line
+        with self._version_lock:
+            if self._line is None:
+                self._line = "6.x" if self._answers_json(_ONLY_ON_6) else "5.2"
+            return self._line
+
+    def _answers_json(self, path: str) -> bool:
+        try:
+            self.get(path)
+        except NotJsonError:
+            return False
+        except GlitchTipError as error:
+            if error.status is None or error.status >= 500:
+                raise
+            return error.code != "no_endpoint"
+        return True
 
     def require(self, minimum: str = OLDEST) -> str | None:
         """Refuse a server older than `minimum`; see `ServerVersion.require` for what it returns and raises."""

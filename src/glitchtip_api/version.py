@@ -38,7 +38,7 @@ class ServerVersion:
 
     @property
     def line(self) -> Line:
-        """``6.x`` from 6.0 on, else ``5.2``, which is also what an unknown version is taken for."""
+        """``6.x`` from 6.0 on, else ``5.2``; an unknown version, too: `Client.line` finds out more."""
         return "6.x" if self.numbers and self.numbers >= (6, 0, 0) else "5.2"
 
     def at_least(self, wanted: str) -> bool:

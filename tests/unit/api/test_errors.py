@@ -617,6 +617,30 @@ def test_the_version_is_read_once_and_only_when_it_is_wanted(client, server):
     assert server.lines == [f"GET {ORGANIZATIONS}", "GET /api/settings/"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        ({"raw": b"<!doctype html>", "content_type": "text/html"}, "5.2"),
+        ({"status": 404, "raw": b"<html>", "content_type": "text/html"}, "5.2"),
+        ({"status": 401, "data": {"detail": "Unauthorized"}}, "6.x"),
+        ({"status": 403, "data": {"detail": "Permission denied"}}, "6.x"),
+        ({"status": 404, "data": {"detail": "Not Found"}}, "6.x"),
+        ({"data": []}, "6.x"),
+    ],
+)
+def test_the_line_of_a_server_that_tells_no_version_is_found_out_once(client, server, reply, line):
+    server.then(200, {"version": "0.0.0-unknown"}).then(**reply)
+    assert [client.line, client.line] == [line, line]
+    assert server.lines == ["GET /api/settings/", "GET /api/0/issues/1/commits/"]
+
+
+def test_a_line_that_cannot_be_found_out_now_is_asked_for_again(server):
+    server.then(200, {"version": ""}).then(503).then(200, raw=b"<html>", content_type="text/html")
+    client = once(server)
+    assert failure_of(lambda: client.line).status == 503
+    assert client.line == "5.2"
+
+
 # --- no secret in any failure -----------------------------------------------------------------------------
 
 # what is known by its form, and what only whoever sent it can know

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from glitchtip_api import GlitchTipError
+from glitchtip_api import GlitchTipError, ReadOnlyError
 from glitchtip_api.errors import InvalidError
 from glitchtip_api.ingest import await_event, envelope, send_event
 
@@ -67,6 +67,27 @@ def test_a_bad_event_id_is_refused_before_sending(server, event_id):
     with pytest.raises(InvalidError):
         send_event(dsn(server), {"event_id": event_id})
     assert server.asked == []
+
+
+def test_in_read_only_mode_nothing_is_sent(server):
+    with pytest.raises(ReadOnlyError):
+        send_event(dsn(server), {"message": "a"}, read_only=True)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("trouble", [{"drop": True}, {"status": 503}, {"status": 500}, {"status": 429}])
+def test_an_event_is_sent_once_whatever_becomes_of_it(server, trouble):
+    server.then(**{"status": 200, **trouble})
+    with pytest.raises(GlitchTipError):
+        send_event(dsn(server), {"message": "a"})
+    assert len(server.asked) == 1
+
+
+def test_events_never_share_a_connection(server):
+    for _ in range(3):
+        server.then(200, {})
+        send_event(dsn(server), {"message": "a"})
+    assert [request.connection for request in server.asked] == [1, 2, 3]
 
 
 def test_a_refused_dsn_says_how_long_to_wait_and_does_not_show_the_key(server):

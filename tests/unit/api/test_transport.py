@@ -8,6 +8,7 @@ import pytest
 
 from glitchtip_api import Client, GlitchTipError, NotJsonError, ReadOnlyError, UnreachableError
 from glitchtip_api.errors import InvalidError, scrub
+from glitchtip_api.session import login
 from glitchtip_api.transport import LONGEST_RETRY_AFTER_SECONDS, retry_after
 
 
@@ -192,6 +193,13 @@ def test_read_only_refuses_writes_before_a_socket_is_opened(server, method):
     with pytest.raises(ReadOnlyError):
         Client(server.url, "t", read_only=True).request(method, "/api/0/x/")
     assert server.asked == []
+
+
+def test_in_read_only_mode_nobody_logs_in(server):
+    server.then(200, {}, headers={"Set-Cookie": "csrftoken=x; Path=/"})
+    with pytest.raises(ReadOnlyError):
+        login(server.url, "admin@example.org", "canary-password", read_only=True)
+    assert [line for line in server.lines if not line.startswith("GET")] == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
