@@ -220,6 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
                     "GLITCHTIP_EMAIL": local.email,
                     "GLITCHTIP_PASSWORD": local.password,
                     "GLITCHTIP_LINE": local.line,
+                    "GLITCHTIP_MAIL_LOG": str(local.log),
                     "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
                     "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
                 }
