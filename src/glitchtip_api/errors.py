@@ -12,8 +12,7 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
 _AUTH = re.compile(
     r"(?i)\b(bearer\s+|(?:token|sentry_key|glitchtip_key)\s*[=:]\s*|token\s+(?=\S{16}))[^\s,;&'\"]+"
 )
-# the id of a DSN key is its secret, and whoever knows a heartbeat's may report life
-_KEY_PATH = re.compile(r"(?:(?<=/keys/)|(?<=/heartbeat_check/))[0-9a-fA-F-]{32,36}")
+_KEY_PATH = re.compile(r"(?<=/keys/)[0-9a-fA-F-]{32,36}")  # the id of a DSN key is its secret
 _LINK_PATH = re.compile(r"(?<=/accept/)(\d+/)[^/\s]+|(?<=/heartbeat_check/)[0-9a-fA-F-]{32,36}")
 _ADDRESS = re.compile(r"(https?://[^/?#\s'\"<>]+)[/?#][^\s'\"<>]+")
 _TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
