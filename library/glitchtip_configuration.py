@@ -105,13 +105,31 @@ options:
                 elements: dict
                 suboptions:
                   type:
-                    description: Kind of the recipient.
+                    description:
+                      - Kind of the recipient. V(teams), V(ntfy) and V(zulip) since GlitchTip 6.0.7, V(feishu) since
+                        6.1.7.
                     type: str
                     required: true
-                    choices: [email, webhook, discord, googlechat]
+                    choices: [email, webhook, discord, googlechat, teams, ntfy, zulip, feishu]
                   url:
                     description: Address, for every type but V(email).
                     type: str
+                  config:
+                    description: What V(zulip) needs beside the address. Not for the others.
+                    type: dict
+                    suboptions:
+                      bot_email:
+                        description: E-mail address of the bot that writes.
+                        type: str
+                      api_key:
+                        description: API key of that bot.
+                        type: str
+                      channel:
+                        description: Channel to write to.
+                        type: str
+                      topic:
+                        description: Topic to write under; the server takes V(GlitchTip Alerts) without one.
+                        type: str
                   tags:
                     description: Tags to show, written together with a new recipient only.
                     type: list
@@ -234,7 +252,8 @@ EXAMPLES = r"""
       - name: AI Admin
         projects:
           - name: API
-            alerts: []
+            alerts:
+              - name: receiver
 """
 
 RETURN = r"""
@@ -306,7 +325,7 @@ OPTIONS = {
     "purge": {"type": "list", "elements": "str", "choices": list(PURGEABLE), "default": []},
     "concurrency": {"type": "int", "default": 4},
     "verify": {"type": "bool", "default": True},
-    "return_dsns": {"type": "bool", "default": False},
+    "return_dsns": {"type": "bool", "default": False, "no_log": False},
     "ingest_url": {"type": "str"},
 }
 

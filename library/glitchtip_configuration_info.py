@@ -59,6 +59,10 @@ left_out:
   returned: success
   type: list
   elements: str
+msg:
+  description: Why nothing could be read.
+  returned: failure
+  type: str
 failure:
   description: The parts of a refusal, status, code, detail, method, path and hint.
   returned: failure

@@ -98,6 +98,10 @@ seconds:
   description: Seconds from sending until the event was read back (or accepted, without O(wait)).
   returned: success
   type: float
+msg:
+  description: That nothing was sent.
+  returned: in check mode
+  type: str
 failure:
   description: The parts of a refusal, status, code, detail, method, path and hint.
   returned: failure

@@ -42,6 +42,10 @@ predicted:
   description: True in check mode when the object was not read but foreseen; unknown values are empty then.
   returned: success
   type: bool
+msg:
+  description: In check mode, why the change was foreseen without reading.
+  returned: in check mode, when the server, the token or the parent is not there yet
+  type: str
 failure:
   description: The parts of a refusal, status, code, detail, method, path and hint.
   returned: failure

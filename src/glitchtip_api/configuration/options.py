@@ -9,9 +9,16 @@ from ..validate import RECIPIENT_TYPES
 ROLES = ("member", "admin", "manager", "owner")
 MONITOR_TYPES = ("Ping", "GET", "POST", "TCP Port", "SSL", "Heartbeat")
 
+_CONFIG: dict[str, Any] = {
+    "bot_email": {"type": "str"},
+    "api_key": {"type": "str", "no_log": True},
+    "channel": {"type": "str"},
+    "topic": {"type": "str"},
+}
 _RECIPIENT: dict[str, Any] = {
     "type": {"type": "str", "required": True, "choices": list(RECIPIENT_TYPES)},
-    "url": {"type": "str"},
+    "url": {"type": "str", "no_log": True},
+    "config": {"type": "dict", "options": _CONFIG},
     "tags": {"type": "list", "elements": "str"},
 }
 _ALERT: dict[str, Any] = {

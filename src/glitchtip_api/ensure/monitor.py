@@ -28,7 +28,7 @@ class MonitorOutcome(Outcome):
         diff = super().diff()
         for side, thing in (("before", self.before), ("after", self.after)):
             if thing and "url" in diff[side]:
-                diff[side]["url"] = _shown_url(str(thing["url"]))
+                diff[side]["url"] = shown_url(str(thing["url"]))
         return diff
 
 
@@ -185,7 +185,8 @@ def _view_of(body: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[s
     return view_monitor({**known, **body, "projectID": body["project"]})
 
 
-def _shown_url(url: str) -> str:
+def shown_url(url: str) -> str:
+    """The address of a monitor as people may see it: user and query masked, host and path there."""
     if "://" not in url:
         return url
     parts = urlsplit(url)

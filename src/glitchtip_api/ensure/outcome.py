@@ -15,7 +15,9 @@ from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
 LOOKS_AFTER_LOST_ANSWER = 3
 SECONDS_BETWEEN_LOOKS = 1.0
 _Answer = TypeVar("_Answer")
-_SECRET_KEYS = frozenset({"api_key", "dsn", "token", "public", "secret", "security", "heartbeatEndpoint"})
+SECRET_KEYS = frozenset(
+    {"api_key", "apiKey", "dsn", "token", "public", "secret", "security", "heartbeatEndpoint", "endpointID"}
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def masked(thing: Any) -> Any:
 def _masked_value(name: str, value: Any) -> Any:
     if not value or not isinstance(value, str):
         return masked(value)
-    if name in _SECRET_KEYS or (name == "id" and len(value) >= 32):  # the id of a DSN key is its secret
+    if name in SECRET_KEYS or (name == "id" and len(value) >= 32):  # the id of a DSN key is its secret
         return MASK
     if name == "url":
         parts = urlsplit(value)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "canary-password-77"
 ACCOUNT = {"email": "admin@example.org", "password": PASSWORD, "label": "ops"}
 SCOPES = ["org:read", "event:read"]
@@ -133,17 +128,162 @@ def test_an_event_module_prints_neither_dsn_nor_token(run_module_process, provis
     assert "wait 31 s" in printed
 
 
+PARENTS = {"organization": "acme", "project": "shop"}
+NOBODY = ", or the token's user is no member"
+
+
+@pytest.fixture
+def info(run_module, provisioned):
+    """Read a kind with the token of the provisioned server."""
+
+    def run(kind, **options):
+        return run_module(
+            "glitchtip_info", kind=kind, **{"url": provisioned.url, "token": provisioned.token, **options}
+        )
+
+    return run
+
+
+@pytest.fixture
+def monitored(provisioned):
+    """Two lists that the server answers with 200 whoever asks, and the organization itself."""
+    monitors = [
+        {
+            "id": 7,
+            "name": "beat",
+            "monitorType": "Heartbeat",
+            "url": "https://user:canary@shop.example.org/health?token=canary",
+            "heartbeatEndpoint": "http://h/api/0/organizations/acme/heartbeat_check/canary/",
+            "endpointID": "canary",
+        }
+    ]
+    org = "/api/0/organizations/([^/]+)"
+    provisioned.extra_routes += [
+        ("GET", f"{org}/", lambda _a, o: provisioned.one(provisioned.organizations, slug=o)),
+        ("GET", f"{org}/monitors/", lambda _a, o: monitors if o == "acme" else []),
+        ("GET", f"{org}/monitors/7/checks/", lambda _a, _o: [{"isUp": True}] * 3),
+        ("GET", f"{org}/environments/", lambda _a, _o: []),
+    ]
+    provisioned.monitors = monitors
+    return provisioned
+
+
 @pytest.mark.parametrize(
-    ("kind", "count"),
-    [("instance", 1), ("organization", 1), ("team", 1), ("project", 1), ("key", 1), ("alert", 0)],
+    ("kind", "where", "count"),
+    [
+        ("instance", (), 1),
+        ("account", (), 1),
+        ("organization", (), 1),
+        ("team", ("organization",), 1),
+        ("project", ("organization",), 1),
+        ("key", ("organization", "project"), 1),
+        ("alert", ("organization", "project"), 0),
+    ],
 )
-def test_info_reads_and_masks(run_module, provisioned, kind, count):
-    where = {"organization": "acme", "project": "shop", "url": provisioned.url, "token": provisioned.token}
-    found = run_module("glitchtip_info", kind=kind, **where)
+def test_info_reads_and_masks(info, provisioned, kind, where, count):
+    found = info(kind, **{name: PARENTS[name] for name in where})
     assert (found["changed"], len(found["objects"]), provisioned.writes) == (False, count, [])
+    assert found["truncated"] is False
     key = provisioned.keys[0]
-    assert key["id"] not in str(found)
-    assert key["dsn"]["security"] not in str(found)
+    for secret in (key["id"], key["dsn"]["security"], provisioned.token):
+        assert secret not in str(found)
+
+
+@pytest.mark.usefixtures("monitored")
+def test_info_shows_what_a_monitor_asks_and_not_who_may_report_life(info):
+    found = info("monitor", organization="acme")
+    assert "canary" not in str(found)
+    assert found["objects"][0]["url"] == "https://***@shop.example.org/health?***"
+
+
+@pytest.mark.usefixtures("monitored")
+def test_info_says_when_there_is_more_than_the_limit(info):
+    where = {"organization": "acme", "monitor": "beat"}
+    assert [info("monitor_check", **where, limit=limit)["truncated"] for limit in (2, 3)] == [True, False]
+    assert len(info("monitor_check", **where, limit=2)["objects"]) == 2
+
+
+def test_info_fails_for_two_monitors_of_one_name_and_names_their_ids(info, monitored):
+    monitored.monitors.append({**monitored.monitors[0], "id": 8})
+    failed = info("monitor_check", organization="acme", monitor="beat")
+    assert failed["msg"] == "2 monitors are called 'beat': 7, 8 (rename or delete all but one)"
+
+
+@pytest.mark.usefixtures("monitored")
+@pytest.mark.parametrize(
+    ("kind", "where", "lacks"),
+    [
+        ("team", {"organization": "ghost"}, "organization 'ghost'"),
+        ("monitor", {"organization": "ghost"}, "organization 'ghost'"),
+        ("alert", {"organization": "acme", "project": "ghost"}, "project 'ghost' in organization 'acme'"),
+        ("key", {"organization": "ghost", "project": "shop"}, "organization 'ghost'"),
+        (
+            "monitor_check",
+            {"organization": "acme", "monitor": "ghost"},
+            "monitor 'ghost' in organization 'acme'",
+        ),
+        ("monitor_check", {"organization": "ghost", "monitor": "beat"}, "organization 'ghost'"),
+    ],
+)
+def test_info_takes_no_empty_list_for_an_answer_when_the_parent_is_not_there(info, kind, where, lacks):
+    failed = info(kind, **where)
+    assert (failed["failed"], failed["failure"]["code"]) == (True, "missing")
+    assert failed["msg"] == f"there is no {lacks}{NOBODY}"
+    foreseen = info(kind, **where, _check=True)
+    assert (foreseen["failed"], foreseen["objects"]) == (False, [])
+    assert foreseen["msg"].startswith("nothing to read yet: there is no")
+
+
+@pytest.mark.usefixtures("monitored")
+def test_info_believes_an_empty_list_of_a_parent_that_is_there(info):
+    found = info("environment", organization="acme")
+    assert (found["objects"], found["warnings"]) == ([], [])
+
+
+def test_info_warns_where_the_token_may_not_look_for_the_parent(info, monitored):
+    refusal = monitored.reply(403, {"detail": "Permission denied"})
+    monitored.extra_routes.insert(0, ("GET", "/api/0/organizations/([^/]+)/", lambda _a, _o: refusal))
+    found = info("environment", organization="acme")
+    assert found["objects"] == []
+    assert "could not be seen" in found["warnings"][0]
+    assert "org:read" in found["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("monitor", {**PARENTS}, "project says nothing about the kind monitor"),
+        ("project", {"organization": "acme", "query": "x"}, "query says nothing about the kind project"),
+        ("team", {"organization": "acme", "limit": 0}, "limit is a number from 1, not 0"),
+        (
+            "team",
+            {"organization": "AI Admin"},
+            "organization 'AI Admin' is no slug: that has letters, digits, hyphens and underscores only (the slug is"
+            + " the last part of its address, and what the modules return)",
+        ),
+        ("team", {}, "kind is team but all of the following are missing: organization"),
+        ("key", {"organization": "acme"}, "kind is key but all of the following are missing: project"),
+        (
+            "monitor_check",
+            {"organization": "acme"},
+            "kind is monitor_check but all of the following are missing: monitor",
+        ),
+        ("event", {**PARENTS, "event_id": "x"}, "an event id is 32 hexadecimal digits"),
+    ],
+)
+def test_info_refuses_what_cannot_be_asked_for(info, provisioned, kind, options, said):
+    assert info(kind, **options)["msg"] == said
+    assert provisioned.script.asked == []
+
+
+def test_info_refuses_a_search_that_the_server_would_misread(info):
+    assert "seen_since=" in info("issue", organization="acme", query="lastSeen:-1h")["msg"]
+
+
+def test_info_knows_a_token_that_is_none(info):
+    failed = info("account", token="canary-wrong")
+    assert (failed["failed"], failed["failure"]["code"]) == (True, "unauthorized")
+    assert "the token is wrong, revoked or expired" in failed["msg"]
 
 
 def test_info_needs_no_token_for_the_version(run_module, provisioned):
@@ -155,83 +295,4 @@ def test_info_on_a_bare_host_is_empty_in_check_mode(run_module):
     found = run_module(
         "glitchtip_info", _check=True, kind="organization", url="http://127.0.0.1:1", token="t"
     )
-    assert (found["objects"], found["failed"]) == ([], False)
-
-
-MODULES = sorted(path.stem for path in (ROOT / "library").glob("glitchtip_*.py"))
-
-
-def all_options(options, above=""):
-    """Options and suboptions with their full names, from an argument_spec or from documentation."""
-    for name, option in options.items():
-        yield above + name, option
-        yield from all_options(option.get("options") or option.get("suboptions") or {}, f"{above}{name}.")
-
-
-def argument_spec(monkeypatch, name):
-    """The argument_spec that a module hands to AnsibleModule."""
-    import importlib
-
-    from ansible.module_utils import basic
-
-    seen = {}
-
-    class CaughtError(Exception):
-        pass
-
-    def catch(_self, argument_spec, **_more):
-        seen.update(argument_spec)
-        raise CaughtError
-
-    monkeypatch.setattr(basic.AnsibleModule, "__init__", catch)
-    with pytest.raises(CaughtError):
-        importlib.import_module(name).main()
-    return seen
-
-
-@pytest.fixture(scope="module")
-def documentation():
-    said = subprocess.run(
-        [sys.executable, "-m", "ansible", "doc", "-t", "module", "--json", *MODULES],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(said.stdout)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_documentation_and_options_agree(monkeypatch, documentation, name):
-    doc = documentation[name]
-    spec = argument_spec(monkeypatch, name)
-    documented = dict(all_options(doc["doc"]["options"]))
-    declared = dict(all_options(spec))
-    assert documented.keys() == declared.keys()
-    for option, value in declared.items():
-        for part in ("type", "default", "choices", "elements"):
-            assert documented[option].get(part) == value.get(part), (option, part)
-        assert bool(documented[option].get("required")) == bool(value.get("required")), option
-    assert {"check_mode", "diff_mode"} <= doc["doc"]["attributes"].keys()
-    assert doc["examples"]
-    assert "failure" in doc["return"]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_every_option_that_holds_a_secret_is_hidden(monkeypatch, name):
-    for option, value in all_options(argument_spec(monkeypatch, name)):
-        secret = option in {"token", "password", "current", "dsn", "recipients.url"}
-        assert bool(value.get("no_log")) is secret, option
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_stays_small(name):
-    """Logic lives in the shared client; a module declares."""
-    tree = ast.parse((ROOT / "library" / f"{name}.py").read_text())
-    lines = sum(
-        node.end_lineno - node.lineno + 1
-        for node in tree.body
-        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant))
-        and not isinstance(node, ast.Expr)
-    )
-    assert lines <= 85
+    assert (found["objects"], found["truncated"], found["failed"]) == ([], False, False)
