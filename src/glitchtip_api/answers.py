@@ -146,7 +146,10 @@ def _forbidden(asked: Asked, answer: Answer) -> tuple[str, str]:
     if not asked.bearer:
         return "forbidden", ""
     if b"CSRF" in answer.body:
-        return "forbidden", "no token can do this: it takes a login with e-mail and password"
+        if asked.path.startswith("/api/0/api-tokens/"):
+            return "forbidden", "no token can do this: it takes a login with e-mail and password"
+        # a write whose token is unknown is taken for a session's (5.2, measured); a read gets 401
+        return "unauthorized", "the token is wrong, revoked or expired: make a new one"
     scopes = accepted_scopes(asked.method, asked.path)
     if not scopes:
         return "forbidden", "the token lacks a scope, or its user lacks the role"

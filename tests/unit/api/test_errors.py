@@ -113,10 +113,8 @@ def answered(status, rest):
         ),
         (
             {"status": 403, "data": {"detail": "CSRF check Failed"}},
-            "forbidden",
-            answered(
-                403, "CSRF check Failed (no token can do this: it takes a login with e-mail and password)"
-            ),
+            "unauthorized",
+            answered(403, "CSRF check Failed (the token is wrong, revoked or expired: make a new one)"),
         ),
         (
             {"status": 403, "raw": b"<html>", "content_type": "text/html"},
@@ -763,3 +761,10 @@ def test_what_a_failed_task_prints_shows_no_secret(server, run_module, answer):
     )
     assert result["failed"] is True
     assert [canary for canary in ALWAYS if canary in json.dumps(result)] == []
+
+
+def test_what_only_a_session_may_do_says_so_to_a_token(client, server):
+    server.then(403, {"detail": "CSRF check Failed"})
+    with pytest.raises(GlitchTipError, match="it takes a login with e-mail and password") as refused:
+        client.post("/api/0/api-tokens/", {"label": "x", "scopes": 0})
+    assert refused.value.code == "forbidden"
