@@ -167,14 +167,16 @@ Handler = Callable[..., Response]
 _CONVERTERS = {
     "str": r"[^/]+",
     "int": r"[0-9]+",
+    "slug": r"[-a-zA-Z0-9_]+",
     "uuid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
+_KINDS = dict.fromkeys(("org", "project", "team"), "slug")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
     def group(match: re.Match[str]) -> str:
         name, _, kind = match.group(1).partition(":")
-        return f"(?P<{name}>{_CONVERTERS[kind or 'str']})"
+        return f"(?P<{name}>{_CONVERTERS[kind or _KINDS.get(name, 'str')]})"
 
     return re.compile(re.sub(r"\{([a-z_:]+)\}", group, pattern) + r"\Z")
 
@@ -186,8 +188,8 @@ class _Route:
 
 
 class Router:
-    """Paths to handlers. ``{name}`` takes anything but a slash, ``{name:int}`` digits, ``{name:uuid}`` a
-    dashed UUID."""
+    """Paths to handlers. ``{name}`` takes anything but a slash, ``{org}``, ``{project}`` and ``{team}`` only what
+    a slug is made of, ``{name:int}`` digits, ``{name:uuid}`` a dashed UUID."""
 
     def __init__(self) -> None:
         self._routes: dict[str, _Route] = {}
