@@ -48,15 +48,14 @@ def send_event(
         "Content-Type": "application/x-sentry-envelope",
         "X-Sentry-Auth": f"Sentry sentry_version=7, sentry_client=glitchtip-api/1, sentry_key={target.key}",
     }
-    transport = Transport(target.base_url, **options)
     try:
-        transport.send("POST", target.envelope_path, body=envelope(complete), headers=headers)
+        Transport(target.base_url, **options).send(
+            "POST", target.envelope_path, body=envelope(complete), headers=headers
+        )
     except GlitchTipError as error:
         refused = error
     else:
         return event_id
-    finally:
-        transport.close()
     if refused.status != 403:
         raise refused
     raise GlitchTipError(

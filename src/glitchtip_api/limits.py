@@ -48,7 +48,6 @@ class Limiter:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._last = float("-inf")
         self._starts = [
             (seconds, deque[float](maxlen=count))
             for seconds, count in ((1.0, per_second), (60.0, per_minute))
@@ -70,14 +69,12 @@ class Limiter:
         if not self._starts:
             return
         with self._lock:
-            now = self._clock()
-            start = max(now, self._last)
+            start = now = self._clock()
             for seconds, starts in self._starts:
                 if len(starts) == starts.maxlen:
                     start = max(start, starts[0] + seconds)
             for _, starts in self._starts:
                 starts.append(start)
-            self._last = start
         if start > now:
             self._sleep(start - now)
 

@@ -500,6 +500,37 @@ def test_https_to_a_server_without_it_is_said(server):
     assert (failure.code, failure.hint) == ("tls", "does the address start with http:// instead of https://?")
 
 
+@pytest.mark.parametrize("module", ["glitchtip_organization", "glitchtip_info", "glitchtip_token"])
+def test_modules_trust_what_their_options_say(tls_server, run_module, module):
+    url, pem = tls_server()
+    options = {
+        "glitchtip_organization": {"token": TOKEN, "name": "Acme"},
+        "glitchtip_info": {"kind": "instance"},
+        "glitchtip_token": {"email": "a@example.org", "password": PASSWORD, "label": "x", "scopes": []},
+    }[module]
+    refused = run_module(module, url=url, **options)
+    assert (refused["failed"], refused["failure"]["code"]) == (True, "untrusted")
+    for trusting in ({"ca_path": pem}, {"validate_certs": False}):
+        result = run_module(module, url=url, **options, **trusting)
+        assert result.get("failure", {}).get("code") not in ("untrusted", "tls")
+
+
+@pytest.mark.parametrize(
+    ("version", "failed", "warnings"),
+    [
+        ("4.2.0", True, None),
+        ("6.2.6", False, []),
+        ("7.0.0", False, ["the server is GlitchTip 7.0.0; this was tested up to 6.2"]),
+    ],
+)
+def test_a_module_looks_at_the_version_before_anything(server, run_module, version, failed, warnings):
+    server.then(200, {"version": version}).then(200, [{"name": "Acme", "slug": "acme", "id": "1"}])
+    result = run_module("glitchtip_organization", url=server.url, token=TOKEN, name="Acme")
+    assert (result["failed"], result.get("warnings")) == (failed, warnings)
+    assert server.lines[0] == "GET /api/settings/"
+    assert len(server.lines) == (1 if failed else 2)
+
+
 # --- proxies of the environment ---------------------------------------------------------------------------
 
 
@@ -581,6 +612,12 @@ def test_a_server_that_is_too_old_is_refused_in_one_sentence(client, server, tex
         client.require()
     assert failure.value.code == "too_old"
     assert str(failure.value) == f"GET /api/settings/: the server is GlitchTip {sentence}"
+
+
+def test_a_broken_version_is_refused_whatever_the_minimum(client, server):
+    server.then(200, {"version": "4.2.0"})
+    with pytest.raises(VersionError, match="throws them away"):
+        client.require("4.0")
 
 
 @pytest.mark.parametrize("text", ["", "0.0.0-unknown", "5.0.0", "5.2.1", "6.2.6", "6.9"])
