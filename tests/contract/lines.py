@@ -41,12 +41,11 @@ def line_of(item: pytest.Item) -> str | None:
     return str(marker.args[0]) if marker else None
 
 
-def problem(marker: pytest.Mark) -> str | None:
-    """What is wrong with a ``line`` marker, as half a sentence, or None."""
-    if len(marker.args) != 1 or marker.args[0] not in LINES:
+def problem(line: object, provenance: object = None) -> str | None:
+    """What is wrong with what a ``line`` marker says, as half a sentence, or None."""
+    if line not in LINES:
         return f"names no line; known are {', '.join(LINES)}"
-    provenance = marker.kwargs.get("provenance")
-    if provenance is None and marker.args[0] == "5.2":
+    if provenance is None and line == "5.2":
         return None
     if not isinstance(provenance, str) or not PROVENANCE.fullmatch(provenance):
         return 'must say where it is known from: provenance="measured: <where>" or "documented: <which document>"'
@@ -61,7 +60,7 @@ def check(items: Iterable[pytest.Item]) -> None:
     found = {}
     for item in items:
         for marker in item.iter_markers("line"):
-            text = problem(marker)
+            text = problem(*(marker.args or (None,)), **marker.kwargs)
             if text:
                 found[item.nodeid.split("[")[0]] = text
     if found:

@@ -21,6 +21,7 @@ from . import lines
 from .receiver import Listener, Receiver, ReceiverError, address
 from .server import (
     ALL_SCOPES,
+    LOGIN,
     ORGANIZATIONS,
     SESSION,
     TOKENS,
@@ -169,11 +170,12 @@ def find_line(url: str, version: str, wanted: str | None) -> tuple[str, str]:
 def _log_in(server: Server) -> None:
     """Set ``server.cookies``; raises :class:`Refused` with the reason why the account cannot be used."""
     # Without the CSRF cookie there is no way in; a GlitchTip always sends it.
-    if "csrftoken" not in server.csrf():
+    cookies = server.csrf()
+    if "csrftoken" not in cookies:
         raise Refused(
             f"{server.url} is no GlitchTip that one can log in to: {SESSION} sends no csrftoken cookie"
         )
-    answer = server.login()
+    answer = server.write("POST", LOGIN, {"email": server.email, "password": server.password}, cookies)
     if answer.status_code == 200:
         server.cookies = dict(answer.cookies)
         return

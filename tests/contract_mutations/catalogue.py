@@ -221,8 +221,8 @@ def _camel(name: str) -> str:
 
 
 @mutation("connection", keep=True)
-def connections_stay_open(_: Asked, answer: Answer) -> None:
-    """A connection serves any number of requests."""
+def some_connections_stay_open(_: Asked, answer: Answer) -> None:
+    """Every second connection takes any number of requests, the others end after one."""
     answer.altered = True
 
 
@@ -320,7 +320,7 @@ def a_deleted_project_stays_readable(asked: Asked, answer: Answer) -> None:
         answer.status = 200
 
 
-@mutation("structure")
+@mutation("issues", "merge or shape")
 def ids_are_numbers(asked: Asked, answer: Answer) -> None:
     """Ids that are texts come as numbers."""
     if (
@@ -406,7 +406,7 @@ def rules_oldest_first(asked: Asked, answer: Answer) -> None:
         answer.set_json(answer.json()[::-1])
 
 
-@mutation_of_requests("alerts", "body", short=True)
+@mutation_of_requests("deliveries", "general_webhook", short=True)
 def the_message_of_an_alert_is_altered(asked: Asked) -> Answer | bool | None:
     """Webhooks lose the colour of their attachments."""
     if asked.path.startswith("/relay/"):
@@ -435,7 +435,7 @@ def _relayed(asked: Asked) -> Answer:
 # Issues
 
 
-@mutation_of_requests("issues", "search")
+@mutation_of_requests("search", "search_language")
 def the_query_is_ignored(asked: Asked) -> bool:
     """Lists of issues ignore what is searched for."""
     kept = [pair for pair in asked.query if pair[0] != "query"]
@@ -445,7 +445,7 @@ def the_query_is_ignored(asked: Asked) -> bool:
     return ignored
 
 
-@mutation_of_requests("issues", "sort")
+@mutation_of_requests("search", "sort")
 def the_order_is_ignored(asked: Asked) -> bool:
     """Lists of issues ignore how they shall be sorted."""
     kept = [pair for pair in asked.query if pair[0] != "sort"]
@@ -562,7 +562,7 @@ def levels_are_altered(asked: Asked) -> bool:
     return altered
 
 
-@mutation_of_requests("ingest", "twice or counted_again")
+@mutation_of_requests("ingest", "stored_once")
 def a_repeated_event_is_counted(asked: Asked) -> bool:
     """An event that comes twice by envelope is stored twice."""
     found = re.match(rb'\{"event_id": "([0-9a-f]{32})"\}', asked.body)

@@ -181,8 +181,8 @@ OnAnswer = Callable[[Asked, Answer], None]
 class Proxy:
     """A proxy on a free port of the loopback, in front of the server on ``port``.
 
-    ``altered`` counts requests and answers that were changed. ``keep`` makes it answer any number of requests
-    on a connection, whatever the server does.
+    ``altered`` counts requests and answers that were changed. ``keep`` makes every second
+    connection take any number of requests, whatever the server does.
     """
 
     port: int
@@ -191,17 +191,14 @@ class Proxy:
     keep: bool = False
     altered: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
+    url: str = ""
+    connections: int = 0
     _listening: asyncio.Server | None = None
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        assert self._listening is not None
-        return f"http://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
-
     async def start(self) -> None:
-        """Listen."""
+        """Listen; ``url`` is where, from then on."""
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=LIMIT)
+        self.url = f"http://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
         """Stop listening; connections that are open end with their requests."""
@@ -210,10 +207,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         client = Stream(reader)
+        self.connections += 1
+        keep = self.keep and self.connections % 2 == 0
         server: tuple[Stream, asyncio.StreamWriter] | None = None
         try:
             while True:
-                if server and self.keep:
+                if server and keep:
                     server[1].close()
                     server = None
                 if server is None:

@@ -119,10 +119,12 @@ async def _judge(local: Local, mutation: Mutation, where: Sequence[str], room: a
 def _row(verdict: Verdict) -> str:
     if verdict.name == CONTROL.name:
         said = verdict.rule or f"green, as it must be ({verdict.rules_run} rules)"
+    elif verdict.noticed:
+        said = verdict.rule
+    elif verdict.rule:
+        said = f"NOT EXERCISED: nothing was altered, yet red: {verdict.rule}"
     else:
-        said = verdict.rule if verdict.noticed else f"NOT NOTICED by {verdict.rules_run} rules"
-    if verdict.altered == 0 and verdict.name != CONTROL.name:
-        said += " (nothing was altered)"
+        said = f"NOT NOTICED by {verdict.rules_run} rules, altered {verdict.altered} times"
     return f"{verdict.seconds:6.1f} s  {verdict.name:<46} {said}"
 
 
@@ -136,7 +138,8 @@ def main(*, short: bool = False) -> bool:
 
     Raises :class:`local.Unavailable` when the stand-in cannot run on this machine.
     """
-    mutations = [mutation for mutation in MUTATIONS if mutation.short or not short]
+    only = set(os.environ.get("MUTATIONS", "").split())
+    mutations = [found for found in MUTATIONS if (found.name in only if only else found.short or not short)]
     # The short form looks at the files that its mutations are for, the full one at the whole suite.
     where = sorted({mutation.first[0] for mutation in mutations}) if short else ["tests/contract"]
     started = time.monotonic()
