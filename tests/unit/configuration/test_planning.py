@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from glitchtip_api import Client
 from glitchtip_api.configuration import ConfigurationError, Snapshot, Where, plan
 
 HOOK = "https://hooks.example.org/canary-path?token=canary"
@@ -89,6 +90,19 @@ def test_the_nameless_key_is_neither_purged_nor_reported(nobody, fill):
     snapshot.lists[("key", Where("Acme", "Shop"))] = [key]
     planned = plan(nobody, snapshot, entries, ("key",))
     assert (planned.steps, planned.unmanaged) == ((), ())
+
+
+def test_the_primary_owner_is_never_purged(fill, monkeypatch):
+    own = {"id": "12", "email": "me@example.org"}
+    client = Client("http://127.0.0.1:1")
+    monkeypatch.setattr(client, "root", lambda: {"user": own})
+    members = [
+        {"id": "1", "email": "owner@example.org", "isOwner": True, "user": {"id": "11"}},
+        {"id": "2", "email": "me@example.org", "isOwner": False, "user": own},
+        {"id": "3", "email": "former@example.org", "isOwner": False, "user": None},
+    ]
+    planned = plan(client, there(member=members), fill([{"name": "Acme", "members": []}]), ("member",))
+    assert [step.line() for step in planned.steps] == ["- member 'former@example.org' (organization 'Acme')"]
 
 
 def test_removals_come_last_and_children_first(nobody, fill):
