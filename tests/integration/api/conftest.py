@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from local import Unavailable, running
@@ -32,7 +32,7 @@ class Target:
 
     url: str
     email: str
-    password: str
+    password: str = field(repr=False)
 
     def login(self, **options: object) -> Session:
         """A session of the account."""
@@ -57,10 +57,10 @@ class Place:
     """An organization of the test's own with a team and a project, and a token for everything."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     organization: str
     project: str
-    dsn: str
+    dsn: str = field(repr=False)
 
 
 @pytest.fixture(scope="session")
