@@ -477,6 +477,14 @@ def test_a_heartbeat_monitor_has_an_address_that_takes_a_post_from_everyone(serv
     assert [item["startCheck"] for item in shown["checks"]] == [answer.json()["start_check"]]
 
 
+def test_every_heartbeat_is_kept_and_only_the_first_is_a_change(server, path, make):
+    made = make()
+    endpoint = urlsplit(made["heartbeatEndpoint"]).path
+    starts = [server.call("POST", endpoint, anonymous=True).json()["start_check"] for _ in range(2)]
+    assert [item["startCheck"] for item in checks(server, path, made["id"])] == starts[::-1]
+    assert [item["startCheck"] for item in checks(server, path, made["id"], "?is_change=true")] == starts[:1]
+
+
 def test_a_heartbeat_by_get_is_405_and_an_unknown_one_404(server, make, organization):
     endpoint = urlsplit(make()["heartbeatEndpoint"]).path
     answer = server.call("GET", endpoint)
