@@ -64,10 +64,13 @@ def configuration_files(organizations: list[dict[str, Any]]) -> dict[str, str]:
         entry = _literal(organization)
         for project, plain in zip(entry["projects"], organization["projects"], strict=True):
             for alert, rule in zip(project["alerts"], plain["alerts"], strict=True):
+                at = (organization["name"], plain["name"], rule["name"])
                 for recipient in alert.get("recipients") or []:
                     if _hides(recipient.get("url"), also_path=True):
-                        at = (organization["name"], plain["name"], rule["name"])
                         recipient["url"] = refer(str(recipient["url"]), *at)
+                    config = recipient.get("config") or {}
+                    if config.get("api_key"):
+                        config["api_key"] = refer(str(config["api_key"]), *at, "api-key")
         for monitor, plain in zip(entry["monitors"], organization["monitors"], strict=True):
             if _hides(monitor.get("url"), also_path=False):
                 monitor["url"] = refer(str(monitor["url"]), organization["name"], "monitor", plain["name"])

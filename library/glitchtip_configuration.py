@@ -144,10 +144,9 @@ options:
             type: str
             required: true
           type:
-            description: What is checked.
+            description: What is checked, V(Ping), V(GET), V(POST), V(TCP Port), V(SSL) or V(Heartbeat).
             type: str
             required: true
-            choices: [Ping, GET, POST, TCP Port, SSL, Heartbeat]
           url:
             description: What is asked, or V(host:port) for V(TCP Port). Not for V(Heartbeat).
             type: str
@@ -243,17 +242,17 @@ EXAMPLES = r"""
             timeout: 10
             project: API
 
-- name: The same, and no other alert rules than these
+- name: The people of the organization, and nobody else
   glitchtip_configuration:
     url: http://127.0.0.1:8080
     token: "{{ glitchtip_token }}"
-    purge: [alert]
+    purge: [member]
     organizations:
       - name: AI Admin
-        projects:
-          - name: API
-            alerts:
-              - name: receiver
+        members:
+          - email: admin@example.org
+            role: owner
+          - email: dev@example.org
 """
 
 RETURN = r"""

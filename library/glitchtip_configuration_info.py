@@ -12,7 +12,7 @@ description:
     The result, given to M(glitchtip_configuration), changes nothing on that server.
   - The addresses of webhooks are complete, because applying them would otherwise change them. They often hold
     a token, so set C(no_log) on the task; C(playbooks/export.yml) puts them into a file of their own.
-  - Tags of recipients are not there, because the server never returns them. Applying leaves them as they are.
+  - Tags of recipients are not there on the 5.2 line, which never returns them. Applying leaves them as they are.
 options:
   organizations:
     description: Slugs of the organizations. Left out, all that the account sees.
@@ -24,7 +24,9 @@ options:
     default: 4
 attributes:
   check_mode:
-    description: Runs the same, because it only reads.
+    description:
+      - Runs the same, because it only reads. A server, token or organization that is not there yet gives an empty
+        list.
     support: full
   diff_mode:
     description: There is nothing to compare.
@@ -60,8 +62,8 @@ left_out:
   type: list
   elements: str
 msg:
-  description: Why nothing could be read.
-  returned: failure
+  description: Why the list is empty in check mode.
+  returned: when the server, the token or an organization is not there yet
   type: str
 failure:
   description: The parts of a refusal, status, code, detail, method, path and hint.

@@ -11,8 +11,8 @@ from ..ansible_support import client_for, fail, not_there_yet
 from ..client import Client
 from ..ensure.key import view_key
 from ..ensure.outcome import only
-from ..errors import GlitchTipError, InvalidError
-from .exporting import export
+from ..errors import GlitchTipError, InvalidError, MissingError
+from .exporting import Export, export
 from .planning import Plan, plan
 from .reconciling import Reconciled, reconcile
 from .snapshot import Snapshot
@@ -26,7 +26,7 @@ def configure(module: Any) -> None:
     params = module.params
     try:
         concurrency = _concurrency(params["concurrency"])
-        with client_for(module, concurrent=concurrency) as client:
+        with client_for(module, needs_token=not module.check_mode, concurrent=concurrency) as client:
             done = _reconcile(module, client, concurrency)
             dsns = _dsns(client, params) if params["return_dsns"] and not module.check_mode else []
     except GlitchTipError as error:
@@ -42,6 +42,8 @@ def configure(module: Any) -> None:
 def _reconcile(module: Any, client: Client, concurrency: int) -> Reconciled:
     params = module.params
     try:
+        if not params["token"]:  # the step that makes it has not run, in check mode
+            raise MissingError(code="no_token", detail="no API token was given")
         return reconcile(
             client,
             params["organizations"],
@@ -163,7 +165,9 @@ def describe(module: Any) -> None:
         with client_for(module, concurrent=concurrency) as client:
             found = export(client, params["organizations"], concurrency=concurrency)
     except GlitchTipError as error:
-        fail(module, error)
+        if not not_there_yet(module, error):
+            fail(module, error)
+        module.exit_json(changed=False, **asdict(Export()), msg=f"nothing to read yet: {error}")
     for sentence in found.left_out:
         module.warn(sentence)
     module.exit_json(changed=False, **asdict(found))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..client import Client
+from ..ensure.alert import view_alert
 from ..ensure.outcome import slugify
 from ..errors import MissingError
 from .structure import Where, described
@@ -142,21 +143,17 @@ def _member(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alert(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule; its tags are not here, because the server never returns them."""
+    """A rule; the tags of its recipients are in it where the server returns them (6.x)."""
     entry: dict[str, Any] = {"name": found["name"]}
     for field_name, key in (("quantity", "quantity"), ("timespanMinutes", "timespan_minutes")):
         if found.get(field_name) is not None:
             entry[key] = found[field_name]
     if found.get("uptime"):
         entry["uptime"] = True
-    recipients = []
-    for recipient in found.get("alertRecipients") or []:
-        given = {"type": recipient["recipientType"]}
-        if recipient.get("url"):
-            given["url"] = recipient["url"]
-        if recipient.get("config"):
-            given["config"] = recipient["config"]
-        recipients.append(given)
+    recipients = [
+        {key: value for key, value in recipient.items() if value}
+        for recipient in view_alert(found)["recipients"]
+    ]
     if recipients:  # without any the server e-mails the project's people; nothing to write then
         entry["recipients"] = recipients
     return entry

@@ -1,13 +1,13 @@
-"""The structure as an Ansible argument specification: types, choices and defaults of every entry."""
+"""The structure as an Ansible argument specification: types and defaults of every entry.
+
+Kinds of recipients and monitors are checked with the rest of their entry, so that the message names its place.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..validate import RECIPIENT_TYPES
-
-ROLES = ("member", "admin", "manager", "owner")
-MONITOR_TYPES = ("Ping", "GET", "POST", "TCP Port", "SSL", "Heartbeat")
+from ..resources.members import ROLES
 
 _CONFIG: dict[str, Any] = {
     "bot_email": {"type": "str"},
@@ -16,7 +16,7 @@ _CONFIG: dict[str, Any] = {
     "topic": {"type": "str"},
 }
 _RECIPIENT: dict[str, Any] = {
-    "type": {"type": "str", "required": True, "choices": list(RECIPIENT_TYPES)},
+    "type": {"type": "str", "required": True},
     "url": {"type": "str", "no_log": True},
     "config": {"type": "dict", "options": _CONFIG},
     "tags": {"type": "list", "elements": "str"},
@@ -44,7 +44,7 @@ _MEMBER: dict[str, Any] = {
 }
 _MONITOR: dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "type": {"type": "str", "choices": list(MONITOR_TYPES), "required": True},
+    "type": {"type": "str", "required": True},
     "url": {"type": "str"},
     "project": {"type": "str"},
     "interval": {"type": "int"},

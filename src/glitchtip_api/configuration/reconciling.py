@@ -22,17 +22,20 @@ class Reconciled:
         plan: what was to do.
         applied: what was done; None in a dry run, and when there was nothing to do.
         remaining: steps that a second look still finds necessary, empty when the server took everything.
+        notice: a sentence about a server that is newer than what was tested.
     """
 
     plan: Plan
     applied: Applied | None = None
     remaining: tuple[Step, ...] = field(default=())
+    notice: str | None = None
 
     @property
     def warnings(self) -> list[str]:
         """Sentences for people, of the plan and of what was done, each once."""
         done = self.applied.warnings if self.applied else []
-        return list(dict.fromkeys([*self.plan.warnings, *done]))
+        notice = [self.notice] if self.notice else []
+        return list(dict.fromkeys([*notice, *self.plan.warnings, *done]))
 
 
 def reconcile(
@@ -54,17 +57,21 @@ def reconcile(
             worker of the server finishes them later.
         dry_run: plan only.
 
-    Raises ConfigurationError before anything is sent that writes, GlitchTipError when reading fails. A step
-    that fails does not raise: see `Reconciled.applied`.
+    Raises ConfigurationError before anything is sent that writes, GlitchTipError when reading fails, VersionError
+    for a server that is too old when there is something to do. A step that fails does not raise: see
+    `Reconciled.applied`.
     """
     entries = list(organizations)
     check(entries)
     planned = plan(client, read(client, entries, concurrency), entries, purge)
-    if dry_run or not planned.stages:
+    if not planned.stages:
         return Reconciled(planned)
+    notice = client.require()
+    if dry_run:
+        return Reconciled(planned, notice=notice)
     applied = apply(client, planned, concurrency)
     remaining: tuple[Step, ...] = ()
     if verify and not applied.failed:
         again = plan(client, read(client, entries, concurrency), entries, ())
         remaining = again.steps
-    return Reconciled(planned, applied, remaining)
+    return Reconciled(planned, applied, remaining, notice)

@@ -73,6 +73,16 @@ def test_no_secret_is_in_the_file_for_the_repository(filters, loaded):
     assert loaded(files)[0]["monitors"] == [monitor, other, plain]
 
 
+def test_the_key_of_a_bot_is_a_secret(filters, loaded):
+    found = organization()
+    config = {"bot_email": "bot@example.org", "api_key": "canary-api-key"}
+    zulip = {"type": "zulip", "url": "https://chat.example.org/", "config": config}
+    found["projects"][0]["alerts"][0]["recipients"] = [zulip]
+    files = filters.configuration_files([found])
+    assert "canary" not in files["configuration"]
+    assert loaded(files) == [found]
+
+
 def test_equal_names_do_not_share_a_secret(filters, loaded):
     rule = {"name": "A b", "recipients": [{"type": "webhook", "url": f"{HOOK}1"}]}
     twin = {"name": "a-B", "recipients": [{"type": "webhook", "url": f"{HOOK}2"}]}

@@ -208,10 +208,12 @@ def test_retention_has_the_lines_own_name(model, name):
 
 
 @pytest.mark.parametrize("given", [True, "yes", "true"])
-def test_private_addresses_are_allowed_when_asked_for(given):
-    environment = compose(SPLIT_6, glitchtip_allow_private_ips=given)["services"]["web"]["environment"]
-    assert environment["GLITCHTIP_ALLOW_PRIVATE_IPS"] == "true"
-    assert compose(SPLIT_6)["services"]["web"]["environment"]["GLITCHTIP_ALLOW_PRIVATE_IPS"] == "false"
+@pytest.mark.parametrize("whom", ["allow_private_ips", "uptime_allow_private_ips"])
+def test_private_addresses_are_allowed_when_asked_for(given, whom):
+    name = f"GLITCHTIP_{whom.upper()}"
+    environment = compose(SPLIT_6, **{f"glitchtip_{whom}": given})["services"]["web"]["environment"]
+    assert environment[name] == "true"
+    assert compose(SPLIT_6)["services"]["web"]["environment"][name] == "false"
 
 
 def test_resources_of_one_service_can_be_changed_alone():
