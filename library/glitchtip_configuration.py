@@ -106,11 +106,10 @@ options:
                 suboptions:
                   type:
                     description:
-                      - Kind of the recipient. V(teams), V(ntfy) and V(zulip) since GlitchTip 6.0.7, V(feishu) since
-                        6.1.7.
+                      - Kind of the recipient, V(email), V(webhook), V(discord) or V(googlechat); V(teams), V(ntfy) and
+                        V(zulip) since GlitchTip 6.0.7, V(feishu) since 6.1.7.
                     type: str
                     required: true
-                    choices: [email, webhook, discord, googlechat, teams, ntfy, zulip, feishu]
                   url:
                     description: Address, for every type but V(email).
                     type: str
