@@ -66,8 +66,8 @@ EXAMPLES = r"""
     url: http://127.0.0.1:8080
     token: "{{ glitchtip_token }}"
     organization: ai-admin
-    name: AI Admin, production
-    slug: ai-admin
+    name: Shop, production
+    slug: shop
     teams: [backend, on-call]
 """
 

@@ -22,12 +22,19 @@ extends_documentation_fragment: [glitchtip, glitchtip.state]
 """
 
 EXAMPLES = r"""
-- name: Team
+- name: Team of the developers
   glitchtip_team:
     url: http://127.0.0.1:8080
     token: "{{ glitchtip_token }}"
     organization: ai-admin
     slug: backend
+
+- name: Team that is called at night
+  glitchtip_team:
+    url: http://127.0.0.1:8080
+    token: "{{ glitchtip_token }}"
+    organization: ai-admin
+    slug: on-call
 """
 
 RETURN = r"""

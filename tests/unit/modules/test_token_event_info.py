@@ -129,6 +129,10 @@ def test_an_event_module_prints_neither_dsn_nor_token(run_module_process, provis
 
 
 PARENTS = {"organization": "acme", "project": "shop"}
+NO_SLUG = (
+    "is no slug: that has letters, digits, hyphens and underscores only"
+    " (the slug is the last part of its address, and what the modules return)"
+)
 NOBODY = ", or the token's user is no member"
 
 
@@ -258,8 +262,7 @@ def test_info_warns_where_the_token_may_not_look_for_the_parent(info, monitored)
         (
             "team",
             {"organization": "AI Admin"},
-            "organization 'AI Admin' is no slug: that has letters, digits, hyphens and underscores only (the slug is"
-            + " the last part of its address, and what the modules return)",
+            f"organization 'AI Admin' {NO_SLUG}",
         ),
         ("team", {}, "kind is team but all of the following are missing: organization"),
         ("key", {"organization": "acme"}, "kind is key but all of the following are missing: project"),

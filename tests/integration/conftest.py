@@ -1,0 +1,84 @@
+"""Stand-ins of this machine's own PostgreSQL and Redis that tests share, with accounts and a log of every request."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from local import Unavailable, running
+
+from glitchtip_api import Client
+from glitchtip_api.session import login
+from glitchtip_api.validate import SCOPES
+
+
+@dataclass
+class Server:
+    """Where it is, tokens of its superuser, and what was asked of it.
+
+    Attributes:
+        token: may do everything but read releases.
+        full_token: may do everything.
+        password: the superuser's; the e-mail address is admin@example.org.
+    """
+
+    url: str
+    line: str
+    token: str = field(repr=False)
+    full_token: str = field(repr=False)
+    password: str = field(repr=False)
+    log: Path
+
+    @property
+    def client(self) -> Client:
+        """A client without a rate limit."""
+        return Client(self.url, self.token, per_second=None, concurrent=8)
+
+    def lines(self) -> list[str]:
+        """Requests to the API so far: ``GET /api/0/... => 200``."""
+        text = self.log.read_text().splitlines()
+        return [line.partition("glitchtip.access ")[2] for line in text if "glitchtip.access " in line]
+
+    def writes(self) -> list[str]:
+        """Those that were no reads."""
+        return [line for line in self.lines() if line.split()[0] not in ("GET", "HEAD")]
+
+
+@pytest.fixture(scope="session")
+def standin() -> Iterator[Callable[[str], Server]]:
+    """The stand-in of a line ("5.2", "6.2"), started when it is first asked for."""
+    started: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def of(line: str) -> Server:
+            if line not in started:
+                if not (shutil.which("redis-server") or shutil.which("valkey-server")):
+                    pytest.skip("neither redis-server nor valkey-server is installed (make setup-tests)")
+                try:
+                    local = stack.enter_context(running(line))
+                except Unavailable as error:
+                    pytest.skip(str(error))
+                with login(local.url, local.email, local.password) as session:
+                    token = session.ensure_token("provisioning", set(SCOPES) - {"project:releases"}).token
+                    full = session.ensure_token("everything", SCOPES).token
+                started[line] = Server(local.url, line, token, full, local.password, local.log)
+            return started[line]
+
+        yield of
+
+
+@pytest.fixture(scope="module", params=["5.2", "6.2"])
+def server(request: pytest.FixtureRequest, standin: Callable[[str], Server]) -> Server:
+    """Each line in turn."""
+    return standin(request.param)
+
+
+@pytest.fixture
+def name() -> str:
+    """Name of an organization that no other test has."""
+    return f"Org {uuid.uuid4().hex[:8]}"
