@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 import yaml
 from ansible.module_utils import basic
 
-MODULES = ["host_capacity", "json_merge_file", "migration_evidence", "pm2_info"]
+LIBRARY = Path(__file__).resolve().parents[3] / "library"
+#: The modules about GlitchTip have conventions of their own: tests/unit/modules/test_conventions.py.
+MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if not path.stem.startswith("glitchtip_"))
 
 
 class CapturedError(Exception):
