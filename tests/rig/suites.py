@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ QUICK = {
     "ALERT_NOTIFICATION_INTERVAL": "2",
     "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
     "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
+    "ENABLE_USER_REGISTRATION": "true",
+    "EMAIL_URL": "consolemail://",
 }
 CONTRACT_PORTS = {"5.2": 28052, "6.2": 28062}
 #: The rules mostly wait for a batch or a tick, so that several processes are kept busy by one core.
@@ -68,20 +73,22 @@ def _contract_on_standin(line: str) -> dict[str, Any]:
     path = ARTIFACTS / f"contract-{line}.json"
     try:
         start(stack)
-        _contract_on(
-            path,
-            {
-                "GLITCHTIP_URL": stack.url,
-                "GLITCHTIP_EMAIL": stack.email,
-                "GLITCHTIP_PASSWORD": stack.superuser_password,
-                "GLITCHTIP_LINE": "",
-                "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
-                "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
-                "CONTRACT_RECEIVER": f"{_gateway(f'{name}-network')}:{free_port()}",
-                "CONTRACT_DESTRUCTIVE": "1",
-            },
-            captured=True,
-        )
+        with _mails(stack) as logs:
+            _contract_on(
+                path,
+                {
+                    "GLITCHTIP_MAIL_LOG": os.pathsep.join(map(str, logs)),
+                    "GLITCHTIP_URL": stack.url,
+                    "GLITCHTIP_EMAIL": stack.email,
+                    "GLITCHTIP_PASSWORD": stack.superuser_password,
+                    "GLITCHTIP_LINE": "",
+                    "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
+                    "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
+                    "CONTRACT_RECEIVER": f"{_gateway(f'{name}-network')}:{free_port()}",
+                    "CONTRACT_DESTRUCTIVE": "1",
+                },
+                captured=True,
+            )
     except StackError as error:
         raise RigError(f"The stand-in of the {line} line does not start: {error}") from error
     finally:
@@ -89,6 +96,22 @@ def _contract_on_standin(line: str) -> dict[str, Any]:
     found: dict[str, Any] = {**json.loads(path.read_text()), "server": f"stand-in {line}"}
     path.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+@contextmanager
+def _mails(stack: Stack) -> Iterator[list[Path]]:
+    """Files that hold what web and worker print, the mails among it, for as long as they are needed."""
+    with tempfile.TemporaryDirectory(prefix="contract-mails-") as directory, ExitStack() as open_things:
+        logs = []
+        for part in ("web", "worker"):
+            log = Path(directory, part)
+            output = open_things.enter_context(log.open("wb"))
+            argv = ["docker", "logs", "--follow", f"{stack.name}-{part}"]
+            follower = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+            open_things.callback(follower.wait)
+            open_things.callback(follower.terminate)
+            logs.append(log)
+        yield logs
 
 
 def _gateway(network: str) -> str:
