@@ -15,6 +15,7 @@ from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
 LOOKS_AFTER_LOST_ANSWER = 3
 SECONDS_BETWEEN_LOOKS = 1.0
 _Answer = TypeVar("_Answer")
+_SECRET_ID = 32  # an id of that length is a UUID, as DSN keys have them
 SECRET_KEYS = frozenset(
     {"api_key", "apiKey", "dsn", "token", "public", "secret", "security", "heartbeatEndpoint", "endpointID"}
 )
@@ -65,7 +66,7 @@ def masked(thing: Any) -> Any:
 def _masked_value(name: str, value: Any) -> Any:
     if not value or not isinstance(value, str):
         return masked(value)
-    if name in SECRET_KEYS or (name == "id" and len(value) >= 32):  # the id of a DSN key is its secret
+    if name in SECRET_KEYS or (name == "id" and len(value) >= _SECRET_ID):  # the id of a DSN key is its secret
         return MASK
     if name == "url":
         parts = urlsplit(value)
@@ -83,13 +84,19 @@ def only(objects: Iterable[Mapping[str, Any]], field: str, value: str, what: str
     """The one object whose `field` is `value`, or None. Raises AmbiguousError when there are several."""
     found = [dict(thing) for thing in objects if thing.get(field) == value]
     if len(found) > 1:
-        ids = ", ".join(str(thing.get("slug") or thing.get("id")) for thing in found)
+        ids = ", ".join(_identity(thing) for thing in found)
         raise AmbiguousError(
             code="ambiguous",
             detail=f"{len(found)} {what} are called {value!r}: {ids}",
             hint="rename or delete all but one",
         )
     return found[0] if found else None
+
+
+def _identity(thing: Mapping[str, Any]) -> str:
+    """The slug, else the id; of the id of a DSN key, which is its secret, the beginning."""
+    number = str(thing.get("id"))
+    return str(thing.get("slug") or (f"{number[:8]}{MASK}" if len(number) >= _SECRET_ID else number))
 
 
 def within(call: Callable[[], _Answer], where: str) -> _Answer:
