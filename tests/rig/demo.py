@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -276,8 +277,43 @@ def changed_parts(before: dict[str, str], after: dict[str, str]) -> str:
     return "; ".join(parts)
 
 
+@dataclass(frozen=True)
+class Access:
+    """What the management API was asked for: how often to read, and each request that was no read."""
+
+    reads: int
+    writes: tuple[str, ...]
+
+
+_ACCESS = re.compile(r"glitchtip\.access ([A-Z]+) (/\S*) => (\d+)")
+_MANAGEMENT = ("/api/0/", "/_allauth/")
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+def access_of(log: str) -> Access:
+    """The management requests in a log of the stand-in's web container (``glitchtip.access GET /api/0/ => 200``).
+
+    Events that services send all the time, and health checks, are none.
+    """
+    found = [match.groups() for match in _ACCESS.finditer(log) if match[2].startswith(_MANAGEMENT)]
+    writes = tuple(f"{method} {path} => {status}" for method, path, status in found if method not in _READS)
+    return Access(len(found) - len(writes), writes)
+
+
+_WEB_LOG = """docker logs {options} "$(docker ps -q --filter label=com.docker.compose.project=glitchtip \\
+  --filter label=com.docker.compose.service=web)" 2>&1 | grep -F glitchtip.access || true"""
+
+
+def web_log(options: str = "") -> str:
+    """The lines of GlitchTip's web container on the server that tell of requests; `options` of ``docker logs``."""
+    return world.ssh(_WEB_LOG.format(options=options))[1]
+
+
 def repeat() -> None:
-    """All phases again: nothing may change; then `--check --diff` of every phase: nothing written, no secret shown."""
+    """All phases again: nothing may change; then `--check --diff` of every phase: nothing written, no secret shown.
+
+    That check mode writes nothing is seen on the server's side, too: in the log of its requests.
+    """
     known_secrets = secrets_of_demo(sentry_tracker())
     before = fingerprint()
     runs = [walk.playbook(phase) for phase in walk.PHASES]
@@ -290,13 +326,25 @@ def repeat() -> None:
     for run in runs:
         require(not run.changed, f"The repeat of {run.name} changed something: {', '.join(run.changed)}.")
     require(before == after, f"The repeat left the server different: {changed_parts(before, after)}.")
+    logged = bool(web_log("--tail 500"))
+    require(logged or images.registry_reachable(), "The stand-in's web container logs no requests.")
+    _, began = world.ssh("date -u +%Y-%m-%dT%H:%M:%S.%NZ")
     checks = [walk.playbook(phase, check=True, quiet=True) for phase in walk.PHASES]
+    access = access_of(web_log(f"--since {began}"))
     table(
         "--check --diff",
         ["phase", "seconds", "tasks", "would change"],
         [[r.name, r.seconds, r.tasks, len(r.changed)] for r in checks],
     )
     require(before == fingerprint(), f"Check mode wrote something: {changed_parts(before, fingerprint())}.")
+    if logged:
+        say(
+            f"\nIn check mode the server was asked {access.reads} times to read and {len(access.writes)} times to write."
+        )
+        require(access.reads > 0, "The log of the server's requests tells nothing of the run in check mode.")
+        require(not access.writes, f"Check mode wrote to the server: {'; '.join(access.writes[:5])}.")
+    else:
+        say("\nThis server keeps no log of its requests, so what check mode asked of it was not counted.")
     for run in [*runs, *checks]:
         shown = [name for name, value in known_secrets.items() if value in run.output]
         require(not shown, f"The output of {run.name} shows a secret: {', '.join(shown)}.")
