@@ -211,3 +211,8 @@ def test_it_stays_small(name):
 @EACH
 def test_it_starts_as_ansible_wants_it(name):
     assert (ROOT / "library" / f"{name}.py").read_text().startswith("#!/usr/bin/python\n")
+
+
+@EACH
+def test_it_stands_in_the_table_of_modules(name):
+    assert f"| [{name}](../library/{name}.py) |" in (ROOT / "docs/modules.md").read_text()
