@@ -76,7 +76,8 @@ def read(client: Client, kind: str, where: Where, limit: int | None = None) -> R
     except GlitchTipError as error:
         if error.code != "not_found":
             raise
-        _see_parents(client, how, where)
+        if _see_parents(client, how, where):  # nobody may look, but the server itself says so
+            raise missing(f"organization {where['organization']!r}") from None
         raise
     warnings = () if found else _see_parents(client, how, where)
     return Reading([how.shown(thing) for thing in found[:most]], len(found) > len(found[:most]), warnings)

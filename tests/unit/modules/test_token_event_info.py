@@ -251,6 +251,8 @@ def test_info_warns_where_the_token_may_not_look_for_the_parent(info, monitored)
     assert found["objects"] == []
     assert "could not be seen" in found["warnings"][0]
     assert "org:read" in found["warnings"][0]
+    failed = info("team", organization="ghost")
+    assert failed["msg"] == f"there is no organization 'ghost'{NOBODY}", "a 404 says it without looking"
 
 
 @pytest.mark.parametrize(
