@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-check demo-rollback test unit lint integration contract mutations mutations-short molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench molecule clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -51,6 +51,9 @@ mutations: setup-tests ## break the stand-in in small ways: the contract suite m
 
 mutations-short: setup-tests
 	@$(RIG) mutations-short
+
+bench: setup-tests ## how fast a hundred projects are provisioned: by single modules, by one task, by bare requests
+	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.provision
 
 molecule: setup ## roles and the whole walk on throwaway servers
 	@$(RIG) molecule
