@@ -17,17 +17,31 @@ def test_the_examples_of_every_module_are_run():
     assert sorted(MODULES) == sorted(path.stem for path in LIBRARY.glob("glitchtip_*.py"))
 
 
-@pytest.mark.parametrize("token", ["", "canary-token"])
-def test_check_mode_on_a_bare_host_foresees_every_change(run_module, token):
+@pytest.fixture
+def nobody():
+    """An address where nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    variables = {"server_url": nobody, "glitchtip_token": token, "glitchtip_admin_password": "canary"}
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def assert_every_change_is_foreseen(run_module, url, token):
+    variables = {"server_url": url, "glitchtip_token": token, "glitchtip_admin_password": "canary"}
     for name, (module, result) in run_tasks(run_module, variables, check=True).items():
         # nobody is a member of what is not there, and an empty structure has nothing to change
         same = module in READ_ONLY or name in ("Nobody of that address", "The same again changes nothing")
         assert result["changed"] is not same, name
         assert "canary" not in str(result), name
+
+
+@pytest.mark.parametrize("token", ["", "canary-token"])
+def test_check_mode_on_a_bare_host_foresees_every_change(run_module, nobody, token):
+    assert_every_change_is_foreseen(run_module, nobody, token)
+
+
+def test_check_mode_foresees_every_change_on_a_server_for_which_there_is_no_token_yet(run_module, glitchtip):
+    assert_every_change_is_foreseen(run_module, glitchtip.url, "")
+    assert glitchtip.writes == []
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"glitchtip_event"}))
