@@ -19,7 +19,7 @@ from ..ensure import (
     ensure_status_page,
     ensure_team,
 )
-from ..ensure.outcome import only
+from ..ensure.outcome import only, removal_warning
 from ..ensure.status_page import predicted_status_page
 from ..errors import AmbiguousError, InvalidError, MissingError
 from .snapshot import Objects, Snapshot
@@ -530,6 +530,8 @@ class _Planner:
         if kind not in self._purge:
             self._report(kind, name, where, found)
             return
+        if kind in ("organization", "project"):
+            self._warnings.append(removal_warning(kind, name))
         outcome = Outcome(True, {"id": found.get("id"), "name": name}, None, predicted=True)
         self._removals[kind].append(Step("delete", kind, name, where, outcome, act))
 

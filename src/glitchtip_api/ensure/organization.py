@@ -8,7 +8,7 @@ from typing import Any
 from ..client import Client
 from ..resources.base import Objects
 from ..validate import check_name
-from .outcome import Outcome, create_once, only, slugify
+from .outcome import Outcome, create_once, only, removal_warning, slugify
 
 
 def ensure_organization(
@@ -35,7 +35,8 @@ def ensure_organization(
     if state == "absent":
         if found and not dry_run:
             client.organizations.delete(str(found["slug"]))
-        return Outcome(bool(found), found and view_organization(found), None)
+        notice = (removal_warning("organization", name),) if found else ()
+        return Outcome(bool(found), found and view_organization(found), None, warnings=notice)
     if found:
         return Outcome(False, view_organization(found), view_organization(found))
     if dry_run:

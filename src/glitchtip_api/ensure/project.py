@@ -10,7 +10,7 @@ from ..client import Client
 from ..errors import GlitchTipError, InvalidError
 from ..resources.base import Objects
 from ..validate import check_name, check_number, check_project_slug, check_team_slug
-from .outcome import Outcome, create_once, missing, only, slugify, within
+from .outcome import Outcome, create_once, missing, only, removal_warning, slugify, within
 
 _WRITABLE = ("name", "slug", "platform", "eventThrottleRate")
 _LONGEST_PLATFORM = 64
@@ -73,7 +73,8 @@ def ensure_project(
     if state == "absent":
         if found and not dry_run:
             client.projects.delete(organization, str(found["slug"]))
-        return Outcome(bool(found), found and view_project(found), None)
+        notice = (removal_warning("project", name),) if found else ()
+        return Outcome(bool(found), found and view_project(found), None, warnings=notice)
     if found is not None:
         before = view_project(found)
         after = _settle(client, organization, found, wanted, team, exactly, dry_run)

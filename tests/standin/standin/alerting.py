@@ -12,6 +12,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
+
 from . import db, mail, messages, state
 from .issues import short_id
 from .messages import Part, Tag
@@ -38,33 +40,37 @@ def evaluate() -> None:
         " WHERE a.quantity IS NOT NULL AND a.timespan_minutes IS NOT NULL ORDER BY a.id"
     )
     for rule in rules:
-        with db.transaction():
-            found = db.rows(
-                "SELECT e.issue_id AS id FROM issue_events_issueevent e"
-                " JOIN issue_events_issue i ON i.id = e.issue_id AND NOT i.is_deleted"
-                " WHERE e.project_id = %s AND e.received >= now() - make_interval(mins => %s)"
-                " AND (%s::bigint[] IS NULL OR e.issue_id = ANY(%s))"
-                " AND NOT EXISTS (SELECT FROM alerts_notification_issues ni"
-                " JOIN alerts_notification n ON n.id = ni.notification_id"
-                " WHERE ni.issue_id = e.issue_id AND n.alert_id = %s)"
-                " GROUP BY e.issue_id HAVING count(*) >= %s ORDER BY e.issue_id",
-                [
-                    rule["project_id"],
-                    rule["timespan_minutes"],
-                    recent,
-                    recent,
-                    rule["id"],
-                    rule["quantity"],
-                ],
-            )
-            if not found:
-                continue
-            number = db.must(
-                "INSERT INTO alerts_notification (alert_id) VALUES (%s) RETURNING id", [rule["id"]]
-            )["id"]
-            for issue in found:
-                db.execute("INSERT INTO alerts_notification_issues VALUES (%s, %s)", [number, issue["id"]])
-        state.get().queue.put({"task": "send_notification", "id": number})
+        try:
+            number = _notification(rule, recent)
+        except psycopg.errors.ForeignKeyViolation:
+            log.info("rule %s or one of its issues was deleted during this tick", rule["id"])
+            continue
+        if number is not None:
+            state.get().queue.put({"task": "send_notification", "id": number})
+
+
+def _notification(rule: db.Row, recent: Any) -> int | None:
+    """The notification of what a rule has to report, or None when that is nothing."""
+    with db.transaction():
+        found = db.rows(
+            "SELECT e.issue_id AS id FROM issue_events_issueevent e"
+            " JOIN issue_events_issue i ON i.id = e.issue_id AND NOT i.is_deleted"
+            " WHERE e.project_id = %s AND e.received >= now() - make_interval(mins => %s)"
+            " AND (%s::bigint[] IS NULL OR e.issue_id = ANY(%s))"
+            " AND NOT EXISTS (SELECT FROM alerts_notification_issues ni"
+            " JOIN alerts_notification n ON n.id = ni.notification_id"
+            " WHERE ni.issue_id = e.issue_id AND n.alert_id = %s)"
+            " GROUP BY e.issue_id HAVING count(*) >= %s ORDER BY e.issue_id",
+            [rule["project_id"], rule["timespan_minutes"], recent, recent, rule["id"], rule["quantity"]],
+        )
+        if not found:
+            return None
+        number = int(
+            db.must("INSERT INTO alerts_notification (alert_id) VALUES (%s) RETURNING id", [rule["id"]])["id"]
+        )
+        for issue in found:
+            db.execute("INSERT INTO alerts_notification_issues VALUES (%s, %s)", [number, issue["id"]])
+        return number
 
 
 def deliver(number: int) -> None:

@@ -119,6 +119,7 @@ def test_removals_come_last_and_children_first(nobody, fill):
         "- project 'Shop'",
         "- team 'old'",
     ]
+    assert [warning.partition(":")[0] for warning in planned.warnings] == ["project 'Shop' is removed"]
 
 
 @pytest.mark.parametrize(

@@ -246,3 +246,19 @@ def test_the_key_of_a_zulip_bot_is_sent_and_never_shown(run_module_process, prov
     assert (sent["apiKey"], sent["topic"]) == ("canary-zulip-key", "GlitchTip Alerts")
     assert "canary" not in printed
     assert "failed" not in result
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("glitchtip_organization", "organization"), ("glitchtip_project", "project")]
+)
+def test_who_removes_what_still_gets_events_is_warned(run_module, provisioned, name, kind):
+    _, options, _, _ = CASES[name]
+    options = {**options, "url": provisioned.url, "token": provisioned.token}
+    run_module(name, **options)
+    sentence = (
+        f"{kind} {options['name']!r} is removed: stop what still sends to it first, because an event on its way can "
+        "take up to a hundred events of other projects with it"
+    )
+    assert sentence in run_module(name, _check=True, state="absent", **options)["warnings"]
+    assert sentence in run_module(name, state="absent", **options)["warnings"]
+    assert sentence not in run_module(name, state="absent", **options)["warnings"]
