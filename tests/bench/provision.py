@@ -285,7 +285,7 @@ def table(figures: Figures) -> str:
     lines += [
         f"(b) takes 1/{faster:.0f} of (a), playbook against playbook",
         f"(c) takes {ratio:.2f} times (e), {figures['concurrency']} requests at once",
-        f"a request takes {over['client_ms']} ms by the client, {over['bare_ms']} ms bare: {over['percent']} % more",
+        f"a request takes {over['client_ms']} ms by the client, {over['bare_ms']} ms bare: {over['percent']:+} %",
     ]
     return "\n".join(lines)
 
