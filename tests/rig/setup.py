@@ -38,8 +38,14 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
-#: The same for tests that run real processes on this machine: the sample product, and PostgreSQL under a backup's proof.
-TEST_PACKAGES = {"node": "nodejs", "npm": "npm", "/usr/lib/postgresql/*/bin/initdb": "postgresql"}
+#: The same for tests that run real processes on this machine: the sample product, PostgreSQL under a backup's proof, and
+#: the stand-in without containers.
+TEST_PACKAGES = {
+    "node": "nodejs",
+    "npm": "npm",
+    "/usr/lib/postgresql/*/bin/initdb": "postgresql",
+    "redis-server": "redis-server",
+}
 
 
 class SetupError(Exception):

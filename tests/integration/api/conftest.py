@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from local import Unavailable, running
+from local import running
 
 from glitchtip_api import Client
 from glitchtip_api.session import Session, login
@@ -45,11 +45,8 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     if NAMED:
         yield Target(request.param, os.environ["GLITCHTIP_EMAIL"], os.environ["GLITCHTIP_PASSWORD"])
         return
-    try:
-        with running("5.2", environment=MODES[request.param]) as local:
-            yield Target(local.url, local.email, local.password)
-    except Unavailable as error:
-        pytest.skip(str(error))
+    with running("5.2", environment=MODES[request.param]) as local:
+        yield Target(local.url, local.email, local.password)
 
 
 @dataclass(frozen=True)
