@@ -38,7 +38,7 @@ lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ansible-lint --offline -q
 
 unit: setup-python ## fast tests: no engine, no network
-	@$(VENV)/python -m pytest -q tests/unit
+	@$(VENV)/python -m pytest -q -n 2 --dist loadfile tests/unit
 
 integration: setup-tests ## tests with real processes: PM2, Node.js, sockets
 	@$(VENV)/python -m pytest -q tests/integration

@@ -42,7 +42,7 @@ def as_postgres(argv: list[str], **options: object) -> subprocess.CompletedProce
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert BINARIES is not None
     base = tmp_path_factory.mktemp("pg")
-    for directory in (base, *base.parents[:2]):
+    for directory in (base, *base.parents[:3]):
         directory.chmod(0o755)
     data = base / "run"
     data.mkdir()
