@@ -295,6 +295,7 @@ class _PlainConnection(urllib3.connection.HTTPConnection):
     def __init__(self, *arguments: Any, line: _Line, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.line = line
+        # Typed as a class; urllib3 only calls it, as http.client does.
         self.response_class = functools.partial(_TimedAnswer, line)  # type: ignore[assignment]
 
     def connect(self) -> None:
@@ -308,6 +309,7 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
     def __init__(self, *arguments: Any, line: _Line, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.line = line
+        # As above.
         self.response_class = functools.partial(_TimedAnswer, line)  # type: ignore[assignment]
 
     def connect(self) -> None:

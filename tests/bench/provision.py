@@ -26,12 +26,11 @@ from typing import Any
 
 import requests
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from desired_state import filled
 from local import Local, Unavailable, running
 
 from glitchtip_api import Client
 from glitchtip_api.configuration import reconcile
-from glitchtip_api.configuration.options import ORGANIZATIONS
 from glitchtip_api.session import login
 from glitchtip_api.validate import SCOPES
 
@@ -54,15 +53,6 @@ def structure(organization: str, projects: int) -> list[dict[str, Any]]:
         for name in names
     ]
     return [{"name": organization, "teams": ["crew"], "projects": entries}]
-
-
-def filled(organizations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What Ansible makes of the option: every key present."""
-    checked = ArgumentSpecValidator({"organizations": ORGANIZATIONS}).validate(
-        {"organizations": organizations}
-    )
-    entries: list[dict[str, Any]] = checked.validated_parameters["organizations"]
-    return entries
 
 
 def loop_play(organization: str, projects: int) -> list[dict[str, Any]]:

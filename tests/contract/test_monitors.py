@@ -293,7 +293,7 @@ def test_a_status_out_of_range_and_a_long_body_are_500_a_long_name_is_422(server
         "http://web.:80/",
         "http://a.b/",
         "http://1.2.3/",
-        "http://256.1.1.1/",
+        "http://192.0.2.256/",
         "127.0.0.1:80",
         "www.example.org",
         " http://www.example.org/",

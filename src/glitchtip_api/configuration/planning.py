@@ -22,6 +22,7 @@ from ..ensure import (
 from ..ensure.outcome import only, removal_warning
 from ..ensure.status_page import predicted_status_page
 from ..errors import AmbiguousError, InvalidError, MissingError
+from ..resources.members import whoami
 from .snapshot import Objects, Snapshot
 from .structure import KINDS, PURGEABLE, ConfigurationError, Entry, Where, check, described
 
@@ -511,8 +512,8 @@ class _Planner:
         ]
         if not found:
             return []
-        own = self._client.root().get("user") or {}
-        return [member for member in found if not _is_own(member, own)]
+        account = whoami(self._client)
+        return [member for member in found if not (account and account.is_member(member))]
 
     def _other_projects(self, entry: Entry) -> Objects:
         if entry["projects"] is None:
@@ -559,11 +560,3 @@ def _projects_of(entries: Iterable[Entry]) -> Iterator[tuple[Where, Entry]]:
 
 def _names(entries: Iterable[Entry] | None) -> list[str] | None:
     return None if entries is None else [str(entry["name"]) for entry in entries]
-
-
-def _is_own(member: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    user = member.get("user") or {}
-    email = str(own.get("email") or "").lower()
-    return str(user.get("id")) == str(own.get("id")) or (
-        bool(email) and str(member.get("email") or "").lower() == email
-    )

@@ -215,8 +215,7 @@ def _refuse_harm(client: Client, organization: str, member: Mapping[str, Any], h
             hint="transfer the ownership to another member first",
         )
     account = whoami(client)
-    user = member.get("user") or {}
-    if account and (str(user.get("id")) == account.user_id or _same(email, account.email)):
+    if account and account.is_member(member):
         raise InvalidError(
             code="own_account",
             detail=f"{email} is this token's own account, so it is not {how}",

@@ -6,7 +6,7 @@ invitation is a member without a user (``"user": None, "pending": True``). A sin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InvalidError
@@ -22,6 +22,13 @@ class Account(NamedTuple):
     email: str
     label: str
     scopes: tuple[str, ...]
+
+    def is_member(self, member: Mapping[str, Any]) -> bool:
+        """Whether a member, as a list shows it, is this account: by the user's number, else by its address."""
+        user = member.get("user") or {}
+        return str(user.get("id")) == self.user_id or (
+            bool(self.email) and str(member.get("email") or "").lower() == self.email.lower()
+        )
 
 
 def whoami(client: Requests) -> Account | None:

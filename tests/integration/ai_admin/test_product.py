@@ -102,8 +102,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
         check=False,
     )
-    if done.returncode:
-        pytest.skip(f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}")
+    assert done.returncode == 0, f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}"
     return app
 
 

@@ -5,19 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-from glitchtip_api.configuration.options import ORGANIZATIONS
-
-
-def filled(organizations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What Ansible makes of the option `organizations`."""
-    checked = ArgumentSpecValidator({"organizations": ORGANIZATIONS}).validate(
-        {"organizations": organizations}
-    )
-    assert not checked.error_messages, checked.error_messages
-    entries: list[dict[str, Any]] = checked.validated_parameters["organizations"]
-    return entries
+from desired_state import filled
 
 
 class Nobody:

@@ -7,8 +7,6 @@ import pytest
 from glitchtip_api import Client
 from glitchtip_api.configuration import ConfigurationError, Snapshot, Where, plan
 
-HOOK = "https://hooks.example.org/canary-path?token=canary"
-
 
 def test_everything_is_planned_from_nothing_in_the_order_in_which_it_can_be_made(nobody, whole):
     planned = plan(nobody, Snapshot([]), whole, ())
@@ -95,7 +93,7 @@ def test_the_nameless_key_is_neither_purged_nor_reported(nobody, fill):
 def test_the_primary_owner_is_never_purged(fill, monkeypatch):
     own = {"id": "12", "email": "me@example.org"}
     client = Client("http://127.0.0.1:1")
-    monkeypatch.setattr(client, "root", lambda: {"user": own})
+    monkeypatch.setattr(client, "get", lambda _path: {"user": own})
     members = [
         {"id": "1", "email": "owner@example.org", "isOwner": True, "user": {"id": "11"}},
         {"id": "2", "email": "me@example.org", "isOwner": False, "user": own},
