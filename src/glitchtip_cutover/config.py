@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .window import Window, parse_window
+
+MANAGERS = ("pm2", "systemd", "compose")
+STRATEGIES = ("one_by_one", "all_at_once")
+MIRROR_LISTEN = "http://127.0.0.1:19000"
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,70 @@ class Side:
 
 
 @dataclass(frozen=True)
+class SystemdSettings:
+    """For ``manager: systemd``: services are unit names; ``node`` runs the probes."""
+
+    node: Path
+
+
+@dataclass(frozen=True)
+class ComposeSettings:
+    """For ``manager: compose``: where the Compose file is, the project's name, ``docker``; ``node`` in images."""
+
+    directory: Path
+    project: str
+    docker: Path
+    node: str
+
+
+@dataclass(frozen=True)
+class MirrorSettings:
+    """Where the local listener takes envelopes that go to both trackers: ``http://host:port``."""
+
+    listen: str
+
+
+@dataclass(frozen=True)
+class VerdictSettings:
+    """The soak's verdict that a switch needs, and how many seconds old it may be."""
+
+    file: Path
+    max_age: float
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """The first hour after a switch: ``seconds`` of it (0: none), seconds between looks, and its triggers.
+
+    ``max_memory_percent`` is of what the host really has; ``missed_events`` is how many own events in a row may
+    be missing; ``compose_project`` is the new tracker's, whose containers are looked at.
+    """
+
+    seconds: float
+    interval: float
+    max_memory_percent: float
+    missed_events: int
+    compose_project: str
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: its ``.env``, and its own new DSN and project where they are not the common ones."""
+
+    name: str
+    env_file: Path
+    dsn_file: Path | None = None
+    project: str | None = None
+    project_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Config:
-    """Everything a command needs. Times are seconds; ``new`` and ``old`` are None when not (yet) known."""
+    """Everything a command needs. Times are seconds; ``new`` and ``old`` are None when not (yet) known.
+
+    ``canary`` is empty when no service goes first. ``document`` is the decoded file, kept beside the snapshot so
+    that the way back works without it.
+    """
 
     path: Path
     migration_id: str
@@ -45,8 +113,12 @@ class Config:
     env_key: str
     app_dir: Path
     instrument: str
+    manager: str
     pm2: Pm2Settings
+    systemd: SystemdSettings
+    compose: ComposeSettings
     services: tuple[str, ...]
+    units: tuple[Service, ...]
     without_sdk: tuple[str, ...]
     canary: str
     strategy: str
@@ -59,6 +131,41 @@ class Config:
     stable_seconds: float
     confirm_window: float
     run_max: float
+    window: Window | None
+    verdict: VerdictSettings | None
+    mirror: MirrorSettings
+    notify_file: Path | None
+    watch: WatchSettings
+    document: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def service(self, name: str) -> Service:
+        """The service of that name. Raises UsageError when there is none."""
+        for unit in self.units:
+            if unit.name == name:
+                return unit
+        raise UsageError(f"there is no service {name}; the services are {', '.join(self.services)}")
+
+    def side_for(self, name: str) -> Side | None:
+        """The new tracker as the service of that name uses it: with its own project and DSN where it has them."""
+        unit = self.service(name)
+        if self.new is None or (unit.dsn_file is None and unit.project is None):
+            return self.new
+        return replace(
+            self.new,
+            dsn_file=unit.dsn_file or self.new.dsn_file,
+            project=unit.project or self.new.project,
+            project_id=unit.project_id if unit.project else self.new.project_id,
+        )
+
+    @property
+    def env_files(self) -> tuple[Path, ...]:
+        """Every ``.env`` that a service reads, each once; the common one first where it is used."""
+        files = list(dict.fromkeys(unit.env_file for unit in self.units))
+        return tuple(sorted(files, key=lambda path: path != self.env_file))
+
+    def sharing(self, path: Path) -> tuple[str, ...]:
+        """Names of the services that read the ``.env`` at ``path``."""
+        return tuple(unit.name for unit in self.units if unit.env_file == path)
 
 
 class _Reader:
@@ -94,14 +201,25 @@ class _Reader:
             raise UsageError(f"{self.where}: {self._name(key)} names a service twice")
         return tuple(value)
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, low: float = 0, high: float = 86400) -> float:
+        return self.number(key, default, low, high, "a number of seconds")
+
+    def number(self, key: str, default: float, low: float, high: float, kind: str = "a number") -> float:
         value = self.data.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
-            raise UsageError(f"{self.where}: {self._name(key)} must be a number of seconds from 0 to 86400")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UsageError(f"{self.where}: {self._name(key)} must be {kind} from {low:g} to {high:g}")
         return float(value)
 
-    def part(self, key: str) -> _Reader:
-        return _Reader(self.data.get(key), self.where, self._name(key))
+    def optional(self, key: str) -> bool:
+        """Whether something is given for ``key``."""
+        return self.data.get(key) not in (None, "", {})
+
+    def refuse(self, key: str, sentence: str) -> UsageError:
+        """The complaint about ``key``, naming its place."""
+        return UsageError(f"{self.where}: {self._name(key)} {sentence}")
+
+    def part(self, key: str, default: dict[str, Any] | None = None) -> _Reader:
+        return _Reader(self.data.get(key, default), self.where, self._name(key))
 
 
 def _settings(part: _Reader) -> dict[str, Any] | None:
@@ -156,61 +274,201 @@ def _side(reader: _Reader, name: str) -> Side | None:
     )
 
 
-def parse_config(data: object, path: Path) -> Config:
-    """Check the decoded document and return it typed. Raises UsageError with one sentence."""
+def _units(reader: _Reader, env_file: Path) -> tuple[Service, ...]:
+    """The services, given as names or as objects with what is their own."""
+    given = reader.data.get("services")
+    if not isinstance(given, list):
+        raise reader.refuse("services", "must be a list of names")
+    units: list[Service] = []
+    for number, item in enumerate(given):
+        if isinstance(item, str) and item:
+            units.append(Service(item, env_file))
+            continue
+        if not isinstance(item, dict):
+            raise reader.refuse("services", "must be a list of names")
+        part = _Reader(item, reader.where, f"services[{number}]")
+        if unknown := sorted(set(item) - {"name", "env_file", "dsn_file", "project", "project_id"}):
+            raise part.refuse(unknown[0], "is no setting of a service")
+        own = part.absolute("env_file") if part.optional("env_file") else env_file
+        unit = Service(
+            name=part.text("name"),
+            env_file=own,
+            dsn_file=part.absolute("dsn_file") if part.optional("dsn_file") else None,
+            project=part.text("project") if part.optional("project") else None,
+            project_id=str(item["project_id"]) if part.optional("project_id") else None,
+        )
+        if own == env_file and (unit.dsn_file or unit.project):
+            raise part.refuse("dsn_file", "needs an env_file that is the service's own")
+        if unit.project and not unit.dsn_file:
+            raise part.refuse("project", "needs the dsn_file of that project")
+        if unit.project_id and not unit.project:
+            raise part.refuse("project_id", "needs the project that it belongs to")
+        units.append(unit)
+    names = [unit.name for unit in units]
+    if len(set(names)) != len(names):
+        raise reader.refuse("services", "names a service twice")
+    for unit in units:
+        for other in units:
+            if unit.env_file == other.env_file and (unit.dsn_file, unit.project) != (
+                other.dsn_file,
+                other.project,
+            ):
+                raise reader.refuse(
+                    "services", f"gives {unit.name} and {other.name} one env_file but two new DSNs"
+                )
+    return tuple(units)
+
+
+def _mirror(reader: _Reader) -> MirrorSettings:
+    part = reader.part("mirror", {})
+    listen = part.text("listen", MIRROR_LISTEN).rstrip("/")
+    if not re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", listen):
+        raise part.refuse("listen", "must be like http://127.0.0.1:19000")
+    return MirrorSettings(listen)
+
+
+def _verdict(reader: _Reader) -> VerdictSettings | None:
+    if not reader.optional("verdict"):
+        return None
+    part = reader.part("verdict")
+    if not part.optional("file"):
+        return None
+    return VerdictSettings(part.absolute("file"), part.seconds("max_age", 259200, 60, 2592000))
+
+
+def _watch(reader: _Reader) -> WatchSettings:
+    part = reader.part("watch", {})
+    seconds = part.seconds("seconds", 3600)
+    interval = part.seconds("interval", 30, 1, 3600)
+    if 0 < seconds < interval:
+        raise part.refuse("interval", f"is longer than the whole watch of {seconds:g} s")
+    missed = part.number("missed_events", 3, 1, 1000)
+    if missed != int(missed):
+        raise part.refuse("missed_events", "must be a whole number")
+    return WatchSettings(
+        seconds=seconds,
+        interval=interval,
+        max_memory_percent=part.number("max_memory_percent", 90, 1, 100),
+        missed_events=int(missed),
+        compose_project=part.text("compose_project", "glitchtip"),
+    )
+
+
+def _window(reader: _Reader) -> Window | None:
+    text = reader.data.get("window")
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise reader.refuse("window", "must be a text")
+    try:
+        return parse_window(text)
+    except ValueError as error:
+        raise reader.refuse("window", str(error)) from None
+
+
+def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
+    """Check the decoded document and return it typed. Raises UsageError with one sentence.
+
+    ``lenient`` is for the way back without a whole host: a tracker whose settings cannot be read counts as not
+    configured, and what only a switch needs (window, verdict) is left out.
+    """
     reader = _Reader(data, str(path))
-    pm2 = reader.part("pm2")
     env_key = reader.text("env_key", "SENTRY_DSN")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", env_key):
         raise UsageError(f"{path}: env_key is not a variable name")
-    strategy = reader.text("strategy", "canary_first")
-    if strategy not in ("canary_first", "all_at_once"):
-        raise UsageError(f"{path}: strategy must be canary_first or all_at_once")
-    services = reader.names("services")
+    manager = reader.text("manager", "pm2")
+    if manager not in MANAGERS:
+        raise UsageError(f"{path}: manager must be pm2, systemd or compose")
+    pm2 = reader.part("pm2", None if manager == "pm2" else {})
+    systemd = reader.part("systemd", {})
+    compose = reader.part("compose", {})
+    strategy = reader.text("strategy", "one_by_one")
+    if strategy not in STRATEGIES:
+        raise UsageError(
+            f"{path}: strategy must be one_by_one or all_at_once (a canary goes first with either of them)"
+        )
+    env_file = reader.absolute("env_file")
+    app_dir = reader.absolute("app_dir")
+    units = _units(reader, env_file)
+    services = tuple(unit.name for unit in units)
     without_sdk = reader.names("without_sdk", [])
     if not services:
-        raise UsageError(f"{path}: services must name at least one PM2 service")
+        raise UsageError(f"{path}: services must name at least one service")
     if both := sorted(set(services) & set(without_sdk)):
         raise UsageError(f"{path}: {both[0]} stands both in services and in without_sdk")
-    canary = reader.text("canary", services[0])
-    if canary not in services:
+    canary = "" if reader.data.get("canary") == "" else reader.text("canary", services[0])
+    if canary and canary not in services:
         raise UsageError(f"{path}: the canary {canary} is not one of the services")
-    return Config(
+    config = Config(
         path=path,
         migration_id=reader.text("migration_id"),
         state_dir=reader.absolute("state_dir"),
-        env_file=reader.absolute("env_file"),
+        env_file=env_file,
         env_key=env_key,
-        app_dir=reader.absolute("app_dir"),
+        app_dir=app_dir,
         instrument=reader.text("instrument", "src/instrument.js"),
+        manager=manager,
         pm2=Pm2Settings(
             user=pm2.text("user", "root"),
             home=pm2.absolute("home", "/root/.pm2"),
             binary=pm2.absolute("binary", "/usr/local/bin/pm2"),
             node=pm2.absolute("node", "/usr/bin/node"),
         ),
+        systemd=SystemdSettings(node=systemd.absolute("node", "/usr/bin/node")),
+        compose=ComposeSettings(
+            directory=compose.absolute("directory", str(app_dir)),
+            project=compose.text("project", app_dir.name or "app"),
+            docker=compose.absolute("docker", "/usr/bin/docker"),
+            node=compose.text("node", "node"),
+        ),
         services=services,
+        units=units,
         without_sdk=without_sdk,
         canary=canary,
         strategy=strategy,
         service_tag=reader.text("service_tag", "service"),
-        new=_side(reader, "new"),
-        old=_side(reader, "old"),
+        new=_tracker_side(reader, "new", lenient),
+        old=_tracker_side(reader, "old", lenient),
         own_event_wait=reader.seconds("own_event_wait", 20),
         probe_wait=reader.seconds("probe_wait", 30),
         restart_wait=reader.seconds("restart_wait", 30),
         stable_seconds=reader.seconds("stable_seconds", 3),
         confirm_window=reader.seconds("confirm_window", 600),
-        run_max=reader.seconds("run_max", 900),
+        run_max=reader.seconds("run_max", 900, 1),
+        window=None if lenient else _window(reader),
+        verdict=None if lenient else _verdict(reader),
+        mirror=_mirror(reader),
+        notify_file=reader.absolute("notify_file") if reader.optional("notify_file") else None,
+        watch=_watch(reader),
+        document=reader.data,
     )
+    needed = config.restart_wait + config.stable_seconds + config.own_event_wait + config.probe_wait
+    if config.run_max < needed and not lenient:
+        raise UsageError(
+            f"{path}: run_max of {config.run_max:g} s is shorter than what one service may take "
+            f"(restart_wait, stable_seconds, own_event_wait and probe_wait: {needed:g} s)"
+        )
+    return config
 
 
-def load_config(path: Path) -> Config:
-    """Read and check the configuration file. Raises UsageError when it is missing, damaged or incomplete."""
+def _tracker_side(reader: _Reader, name: str, lenient: bool) -> Side | None:
+    try:
+        return _side(reader, name)
+    except UsageError:
+        if lenient:
+            return None
+        raise
+
+
+def load_config(path: Path, *, lenient: bool = False) -> Config:
+    """Read and check the configuration file. Raises UsageError when it is missing, damaged or incomplete.
+
+    ``lenient``: as in ``parse_config``.
+    """
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"there is no configuration file {path}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"the configuration file {path} cannot be read: {type(error).__name__}") from None
-    return parse_config(data, path)
+    return parse_config(data, path, lenient=lenient)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .api import Tracker, send_test_event
 from .config import Config, Side
@@ -18,11 +19,24 @@ def _silent(_line: str) -> None:
     """Progress that nobody wants."""
 
 
+def _untold(_event: str, _facts: Mapping[str, Any]) -> list[str]:
+    """Nobody is told."""
+    return []
+
+
+def _unwatched(_facts: Mapping[str, Any]) -> None:
+    """No watch follows."""
+
+
 @dataclass
 class Host:
-    """PM2, trackers, systemd, probes, time, and where progress goes."""
+    """The services' manager, trackers, systemd, probes, time, and where progress and notifications go.
 
-    pm2: Pm2
+    ``notify`` takes an event and facts and returns problems; it never raises and takes a few seconds at most.
+    ``start_watch`` takes the facts of what was confirmed.
+    """
+
+    manager: Pm2
     tracker: Callable[[Side], Tracker]
     deadline: Deadline
     prober: Prober
@@ -32,12 +46,14 @@ class Host:
     progress: Callable[[str], None] = _silent
     observer: Callable[[str, str], None] | None = None
     send_test_event: Callable[[Dsn, Mapping[str, str], str, float], str] = send_test_event
+    notify: Callable[[str, Mapping[str, Any]], list[str]] = _untold
+    start_watch: Callable[[Mapping[str, Any]], None] = _unwatched
 
 
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
     """The host we run on."""
     return Host(
-        pm2=Pm2(config.pm2),
+        manager=Pm2(config.pm2),
         tracker=Tracker,
         deadline=Deadline(config),
         prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,13 @@ class Journal:
 
 @dataclass(frozen=True)
 class State:
-    """What the journal says. ``phase``: none, applying, applied, confirmed, rolling_back, rolled_back."""
+    """What the journal says.
+
+    ``phase``: none, applying, applied, confirmed, rolling_back, rolled_back. ``target``: what the current attempt
+    goes to, mirror or glitchtip. ``stands``: what is in effect, before, mirror or glitchtip, and
+    ``stands_sha256`` the hash of its DSNs. ``overrides``: services put back alone; ``overriding``: one for which
+    that was begun and not finished.
+    """
 
     phase: str = "none"
     attempt: int = 0
@@ -94,6 +100,11 @@ class State:
     rollback_target: str = ""
     deadline: float | None = None
     problems: tuple[str, ...] = field(default=())
+    target: str = ""
+    stands: str = "before"
+    stands_sha256: str = ""
+    overrides: tuple[str, ...] = field(default=())
+    overriding: str = ""
 
     @property
     def open(self) -> bool:
@@ -103,25 +114,57 @@ class State:
 
 def fold(records: Iterable[Record]) -> State:
     """Work out the state from the records, oldest first."""
-    current: dict[str, Any] = {}
+    state = State()
+    stood = state  # what stood before the current attempt, and stands again once that is taken back
     for record in records:
         event = record["event"]
         if event == "apply_begin":
-            current = {
-                "phase": "applying",
-                "attempt": record["attempt"],
-                "new_dsn_sha256": record["new_dsn_sha256"],
-            }
+            stood = state
+            state = State(
+                phase="applying",
+                attempt=record["attempt"],
+                new_dsn_sha256=record["new_dsn_sha256"],
+                target=record.get("target", "glitchtip"),
+                stands=state.stands,
+                stands_sha256=state.stands_sha256,
+                overrides=state.overrides,
+            )
         elif event == "pm2_save":
-            current["saved"] = True
+            state = replace(state, saved=True)
         elif event == "applied":
-            current.update(phase="applied", deadline=record.get("deadline"))
+            state = replace(
+                state,
+                phase="applied",
+                deadline=record.get("deadline"),
+                stands=state.target,
+                stands_sha256=state.new_dsn_sha256,
+            )
         elif event == "confirmed":
-            current.update(phase="confirmed", deadline=None)
+            state = replace(state, phase="confirmed", deadline=None)
         elif event == "rollback_begin":
-            current.update(phase="rolling_back", rollback_target=record["target"], problems=())
+            state = replace(
+                state, phase="rolling_back", rollback_target=record["target"], problems=(), deadline=None
+            )
         elif event == "rollback_incomplete":
-            current["problems"] = tuple(record["problems"])
+            state = replace(state, problems=tuple(record["problems"]))
         elif event == "rolled_back":
-            current = {"phase": "rolled_back", "attempt": current.get("attempt", 0)}
-    return State(**current)
+            kept = stood if record.get("target", state.rollback_target) == "attempt" else State()
+            state = State(
+                phase="rolled_back",
+                attempt=state.attempt,
+                target=kept.target,
+                stands=kept.stands,
+                stands_sha256=kept.stands_sha256,
+                overrides=kept.overrides,
+            )
+        elif event == "override_begin":
+            state = replace(state, overriding=record["service"], problems=())
+        elif event == "override_incomplete":
+            state = replace(state, problems=tuple(record["problems"]))
+        elif event == "override_done":
+            names = (*(name for name in state.overrides if name != record["service"]), record["service"])
+            state = replace(state, overriding="", overrides=names, problems=())
+        elif event == "override_removed":
+            names = tuple(name for name in state.overrides if name != record["service"])
+            state = replace(state, overrides=names)
+    return state

@@ -42,7 +42,7 @@ class Cutover:
         self.env = EnvFile(config.env_file, config.env_key)
         self.snapshots = Snapshot(config.state_dir)
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
-        self.services = Services(config, host.pm2, monotonic=host.monotonic, sleep=host.sleep)
+        self.services = Services(config, host.manager, monotonic=host.monotonic, sleep=host.sleep)
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
         self.proving = Proving(config, host, self.services)
         self.way_back = WayBack(config, host, self.store, self.journal, self.services)
@@ -71,7 +71,7 @@ class Cutover:
         except CutoverError as error:
             result["env_dsn_host"] = "-"
             result["problems"].append(str(error))
-        result["pm2_running"] = self.host.pm2.running
+        result["pm2_running"] = self.host.manager.running
         try:
             listed = self.services.processes() if result["pm2_running"] else []
         except CutoverError as error:
@@ -315,7 +315,7 @@ class Cutover:
         if self.env.value() != new.value:
             raise CutoverError(f"{self.config.env_file} was changed by somebody else meanwhile")
         self.journal.append("pm2_save", attempt=attempt)
-        self.host.pm2.save()
+        self.host.manager.save()
         return [
             self._row(process, before, new, proofs) for process in listed if is_mine(self.config, process)
         ]
@@ -444,7 +444,7 @@ class Cutover:
         """Whether everything already is as the recorded state says."""
         if state.open or state.phase == "confirmed":
             return False
-        if self.env.value() != before.dsn or not self.host.pm2.running:
+        if self.env.value() != before.dsn or not self.host.manager.running:
             return False
         mine = [process for process in self.services.processes() if process.name in self.config.services]
         return all(

@@ -51,12 +51,12 @@ class WayBack:
         self._journal.append("rollback_env", host=shown(before.dsn))
         with _collect_into(problems):
             self._restore_env(before.dsn)
-        if not self._host.pm2.running:
+        if not self._host.manager.running:
             with _collect_into(problems):
-                self._host.pm2.rewrite_dump(
+                self._host.manager.rewrite_dump(
                     self._config.env_key, {name: before.effective(name) for name in before.carried}
                 )
-        if self._host.pm2.running:
+        if self._host.manager.running:
             with _collect_into(problems):
                 self._restart_back(state, before, target, problems)
         else:
@@ -113,7 +113,7 @@ class WayBack:
                 problems.append(f"{process.name} still carries another DSN in its PM2 environment")
         if target == "snapshot" or state.saved:
             self._journal.append("rollback_save")
-            self._host.pm2.save()
+            self._host.manager.save()
 
     def _touched(self, before: Before, name: str, instances: tuple[Process, ...]) -> bool:
         """Whether a service may have read or been given another DSN: it runs in another process."""

@@ -224,7 +224,7 @@ def world(tmp_path: Path, program: Path) -> Iterator[World]:
             services=["api", "monitor", "silent", "carrier", "job"],
             without_sdk=["pm2-logrotate"],
             canary="monitor",
-            strategy="canary_first",
+            strategy="one_by_one",
             service_tag="service",
             new={
                 "dsn_file": str(tmp_path / "secrets" / "new.dsn"),

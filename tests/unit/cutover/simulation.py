@@ -215,7 +215,7 @@ class Simulation:
     def cutover(self, observer: Callable[[str, str], None] | None = None) -> Cutover:
         dsns = {"new": NEW, "old": OLD}
         host = Host(
-            pm2=self.pm2,  # type: ignore[arg-type]
+            manager=self.pm2,  # type: ignore[arg-type]
             tracker=lambda side: MemoryTracker(side, self, dsns[side.name]),  # type: ignore[arg-type,return-value]
             deadline=self.deadline,  # type: ignore[arg-type]
             prober=MemoryProber(self),  # type: ignore[arg-type]
