@@ -20,7 +20,9 @@ VAULT = EXAMPLE / "group_vars" / "all" / "vault.example.yml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: "# name: value" is a variable that is commented out; explanations begin with two #.
 COMMENTED = re.compile(r"^# ([a-z][a-z0-9_]*:.*)$", re.MULTILINE)
-SWITCHED_OFF = re.compile(r"StrictHostKeyChecking|host_key_checking|HOST_KEY_CHECKING|UserKnownHostsFile")
+SWITCHED_OFF = re.compile(
+    r"StrictHostKeyChecking(?!=yes)|host_key_checking|HOST_KEY_CHECKING|UserKnownHostsFile=/dev/null"
+)
 KINDS = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict, "float": (int, float)}
 
 
