@@ -1,8 +1,10 @@
 """One value of a ``.env`` file, replaced with every other byte kept.
 
-The readers of such files (dotenv, ``node --env-file``, a shell) disagree on byte order marks, duplicate keys,
-spaces around ``=`` and unclosed quotes; measured with dotenv 18, Node.js 20 and dash. Where they agree the
-value is edited in place; where the file could be read in two ways it is refused with one sentence.
+Three readers of such files matter: dotenv for Node.js, ``node --env-file`` and a shell (``set -a; . .env``). They
+disagree on byte order marks, blanks around ``=``, quotes, backslashes and line ends. The rule held here, against
+the real three by tests/integration/envfile (dotenv 17, Node.js 20, dash): the new value is read by exactly those
+that read the old one, and every other variable stays what it was for each of them. A file where that cannot be
+promised is refused with one sentence.
 """
 
 from __future__ import annotations
@@ -11,187 +13,409 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import CutoverError
 from .files import fsync_directory, write_new
 
+#: A larger file is no ``.env`` file.
+MAX_BYTES = 16 * 1024 * 1024
+
 _BOM = b"\xef\xbb\xbf"
-_SAFE_VALUE = re.compile(r"[A-Za-z0-9:/@._~\[\]-]+")
-_ASSIGNMENT = re.compile(
-    r"[ \t]*(?P<export>export[ \t]+)?(?P<key>[A-Za-z0-9_.-]+)(?P<sign>[ \t]*=|:[ \t])[ \t]*"
+#: Characters that mean nothing but themselves to each reader, without quotes and within them.
+_BARE_VALUE = re.compile(r"(?!~)(?!.*:~)[A-Za-z0-9:/@._~\[\]=%+,?*!^{}-]*")
+_QUOTED_VALUE = re.compile(r"[A-Za-z0-9:/@._~\[\]=%+,?*!^{} #-]*")
+
+# dotenv's own expression (17.2.3, lib/main.js), with JavaScript's meaning of \s, \w and $ spelled out. It begins
+# at the line of its variable: leading blank lines, which dotenv's takes along, change nothing but the time.
+_INDENT = r"[\t\v\f \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]*"
+_SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]"
+_DOTENV = re.compile(
+    rf"^{_INDENT}(?:export{_SPACE}+)?(?P<key>[A-Za-z0-9_.-]+)(?:{_SPACE}*={_SPACE}*?|:{_SPACE}+?)"
+    rf"(?P<value>{_SPACE}*'(?:\\'|[^'])*'|{_SPACE}*\"(?:\\\"|[^\"])*\"|{_SPACE}*`(?:\\`|[^`])*`|[^#\r\n]+)?"
+    rf"{_SPACE}*(?:#[^\r\n]*)?(?=\r?\n|\Z)",
+    re.MULTILINE,
 )
-_LINE_END = re.compile(r"[ \t]*(#[^\n]*)?(?:\r?\n|\r?\Z)")
-_UNQUOTED = re.compile(r"[^\s#'\"`]*")
+# What opens and closes in a shell. A match without a closing quote runs to the end of the file.
+_SHELL = re.compile(
+    r"(?P<escape>\\.)"
+    r"|(?P<comment>(?<![^ \t\n;&|()<>])(?<!\\[ \t])#[^\n]*)"
+    r"|(?P<single>'[^']*(?P<single_end>')?)"
+    r'|(?P<double>"[^"\\]*(?:\\.[^"\\]*)*(?P<double_end>")?)'
+    r"|(?P<back>`[^`\\]*(?:\\.[^`\\]*)*(?P<back_end>`)?)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where the value of the wanted key stands: line (from 1) and byte range of the bare value."""
+    """Where the value of the wanted key stands: line (from 1), byte range of the bare value, its quote or ""."""
 
     line: int
     start: int
     end: int
+    quote: str
     value: str = field(repr=False)
 
 
-def _quoted_end(text: str, start: int) -> int | None:
-    """Index of the quote that closes the one at ``start``; None when there is none (dotenv's rule)."""
-    quote = text[start]
-    at = start + 1
-    while (at := text.find(quote, at)) != -1:
-        if text[at - 1] != "\\":
-            return at
-        at += 1
-    return None
+@dataclass(frozen=True)
+class _Region:
+    """Characters that a reader takes as one: from an opening quote past the closing one."""
+
+    start: int
+    end: int
 
 
-def find_assignment(data: bytes, key: str, name: str = "the file") -> Assignment:
-    """Find the one assignment of ``key`` in ``data``.
-
-    Raises CutoverError when the file cannot be decoded, or holds no, two or an unclear assignment; ``name``
-    is how messages call the file.
-    """
-    bom = len(_BOM) if data.startswith(_BOM) else 0
+def _decode(data: bytes, name: str) -> str:
+    """The text behind a byte order mark, or a refusal."""
     try:
-        text = data[bom:].decode("utf-8")
+        text = data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CutoverError(f"{name} is not UTF-8 text (byte {bom + error.start})") from None
+        offset = len(data) - len(data.removeprefix(_BOM))
+        raise CutoverError(f"{name} is not UTF-8 text (byte {offset + error.start})") from None
     if "\x00" in text:
         raise CutoverError(f"{name} holds a NUL byte, it is not a text file")
-    if re.search(r"\r(?!\n)", text):
-        raise CutoverError(f"{name} holds a carriage return inside a line, its readers would not agree on it")
-    found: list[tuple[int, int, int]] = []
-    at = 0
-    while at < len(text):
-        newline = text.find("\n", at)
-        line_end = len(text) if newline == -1 else newline + 1
-        match = _ASSIGNMENT.match(text, at, line_end)
-        if match is None:
-            at = line_end
-            continue
-        if match["key"] == key:
-            found.append(_value_range(text, match, line_end, name))
-            at = line_end
-            continue
-        at = _skip_value(text, match.end(), line_end, key, name)
-    if not found:
-        raise CutoverError(f"{name} holds no {key}")
-    if len(found) > 1:
-        lines = " and ".join(str(line) for line, _, _ in found)
-        raise CutoverError(f"{name} sets {key} {len(found)} times (lines {lines}): leave one of them")
-    line, start, end = found[0]
-    offset = bom + len(text[:start].encode())
-    value = text[start:end]
-    return Assignment(line=line, start=offset, end=offset + len(value.encode()), value=value)
+    if odd := re.search(r"\r(?!\n)", text):
+        raise CutoverError(
+            f"{name} line {_line_number(text, odd.start())}: a carriage return stands inside the line, "
+            "its readers would not agree on it"
+        )
+    if odd := re.search(r"[\u2028\u2029]", text):
+        raise CutoverError(
+            f"{name} line {_line_number(text, odd.start())}: a Unicode line separator stands inside the line, "
+            "its readers would not agree on it"
+        )
+    return text
 
 
 def _line_number(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
 
 
-def _value_range(text: str, match: re.Match[str], line_end: int, name: str) -> tuple[int, int, int]:
-    """Line, start and end of the bare value after ``match``, or a refusal."""
-    line = _line_number(text, match.start())
-    if match["sign"].startswith(":"):
-        raise CutoverError(
-            f"{name} line {line}: {match['key']} is set with a colon, which not every reader accepts"
+def _line_end(text: str, at: int) -> int:
+    """Index of the newline that ends the line of ``at``, or of the end of the text."""
+    newline = text.find("\n", at)
+    return len(text) if newline == -1 else newline
+
+
+def _node_regions(text: str, *, joins: bool) -> Iterator[_Region]:
+    """Quoted values as ``node --env-file`` sees them: no escapes, and whatever follows on the line is dropped.
+
+    With ``joins`` a line without ``=`` belongs to the next one, as in Node.js 20; without, it is skipped.
+    """
+    at = 0
+    while at < len(text):
+        if text[at] in "\n#":
+            at = _line_end(text, at) + 1
+            continue
+        equal = text.find("=", at)
+        if equal == -1:
+            return
+        if not joins and equal > _line_end(text, at):
+            at = _line_end(text, at) + 1
+            continue
+        start = equal + 1
+        while start < len(text) and text[start] in " \t":
+            start += 1
+        end = equal
+        if text[start : start + 1] in ("'", '"', "`"):
+            closing = text.find(text[start], start + 1)
+            if closing != -1:
+                yield _Region(start, closing + 1)
+                end = closing
+        at = _line_end(text, end) + 1
+
+
+def _regions(text: str, dotenv: list[re.Match[str]], shell: list[re.Match[str]]) -> Iterator[_Region]:
+    """What any reader takes as one value; a quote that a shell finds open at the end ends that shell."""
+    for match in dotenv:
+        if match["value"] and "\n" in match["value"]:
+            yield _Region(match.start("value"), match.end("value"))
+    for match in shell:
+        if any(match[f"{kind}_end"] for kind in ("single", "double", "back")):
+            yield _Region(match.start(), match.end())
+    yield from _node_regions(text, joins=True)
+    yield from _node_regions(text, joins=False)
+
+
+def find_assignment(data: bytes, key: str, name: str = "the file") -> Assignment:
+    """Find the one assignment of ``key`` in ``data``, one that can be edited.
+
+    Raises CutoverError when the file cannot be decoded, holds no, two or an unclear assignment, or one that its
+    readers do not see alike; ``name`` is how messages call the file.
+    """
+    text = _decode(data, name)
+    dotenv = list(_DOTENV.finditer(text))
+    shell = list(_SHELL.finditer(text))
+    lines = list(
+        re.finditer(
+            rf"^[ \t]*(?:export[ \t]+)?(?P<key>{re.escape(key)})(?P<sign>[ \t]*=|[ \t]*:(?=\s))", text, re.MULTILINE
         )
-    start = match.end()
-    if start < line_end and text[start] in "'\"`":
-        closing = _quoted_end(text, start)
-        if closing is None or closing >= line_end:
-            raise CutoverError(
-                f"{name} line {line}: the quote that opens the value of {match['key']} is not closed"
-            )
-        start, end, rest = start + 1, closing, closing + 1
-    else:
-        bare = _UNQUOTED.match(text, start, line_end)
-        end = rest = bare.end() if bare else start
-    if _LINE_END.match(text, rest) is None:
-        raise CutoverError(f"{name} line {line}: there is unexpected text after the value of {match['key']}")
-    return line, start, end
-
-
-def _skip_value(text: str, start: int, line_end: int, key: str, name: str) -> int:
-    """Where the line after another variable's value begins; quoted values may span lines."""
-    if start >= line_end or text[start] not in "'\"`":
-        return line_end
-    closing = _quoted_end(text, start)
-    if closing is None or closing < line_end:
-        return line_end
-    inside = re.search(
-        rf"^[ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:]", text[start:closing], re.MULTILINE
     )
-    if inside:
-        line = _line_number(text, start + inside.start())
-        opened = _line_number(text, start)
-        raise CutoverError(
-            f"{name} line {line}: {key} stands inside a quoted value that opens on line {opened}"
+    for region in _regions(text, dotenv, shell):
+        for match in lines:
+            if region.start < match.start("key") < region.end and region.start < match.start():
+                raise CutoverError(
+                    f"{name} line {_line_number(text, match.start())}: {key} stands inside a quoted value that "
+                    f"opens on line {_line_number(text, region.start)}"
+                )
+    if len(lines) > 1:
+        numbers = " and ".join(str(_line_number(text, match.start())) for match in lines)
+        raise CutoverError(f"{name} sets {key} {len(lines)} times (lines {numbers}): leave one of them")
+    seen = [match for match in dotenv if match["key"] == key]
+    if not lines:
+        raise CutoverError(_absent(text, seen, key, name))
+    line = _line_number(text, lines[0].start())
+    start, end = _value_range(text, lines[0], f"{name} line {line}", key)
+    agreed = len(seen) == 1 and seen[0].start("key") == lines[0].start("key")
+    if not agreed or not _is_value(text, seen[0], start, end):
+        raise CutoverError(f"{name} line {line}: its readers do not agree on where the value of {key} is")
+    _refuse_neighbours(text, lines[0], shell, name, key)
+    before = len(data) - len(data.removeprefix(_BOM)) + len(text[:start].encode())
+    value = text[start:end]
+    quote = text[start - 1] if text[start - 1] in "'\"`" else ""
+    return Assignment(line=line, start=before, end=before + len(value.encode()), quote=quote, value=value)
+
+
+def _absent(text: str, seen: list[re.Match[str]], key: str, name: str) -> str:
+    """Why there is nothing to edit, and what to do."""
+    if seen:
+        line = _line_number(text, seen[0].start("key"))
+        return f"{name} line {line}: {key} is set in a way that not every reader understands, write {key}=value"
+    other = re.search(rf"^[ \t]*(?:export[ \t]+)?({re.escape(key)})[ \t]*=", text, re.MULTILINE | re.IGNORECASE)
+    if other:
+        return (
+            f"{name} holds no {key}, but line {_line_number(text, other.start())} sets {other[1]}: "
+            "names are read with their case"
         )
-    newline = text.find("\n", closing)
-    return len(text) if newline == -1 else newline + 1
+    return (
+        f"{name} holds no {key}: add the line {key}=... with the DSN that is in use, also where the product gets it "
+        "from elsewhere (PM2's own environment, an ecosystem file)"
+    )
+
+
+def _value_range(text: str, match: re.Match[str], where: str, key: str) -> tuple[int, int]:
+    """Start and end of the bare value after ``match``, or a refusal that begins with ``where``."""
+    if match["sign"].endswith(":"):
+        raise CutoverError(f"{where}: {key} is set with a colon, which not every reader accepts")
+    stop = _line_end(text, match.end())
+    stop -= text[:stop].endswith("\r")
+    start = match.end()
+    while start < stop and text[start] in " \t":
+        start += 1
+    if start < stop and text[start] in "'\"`":
+        quote = text[start]
+        closing = text.find(quote, start + 1, stop)
+        if closing == -1:
+            raise CutoverError(f"{where}: the quote that opens the value of {key} is not closed on this line")
+        start, end, rest, allowed = start + 1, closing, closing + 1, _QUOTED_VALUE
+    else:
+        end = start
+        while end < stop and text[end] not in " \t#":
+            end += 1
+        rest, allowed = end, _BARE_VALUE
+        if start == end and start > match.end():
+            if start == stop:
+                raise CutoverError(f"{where}: blanks follow the empty value of {key}, take them away")
+            start = end = match.end()
+    value = text[start:end]
+    if "$" in value:
+        raise CutoverError(f"{where}: the value of {key} is put together from other variables, write it out")
+    if allowed.fullmatch(value) is None:
+        raise CutoverError(f"{where}: the value of {key} holds characters that its readers do not see alike")
+    if re.fullmatch(r"[ \t]*(#.*)?", text[rest:stop]) is None:
+        raise CutoverError(f"{where}: there is unexpected text after the value of {key}")
+    return start, end
+
+
+def _is_value(text: str, match: re.Match[str], start: int, end: int) -> bool:
+    """Whether dotenv finds exactly that value there."""
+    if match["value"] is None:
+        return start == end
+    found, stop = match.span("value")
+    inner = text[found:stop]
+    found += len(inner) - len(inner.lstrip())
+    stop -= len(inner) - len(inner.rstrip())
+    if found >= stop:
+        return start == end
+    if text[found] in "'\"`":
+        found, stop = found + 1, stop - 1
+    return (found, stop) == (start, end)
+
+
+def _refuse_neighbours(
+    text: str, match: re.Match[str], shell: list[re.Match[str]], name: str, key: str
+) -> None:
+    """Refuse other lines that a shell, or dotenv with expansion, ties to this variable."""
+    line = _line_number(text, match.start())
+    if any(token["escape"] == "\\\n" and token.end() == match.start() for token in shell):
+        raise CutoverError(
+            f"{name} line {line - 1} ends with a backslash, so a shell joins it with the line of {key}: "
+            "put an empty line between them"
+        )
+    opaque = [token for token in shell if not token["escape"]]
+    for use in re.finditer(rf"\$\{{?{re.escape(key)}(?![A-Za-z0-9_])", text):
+        if not any(token["comment"] and token.start() < use.start() < token.end() for token in opaque):
+            raise CutoverError(
+                f"{name} line {_line_number(text, use.start())}: another value is made from {key}, write it out there"
+            )
+    for other in re.finditer(rf"(?<![^\s;&|(){{}}'\"`])['\"`]?{re.escape(key)}\+?=", text):
+        if other.end() == match.end():
+            continue
+        if any(token.start() < other.start() < token.end() for token in opaque):
+            continue
+        if other.start() and text[other.start() - 1] in "'\"`":
+            continue
+        raise CutoverError(
+            f"{name} line {_line_number(text, other.start())}: a shell would set {key} there, too: leave one of them"
+        )
 
 
 def replace_value(data: bytes, key: str, value: str, name: str = "the file") -> bytes:
     """``data`` with the one value of ``key`` replaced; every other byte is the same.
 
-    Raises CutoverError as ``find_assignment`` does, or when ``value`` would need quoting.
+    Raises CutoverError as ``find_assignment`` does, or when ``value`` would need other quotes than stand there.
     """
-    if _SAFE_VALUE.fullmatch(value) is None:
-        raise CutoverError(f"the new value of {key} holds characters that a .env file would have to quote")
     before = find_assignment(data, key, name)
+    allowed = _QUOTED_VALUE if before.quote else _BARE_VALUE
+    if not value or allowed.fullmatch(value) is None:
+        raise CutoverError(f"the new value of {key} holds characters that a .env file would have to quote")
     result = data[: before.start] + value.encode() + data[before.end :]
-    if find_assignment(result, key, name).value != value:
+    if find_assignment(result, key, name).value != value or _others(data, key) != _others(result, key):
         raise CutoverError(f"{name}: the edited file would not read back as intended, so it was left alone")
     return result
 
 
+def _others(data: bytes, key: str) -> list[tuple[str, str]]:
+    """Every other variable as dotenv finds it."""
+    text = data.removeprefix(_BOM).decode("utf-8")
+    return [(match["key"], match["value"] or "") for match in _DOTENV.finditer(text) if match["key"] != key]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file as it was read: its bytes and what stat says of it."""
+
+    data: bytes = field(repr=False)
+    info: os.stat_result
+
+    def same(self, other: os.stat_result) -> bool:
+        """Whether the file is still the one that was read."""
+        names = ("st_dev", "st_ino", "st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns", "st_ctime_ns")
+        return all(getattr(self.info, name) == getattr(other, name) for name in names)
+
+
+def _attributes(path: Path) -> dict[str, bytes]:
+    """Extended attributes of a file; none where the file system has none."""
+    try:
+        return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    except OSError:
+        return {}
+
+
 @dataclass(frozen=True)
 class EnvFile:
-    """A ``.env`` file at ``path``; a symbolic link is followed and stays a link."""
+    """A ``.env`` file at ``path``; symbolic links are followed and stay links."""
 
     path: Path
     key: str
 
     @property
     def target(self) -> Path:
-        """The file itself, behind any symbolic links."""
-        return self.path.resolve()
-
-    def read(self) -> bytes:
-        """The bytes. Raises CutoverError when the file is missing or unreadable."""
+        """The file itself, behind any symbolic links. Raises CutoverError when they run in a circle."""
         try:
-            return self.path.read_bytes()
+            return self.path.resolve()
+        except (OSError, RuntimeError):
+            raise CutoverError(f"{self.path} is a symbolic link that leads back to itself") from None
+
+    def _look(self) -> _Seen:
+        """The file and its stat, of one moment. Raises CutoverError when there is no regular file to read."""
+        target = self.target
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
+            if self.path.is_symlink():
+                raise CutoverError(
+                    f"{self.path} is a symbolic link to {target}, which does not exist"
+                ) from None
             raise CutoverError(f"there is no file {self.path}") from None
         except OSError as error:
             raise CutoverError(f"cannot read {self.path}: {error.strerror}") from None
+        try:
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode):
+                raise CutoverError(f"{self.path} is not a regular file")
+            if info.st_size > MAX_BYTES:
+                raise CutoverError(f"{self.path} has {info.st_size} bytes, that is no .env file")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) != info.st_size:
+                raise CutoverError(f"{self.path} was changed by somebody else meanwhile")
+            return _Seen(data, info)
+        except OSError as error:
+            raise CutoverError(f"cannot read {self.path}: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> bytes:
+        """The bytes. Raises CutoverError when the file is missing, unreadable or no regular file."""
+        return self._look().data
 
     def value(self) -> str:
         """The value of ``key``. Raises CutoverError when there is not exactly one."""
         return find_assignment(self.read(), self.key, str(self.path)).value
 
+    def rehearse(self, value: str) -> bytes:
+        """The bytes that ``replace`` would write. Raises CutoverError for whatever ``replace`` would refuse."""
+        return self._rehearse(self._look(), value)
+
+    def _rehearse(self, seen: _Seen, value: str) -> bytes:
+        edited = replace_value(seen.data, self.key, value, str(self.path))
+        if edited == seen.data:
+            return edited
+        if seen.info.st_nlink > 1:
+            raise CutoverError(
+                f"{self.path} has {seen.info.st_nlink} names (hard links): the others would keep the old value, "
+                "so remove them or make them symbolic links"
+            )
+        if not os.access(self.target.parent, os.W_OK):
+            raise CutoverError(f"cannot write {self.path}: its directory is not writable")
+        return edited
+
     def replace(self, value: str) -> bool:
-        """Set ``key`` to ``value`` atomically, keeping mode and owner; True when the file changed."""
-        data = self.read()
-        edited = replace_value(data, self.key, value, str(self.path))
-        if edited == data:
+        """Set ``key`` to ``value`` atomically, keeping mode, owner and attributes; True when the file changed.
+
+        Raises CutoverError, and leaves the file as it is, when it cannot be edited or written, or when somebody
+        else changes it at the same time.
+        """
+        seen = self._look()
+        edited = self._rehearse(seen, value)
+        if edited == seen.data:
             return False
-        self._write(edited, expected=data)
+        target = self.target
+        attributes = _attributes(target)
+
+        def guard(part: Path) -> None:
+            if not seen.same(target.stat()) or self.target != target:
+                raise CutoverError(f"{self.path} was changed by somebody else meanwhile")
+            if _attributes(part) != attributes:
+                raise CutoverError(f"cannot write {self.path}: its extended attributes cannot be kept")
+
+        info = seen.info
+        write_new(
+            target, edited, mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid), guard=guard
+        )
         return True
 
     def restore(self, data: bytes, mode: int, owner: tuple[int, int]) -> None:
-        """Put the whole file back as ``data`` with ``mode`` and ``owner``."""
+        """Put the whole file back as ``data`` with ``mode`` and ``owner``; a hard link is left behind."""
         write_new(self.target, data, mode=mode, owner=owner)
 
     def stat(self) -> tuple[int, tuple[int, int]]:
         """Mode bits and (uid, gid) of the file."""
-        try:
-            info = self.path.stat()
-        except OSError as error:
-            raise CutoverError(f"cannot read {self.path}: {error.strerror}") from None
+        info = self._look().info
         return stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
 
     def backup(self, stamp: str, label: str = "pre-glitchtip") -> Path:
@@ -201,23 +425,19 @@ class EnvFile:
         for number in range(1, 100):
             suffix = "" if number == 1 else f"-{number}"
             copy = self.path.with_name(f"{self.path.name}.{label}-{stamp}{suffix}")
-            if not copy.exists():
+            try:
+                if copy.read_bytes() == data:
+                    return copy
+            except FileNotFoundError:
                 write_new(copy, data, mode=mode, owner=owner)
                 return copy
-            if copy.read_bytes() == data:
-                return copy
+            except OSError as error:
+                raise CutoverError(f"cannot read {copy}: {error.strerror}") from None
         raise CutoverError(f"there are too many copies of {self.path} of {stamp}")
 
     def clean(self) -> None:
         """Remove what an interrupted write may have left beside the file."""
-        with contextlib.suppress(OSError):
-            self.target.with_name(self.target.name + ".part").unlink()
-            fsync_directory(self.target.parent)
-
-    def _write(self, data: bytes, *, expected: bytes) -> None:
-        mode, owner = self.stat()
-        if not os.access(self.target.parent, os.W_OK):
-            raise CutoverError(f"cannot write {self.path}: its directory is not writable")
-        if self.read() != expected:
-            raise CutoverError(f"{self.path} was changed by somebody else meanwhile")
-        write_new(self.target, data, mode=mode, owner=owner)
+        with contextlib.suppress(OSError, CutoverError):
+            target = self.target
+            target.with_name(target.name + ".part").unlink()
+            fsync_directory(target.parent)

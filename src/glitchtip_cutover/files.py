@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,19 @@ def _copy_attributes(source: Path, descriptor: int) -> None:
                 os.setxattr(descriptor, name, os.getxattr(source, name))
 
 
-def write_new(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+def write_new(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    guard: Callable[[Path], None] | None = None,
+) -> None:
     """Create ``path`` durably with ``mode`` and ``owner`` (uid, gid); an older file of that name is replaced.
 
     The bytes are first written to ``<path>.part`` in the same directory, so that ``path`` is never seen half
-    written. Raises CutoverError when the file system refuses.
+    written; ``guard`` is called with that file just before it takes the name, and its CutoverError stops that.
+    Raises CutoverError when the file system refuses.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -55,8 +64,14 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, i
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if guard is not None:
+            guard(part)
         part.rename(path)
         fsync_directory(path.parent)
+    except CutoverError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -79,9 +94,13 @@ def read_json(path: Path) -> Any:
 
 
 def private_directory(path: Path) -> None:
-    """Make directory ``path``, and its parents, with mode 700 where they are missing."""
+    """Make directory ``path``, and its parents, durably with mode 700 where they are missing."""
     for directory in (*reversed(path.parents), path):
-        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        fsync_directory(directory.parent)
 
 
 def read_secret(path: Path, what: str) -> str:
