@@ -4,6 +4,11 @@ Facts measured with PM2 7.0.4: a plain ``restart`` keeps the environment the pro
 so a DSN in there outlives any edit of ``.env``; ``restart --update-env`` takes over the caller's whole
 environment, PATH and HOME included; ``restart_time`` grows by one for each restart of a running process,
 whether asked for or after a crash, and stays the same when a stopped one is started.
+``restart a b c`` restarts one after the other, whatever ``PM2_CONCURRENT_ACTIONS`` says; ``restart /regex/
+--parallel N`` restarts all that match at the same time. A service whose SDK cannot reach its tracker takes
+seconds to stop, so the difference is that of one such stop and of eight.
+A command line that finds no daemon starts one, with ``PM2_NODE_OPTIONS`` as options of its Node.js: an option
+that does not exist keeps such a daemon from coming up (and the command ends with code 0 all the same).
 """
 
 from __future__ import annotations
@@ -12,57 +17,28 @@ import json
 import os
 import re
 import socket
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from .config import Pm2Settings
 from .errors import CutoverError
 from .files import write_new
-from .process import SYSTEM_PATH, Completed, run, user_home
+from .manager import Process as Process
+from .manager import Restart, node_options, raise_all
+from .process import SYSTEM_PATH, Completed, run, user_home, user_id, user_name
 
 _RESTART_TIMEOUT = 60.0
 _LIST_TIMEOUT = 30.0
+_AT_ONCE = 8
+_NO_DAEMON = {"PM2_NODE_OPTIONS": "--no-new-daemon-is-wanted"}
+_SPAWNED = "Spawning PM2 daemon"
+_DAEMON_TITLE = re.compile(r"^PM2 v[^:]*: God Daemon \((?P<home>[^)]*)\)")
 _DROPPED = frozenset(
     {"NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "SENTRY_EVENT_ID"}
 )
-_NODE_OPTIONS_WITH_VALUE = frozenset(
-    {"-r", "--require", "--import", "--loader", "--env-file", "--env-file-if-exists"}
-)
-
-
-@dataclass(frozen=True)
-class Process:
-    """One entry of PM2's list. ``started_at`` is epoch seconds; ``environment`` may hold secrets."""
-
-    name: str
-    pm_id: int
-    pid: int
-    status: str
-    started_at: float
-    restarts: int
-    cwd: str
-    interpreter: str
-    node_options: tuple[str, ...]
-    cron_job: bool
-    module: bool
-    environment: Mapping[str, str] = field(repr=False)
-
-    @property
-    def online(self) -> bool:
-        """Whether PM2 calls it online and it has a process id."""
-        return self.status == "online" and self.pid > 0
-
-    @property
-    def idle_job(self) -> bool:
-        """A job of ``cron_restart`` with ``autorestart: false`` that waits for its next run."""
-        return self.cron_job and self.status == "stopped"
-
-    @property
-    def healthy(self) -> bool:
-        """Online, or a cron job between two runs."""
-        return self.online or self.idle_job
 
 
 def _scalar(value: object) -> str | None:
@@ -71,18 +47,6 @@ def _scalar(value: object) -> str | None:
     if isinstance(value, str | int | float):
         return str(value)
     return None
-
-
-def _node_options(arguments: object) -> tuple[str, ...]:
-    """Those of the interpreter's options that load code or variables, in their order."""
-    words = [str(word) for word in arguments] if isinstance(arguments, list) else str(arguments or "").split()
-    kept: list[str] = []
-    for index, word in enumerate(words):
-        if word in _NODE_OPTIONS_WITH_VALUE and index + 1 < len(words):
-            kept += [word, words[index + 1]]
-        elif word.split("=", 1)[0] in _NODE_OPTIONS_WITH_VALUE and "=" in word:
-            kept.append(word)
-    return tuple(kept)
 
 
 def parse_process(entry: Mapping[str, Any]) -> Process:
@@ -109,7 +73,7 @@ def parse_process(entry: Mapping[str, Any]) -> Process:
         restarts=int(details.get("restart_time") or 0),
         cwd=str(details.get("pm_cwd") or details.get("cwd") or "/"),
         interpreter=str(details.get("exec_interpreter") or "node"),
-        node_options=_node_options(details.get("node_args")),
+        node_options=node_options(details.get("node_args")),
         cron_job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
         module=bool(details.get("pmx_module")),
         environment=environment,
@@ -139,18 +103,23 @@ class Pm2:
 
         A daemon that is too busy to take the connection at once runs all the same.
         """
+        return self._listener() is not None
+
+    def _listener(self) -> int | None:
+        """User id of the process that listens on the socket (-1: too busy to tell); None when none does."""
         address = self.settings.home / "rpc.sock"
         if len(os.fsencode(address)) > 107 or not address.is_socket():
-            return False
+            return None
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(3)
             try:
                 client.connect(str(address))
+                credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             except (ConnectionRefusedError, FileNotFoundError):
-                return False
+                return None
             except OSError:
-                return True
-        return True
+                return -1
+        return int(struct.unpack("3i", credentials)[1])
 
     def processes(self) -> list[Process]:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""
@@ -164,19 +133,74 @@ class Pm2:
 
         PATH and HOME of the process are passed along, so that nothing else of its environment changes.
         """
-        if not variables:
-            done = self._call(["restart", str(process.pm_id)], timeout=_RESTART_TIMEOUT)
-        else:
-            own = {
-                name: process.environment[name] for name in ("PATH", "HOME") if name in process.environment
-            }
-            done = self._call(
-                ["restart", str(process.pm_id), "--update-env"],
-                timeout=_RESTART_TIMEOUT,
-                extra={**own, **variables},
-            )
+        extra = _extra(process, variables)
+        arguments = ["restart", str(process.pm_id), *(["--update-env"] if extra else [])]
+        done = self._call(arguments, timeout=_RESTART_TIMEOUT, extra=extra)
         if done.code != 0:
             raise CutoverError(f"pm2 restart of {process.name} failed with exit code {done.code}")
+
+    def restart_together(self, restarts: Sequence[Restart]) -> None:
+        """Restart many at the same time: one call for all that get the same variables (mostly: none).
+
+        All instances of each service have to be among them, as PM2 is given names. Processes that cannot be
+        named so (a name with a slash, instances with different variables) are restarted by id, each by a call
+        of its own beside the others.
+        """
+        groups: dict[tuple[tuple[str, str], ...], list[Restart]] = {}
+        for process, variables in restarts:
+            extra = tuple(sorted(_extra(process, variables).items()))
+            groups.setdefault(extra, []).append((process, variables))
+        spread = {
+            name
+            for name in {process.name for process, _ in restarts}
+            if "/" in name or sum(name in {one.name for one, _ in group} for group in groups.values()) > 1
+        }
+        work: list[list[Restart]] = []
+        for group in groups.values():
+            named = [item for item in group if item[0].name not in spread]
+            work += [named] if len(named) > 1 else [[item] for item in named]
+            work += [[item] for item in group if item[0].name in spread]
+        if len(work) == 1 and len(work[0]) == 1:
+            return self.restart(*work[0][0])
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            outcomes = list(pool.map(self._restart_group, work))
+        return raise_all([problem for problems in outcomes for problem in problems])
+
+    def _restart_group(self, group: Sequence[Restart]) -> list[str]:
+        """Restart the processes of one group; what went wrong with which of them."""
+        try:
+            if len(group) == 1:
+                self.restart(*group[0])
+                return []
+            names = sorted({process.name for process, _ in group})
+            pattern = (
+                "/^(?:" + "|".join(re.sub(r"[^A-Za-z0-9_ -]", r"\\\g<0>", name) for name in names) + ")$/"
+            )
+            extra = _extra(*group[0])
+            arguments = ["restart", pattern, "--parallel", str(len(group))]
+            done = self._call(
+                [*arguments, *(["--update-env"] if extra else [])], timeout=_RESTART_TIMEOUT, extra=extra
+            )
+            if done.code == 0:
+                return []
+        except CutoverError as error:
+            return [str(error)]
+        return self._restart_rest(group)
+
+    def _restart_rest(self, group: Sequence[Restart]) -> list[str]:
+        """PM2 gives a common call up at its first failure: those that kept their process, one by one."""
+        problems: list[str] = []
+        try:
+            now = {process.pm_id: process.pid for process in self.processes()}
+        except CutoverError as error:
+            return [str(error)]
+        for process, variables in group:
+            if now.get(process.pm_id) == process.pid:
+                try:
+                    self.restart(process, variables)
+                except CutoverError as error:
+                    problems.append(str(error))
+        return problems
 
     def save(self) -> None:
         """Write the process list that ``pm2 resurrect`` reads at boot."""
@@ -231,20 +255,78 @@ class Pm2:
             "PM2_HOME": str(self.settings.home),
         }
 
+    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
+        """Run ``node`` as PM2 would start that service; PM2 itself is not asked."""
+        home = user_home(self.settings.user)
+        return run(
+            [self.settings.node, *process.node_options, *arguments],
+            environment={"PATH": SYSTEM_PATH, "HOME": home, **process.environment},
+            timeout=timeout,
+            user=self.settings.user,
+            cwd=process.cwd,
+            stdin=script,
+        )
+
     def _call(
         self, arguments: Sequence[str], *, timeout: float, extra: Mapping[str, str] | None = None
     ) -> Completed:
-        if not self.running:
-            raise CutoverError(
-                f"PM2 of user {self.settings.user} does not run: "
-                f"nothing answers on {self.settings.home}/rpc.sock"
-            )
-        return run(
+        """Run PM2's command line against the daemon that runs, and never start one.
+
+        The guard against a daemon that vanishes in this very moment cannot go along with ``--update-env``, which
+        would write it into the service's environment; then only the output tells.
+        """
+        self._check_daemon()
+        done = run(
             [*self.command(), *arguments],
-            environment={**self.base_environment(), **(extra or {})},
+            environment={**self.base_environment(), **(extra or _NO_DAEMON)},
             timeout=timeout,
             user=self.settings.user,
         )
+        if _SPAWNED in done.output:
+            raise CutoverError(f"PM2 of user {self.settings.user} went away while it was asked")
+        return done
+
+    def _check_daemon(self) -> None:
+        """Raise CutoverError unless a daemon of exactly this user answers."""
+        user = self.settings.user
+        listener = self._listener()
+        if listener is None:
+            message = f"PM2 of user {user} does not run: nothing answers on {self.settings.home}/rpc.sock"
+            others = [
+                f"{owner} (PM2_HOME {home})" for owner, home in daemons() if home != str(self.settings.home)
+            ]
+            if others:
+                message += (
+                    f"; PM2 runs here as user {', '.join(others)}: set the user and home of PM2 to that"
+                )
+            raise CutoverError(message)
+        if listener >= 0 and listener != user_id(user):
+            owner = user_name(listener)
+            raise CutoverError(
+                f"PM2 at {self.settings.home} runs as user {owner}, not as {user}: set the user of PM2 to {owner}"
+            )
+
+
+def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, str]:
+    """The caller's variables of a restart that sets ``variables``: PATH and HOME stay those of the process."""
+    if not variables:
+        return {}
+    own = {name: process.environment[name] for name in ("PATH", "HOME") if name in process.environment}
+    return {**own, **variables}
+
+
+def daemons() -> list[tuple[str, str]]:
+    """User and PM2_HOME of every PM2 daemon of this host, by the titles that they give their processes."""
+    found: set[tuple[str, str]] = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            match = _DAEMON_TITLE.match(title)
+            if match:
+                found.add((user_name(directory.stat().st_uid), match["home"]))
+        except OSError:
+            continue
+    return sorted(found)
 
 
 def _rewrite_entry(entry: Any, key: str, values: Mapping[str, str]) -> bool:

@@ -31,6 +31,22 @@ def user_home(user: str) -> str:
         raise CutoverError(f"there is no user {user} on this host") from None
 
 
+def user_id(user: str) -> int:
+    """Number of ``user``. Raises CutoverError when there is no such user."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise CutoverError(f"there is no user {user} on this host") from None
+
+
+def user_name(number: int) -> str:
+    """Name of the user with that id; the number itself where it has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):
+        return str(number)
+
+
 def run(
     argv: Sequence[str | Path],
     *,

@@ -1,8 +1,8 @@
 """Proof that a service really reports to a DSN: an event that came back through the API, never file content.
 
 Two ways: ``own_event`` is an event that the service itself captured after its restart; ``probe`` is a
-one-shot Node.js process that stands in for a silent service, with its working directory and its PM2
-environment.
+one-shot Node.js process that stands in for a silent service: its manager runs it with the service's user,
+working directory and environment.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from .api import PROBE_TAG, Event, Tracker, await_event
 from .config import Config
 from .dsn import Dsn
 from .errors import CutoverError, ServiceError
-from .pm2 import Process
-from .process import SYSTEM_PATH, run, user_home
+from .manager import Manager, Process, manager_for
 
 _PROBE_FLUSH_MS = 10000
 _PROBE_TIMEOUT = 60.0
@@ -41,7 +40,7 @@ def find_own_event(
     """The newest event that this very process captured: tagged with its name, made after it started.
 
     ``baseline`` holds the ids that were there before the restart. Probes never count. The sender's time and
-    PM2's start time come from the same clock.
+    the manager's start time come from the same clock.
     """
     for event in events:
         if (
@@ -54,15 +53,19 @@ def find_own_event(
     return None
 
 
-def instrument_path(config: Config, process: Process) -> Path:
-    """The instrument file of a service: below its working directory when there is one, else the product's."""
+def instrument_path(config: Config, process: Process) -> str:
+    """The instrument file of a service: below its working directory when there is one, else the product's.
+
+    In a container it is the image's own and stands below the image's working directory. Raises ServiceError
+    where this host can see that there is none.
+    """
     own = Path(process.cwd) / config.instrument
-    return own if own.is_file() else config.app_dir / config.instrument
-
-
-def probe_environment(config: Config, process: Process) -> dict[str, str]:
-    """What a new process of that service would get from PM2."""
-    return {"PATH": SYSTEM_PATH, "HOME": user_home(config.pm2.user), **process.environment}
+    if process.container or own.is_file():
+        return str(own)
+    common = config.app_dir / config.instrument
+    if not common.is_file():
+        raise ServiceError(f"the probe of {process.name} failed: there is no {common}")
+    return str(common)
 
 
 def read_report(output: str, marker: str) -> Mapping[str, object]:
@@ -93,9 +96,15 @@ class Prober:
     """Runs probes for one configuration."""
 
     def __init__(
-        self, config: Config, *, monotonic: Callable[[], float], sleep: Callable[[float], None]
+        self,
+        config: Config,
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+        manager: Manager | None = None,
     ) -> None:
         self.config = config
+        self._manager = manager or manager_for(config)
         self._monotonic = monotonic
         self._sleep = sleep
 
@@ -129,23 +138,15 @@ class Prober:
         if script is None:
             raise CutoverError("the probe script is missing from this program")
         marker = f"@@cutover-probe-{uuid.uuid4().hex}@@"
-        instrument = instrument_path(self.config, process)
-        if not instrument.is_file():
-            raise ServiceError(f"the probe of {process.name} failed: there is no {instrument}")
         request = {
             "marker": marker,
             "event_id": event_id,
             "service": process.name,
-            "instrument": str(instrument),
+            "instrument": instrument_path(self.config, process),
             "tags": {self.config.service_tag: process.name, PROBE_TAG: "service"},
             "flush_ms": _PROBE_FLUSH_MS,
         }
-        done = run(
-            [self.config.pm2.node, *process.node_options, "--input-type=module", "-", json.dumps(request)],
-            environment=probe_environment(self.config, process),
-            timeout=_PROBE_TIMEOUT,
-            user=self.config.pm2.user,
-            cwd=process.cwd,
-            stdin=script.decode(),
+        done = self._manager.run_node(
+            process, ["--input-type=module", "-", json.dumps(request)], script.decode(), _PROBE_TIMEOUT
         )
         return read_report(done.output, marker)

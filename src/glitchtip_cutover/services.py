@@ -1,13 +1,13 @@
-"""Restarting services and waiting until they run again, one observation of PM2 at a time."""
+"""Restarting services and waiting until they run again, one observation of their manager at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from .config import Config
-from .errors import ServiceError
-from .pm2 import Pm2, Process
+from .errors import CutoverError, ServiceError
+from .manager import Manager, Process, Restart, manager_label
 
 _POLL = 0.5
 
@@ -28,56 +28,111 @@ def of(processes: Iterable[Process], name: str) -> tuple[Process, ...]:
 
 
 class Services:
-    """The product's services under PM2."""
+    """The product's services under their manager."""
 
     def __init__(
-        self, config: Config, pm2: Pm2, *, monotonic: Callable[[], float], sleep: Callable[[float], None]
+        self,
+        config: Config,
+        manager: Manager,
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
     ) -> None:
         self.config = config
-        self.pm2 = pm2
+        self.manager = manager
         self._monotonic = monotonic
         self._sleep = sleep
         self.watched: dict[str, Watched] = {}
         self._latest: list[Process] = []
 
     def processes(self) -> list[Process]:
-        """PM2's list now."""
-        self._latest = self.pm2.processes()
+        """The manager's list now."""
+        self._latest = self.manager.processes()
         return self._latest
 
     def jobs_last(self, names: Iterable[str]) -> list[str]:
-        """The same names; jobs of ``cron_restart`` at the end, as one at work is waited for."""
+        """The same names; jobs at the end, as one at work is waited for."""
         jobs = {process.name for process in self.processes() if process.cron_job}
         return sorted(names, key=lambda name: name in jobs)
 
     def restart(self, name: str, dsn: str, *, strict: bool = True) -> bool:
         """Restart one service so that ``dsn`` is its DSN; False when there is nothing to do (an idle job).
 
-        A job of ``cron_restart`` that is at work is given ``restart_wait`` seconds to end by itself. With
-        ``strict`` the restart counter may grow by one from here on; without, it is held once the service
-        runs.
+        A job that is at work is given ``restart_wait`` seconds to end by itself. With ``strict`` the restart
+        counter may grow by what one restart adds from here on; without, it is held once the service runs.
         """
+        instances = self._instances(name)
+        restarts = self._restarts(instances, dsn)
+        for process, variables in restarts:
+            self.manager.restart(process, variables)
+        self._watch(name, instances, strict)
+        return bool(restarts)
+
+    def restart_together(self, dsns: Mapping[str, str], *, strict: bool = True) -> dict[str, CutoverError]:
+        """Restart many services at the same time, each so that ``dsns[name]`` is its DSN; what failed, by name.
+
+        Jobs come after all others, as one at work is given ``restart_wait`` seconds to end by itself. Services
+        that failed are not watched any more; the others are, as after ``restart``.
+        """
+        failed: dict[str, CutoverError] = {}
+        self.processes()
+        jobs = {process.name for process in self._latest if process.cron_job}
+        for names in ([name for name in dsns if name not in jobs], [name for name in dsns if name in jobs]):
+            chosen: dict[str, tuple[Process, ...]] = {}
+            for name in names:
+                try:
+                    chosen[name] = self._instances(name)
+                except CutoverError as error:
+                    failed[name] = error
+            restarts = [
+                restart
+                for name, instances in chosen.items()
+                for restart in self._restarts(instances, dsns[name])
+            ]
+            problem: CutoverError | None = None
+            if restarts:
+                try:
+                    self.manager.restart_together(restarts)
+                except CutoverError as error:
+                    problem = error
+            for name, instances in chosen.items():
+                if problem is not None and (name in str(problem) or len(chosen) == 1):
+                    failed[name] = problem
+                else:
+                    self._watch(name, instances, strict)
+            if problem is not None and not set(failed) & set(chosen):
+                failed.update(dict.fromkeys(chosen, problem))
+                for name in chosen:
+                    self.watched.pop(name, None)
+        return failed
+
+    def _instances(self, name: str) -> tuple[Process, ...]:
+        """All instances as they were last seen; a job at work is waited for."""
         instances = of(self._latest or self.processes(), name)
         if not instances:
-            raise ServiceError(f"PM2 knows no service {name}")
+            raise ServiceError(f"{manager_label(self.config)} knows no service {name}")
         if all(process.cron_job for process in instances):
             instances = self._let_job_end(name)
-        did = False
+        return instances
+
+    def _restarts(self, instances: Iterable[Process], dsn: str) -> list[Restart]:
+        """What has to be restarted, and with which variables; an idle job reads ``.env`` at its next run."""
+        restarts: list[Restart] = []
         for process in instances:
             carried = process.environment.get(self.config.env_key)
             if carried is not None and carried != dsn:
-                self.pm2.restart(process, {self.config.env_key: dsn})
-                did = True
+                restarts.append((process, {self.config.env_key: dsn}))
             elif not process.idle_job:
-                self.pm2.restart(process)
-                did = True
+                restarts.append((process, None))
+        return restarts
+
+    def _watch(self, name: str, instances: tuple[Process, ...], strict: bool) -> None:
         self.watched[name] = Watched(
             name,
             instances,
-            {process.pm_id: process.restarts + 1 for process in instances if strict and process.online},
+            {process.pm_id: process.restarts_after for process in instances if strict and process.online},
             self._monotonic(),
         )
-        return did
 
     def wait_online(self, name: str) -> tuple[Process, ...]:
         """Wait until the service runs again in a new process. Raises ServiceError when it does not."""
@@ -103,7 +158,7 @@ class Services:
             self._sleep(_POLL)
 
     def wait_stable(self, names: Iterable[str]) -> list[Process]:
-        """Wait until each ran ``stable_seconds`` without another restart, and return PM2's list."""
+        """Wait until each ran ``stable_seconds`` without another restart, and return the manager's list."""
         wanted = [self.watched[name] for name in names]
         while True:
             listed = self.processes()
@@ -122,10 +177,12 @@ class Services:
         for watched in self.watched.values():
             instances = of(listed, watched.name)
             if len(instances) < len(watched.before):
-                raise ServiceError(f"{watched.name} vanished from PM2's list")
+                raise ServiceError(
+                    f"{watched.name} vanished: {manager_label(self.config)} no longer lists it"
+                )
             for process in instances:
                 if process.status == "errored":
-                    raise ServiceError(f"{watched.name} does not start: PM2 calls it errored")
+                    raise ServiceError(f"{watched.name} does not start: it is errored")
                 allowed = watched.counters.get(process.pm_id, process.restarts)
                 if process.restarts > allowed and not process.cron_job:
                     raise ServiceError(f"{watched.name} is not stable: it restarted by itself")

@@ -1,0 +1,359 @@
+"""Services of a Docker Compose project: read with ``docker inspect``, made anew with ``docker compose up``.
+
+Facts of Compose v2 and the engine: a container keeps the environment that it was created with. Neither ``docker
+restart`` nor ``docker compose restart`` reads a changed ``env_file`` again, and a single file that is mounted
+stays the old one when it was replaced by a rename. So a service is always made anew: ``up --detach
+--force-recreate --no-deps SERVICE``. ``environment:`` wins over ``env_file:``, and a later ``-f`` file over an
+earlier one; a new container's ``RestartCount`` is 0. A value that ``env_file:`` cannot change is set by a Compose
+file of our own (JSON, mode 600, in the state directory), which every call of ours names last. Somebody who runs
+``docker compose up`` without it brings the value of the project's own files back; ``ai-admin-cutover verify``
+and the watch find that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .envfile import EnvFile
+from .errors import CutoverError
+from .files import private_directory, read_json, write_json
+from .manager import Process, Restart, node_options, raise_all
+from .process import SYSTEM_PATH, Completed, run
+
+_CALL_TIMEOUT = 30.0
+_UP_TIMEOUT = 180.0
+_STATUS = {
+    "running": "online",
+    "restarting": "launching",
+    "created": "launching",
+    "exited": "stopped",
+    "paused": "paused",
+    "dead": "errored",
+}
+
+
+def epoch(text: str) -> float:
+    """Epoch seconds of the engine's time (``2026-01-02T03:04:05.123456789Z``); 0 for its zero time."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)", text)
+    if match is None or match[1].startswith("0001-"):
+        return 0.0
+    return datetime.fromisoformat(f"{match[1]}{match[2] or ''}{match[3].replace('Z', '+00:00')}").timestamp()
+
+
+class Docker:
+    """The engine, asked through its command line."""
+
+    def __init__(self, binary: Path) -> None:
+        self.binary = binary
+
+    def call(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout: float = _CALL_TIMEOUT,
+        cwd: Path | str = "/",
+        stdin: str = "",
+    ) -> Completed:
+        """Run ``docker ARGUMENTS`` with a minimal environment."""
+        return run(
+            [self.binary, *arguments],
+            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "HOME": "/root", "LC_ALL": "C.UTF-8"},
+            timeout=timeout,
+            cwd=cwd,
+            stdin=stdin,
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine answers."""
+        try:
+            return self.call(["version", "--format", "{{.Server.Version}}"]).code == 0
+        except CutoverError:
+            return False
+
+    def containers(self, project: str) -> list[dict[str, Any]]:
+        """What ``docker inspect`` tells of every container of a Compose project, one-off ones left out."""
+        listed = self.call(
+            ["ps", "--all", "--quiet", "--no-trunc", f"--filter=label=com.docker.compose.project={project}"]
+        )
+        if listed.code != 0:
+            raise CutoverError("Docker does not answer: is its service running?")
+        names = listed.output.split()
+        if not names:
+            return []
+        done = self.call(["inspect", "--type=container", *names])
+        try:
+            data = json.loads(done.output)
+        except ValueError:
+            raise CutoverError("docker inspect did not print JSON") from None
+        return [
+            item
+            for item in data
+            if isinstance(item, dict)
+            and (item.get("Config") or {}).get("Labels", {}).get("com.docker.compose.oneoff", "False")
+            != "True"
+        ]
+
+
+class Compose:
+    """The services of one Compose project."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.settings = config.compose
+        self.docker = Docker(config.compose.docker)
+        self.override = config.state_dir / "compose.override.json"
+        self._files: tuple[str, ...] = ()
+        self._resolved: tuple[object, dict[str, Any]] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine answers."""
+        return self.docker.running
+
+    def processes(self) -> list[Process]:
+        """The project's containers; a container that ended well and is not restarted counts as an idle job."""
+        containers = self.docker.containers(self.settings.project)
+        if not containers:
+            return []
+        self._remember_files(containers)
+        resolved = self._services(with_override=True)
+        found = [
+            self._process(number, item, resolved)
+            for number, item in enumerate(sorted(containers, key=lambda item: str(item.get("Name"))))
+        ]
+        order = [*self.config.services, *self.config.without_sdk]
+        return sorted(
+            found, key=lambda process: order.index(process.name) if process.name in order else len(order)
+        )
+
+    def _process(self, number: int, item: Mapping[str, Any], resolved: Mapping[str, Any]) -> Process:
+        state, settings = item.get("State") or {}, item.get("Config") or {}
+        labels = settings.get("Labels") or {}
+        name = str(labels.get("com.docker.compose.service") or item.get("Name", "")).lstrip("/")
+        status = _STATUS.get(str(state.get("Status")), str(state.get("Status") or "unknown"))
+        if (state.get("Health") or {}).get("Status") == "unhealthy":
+            status = "unhealthy"
+        policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
+        ended_well = status == "stopped" and state.get("ExitCode") == 0
+        if status == "stopped" and not ended_well:
+            status = "errored"
+        environment = dict(
+            line.split("=", 1) for line in settings.get("Env") or [] if isinstance(line, str) and "=" in line
+        )
+        carried = self._carried(name, environment.get(self.config.env_key), resolved)
+        environment.pop(self.config.env_key, None)
+        if carried is not None:
+            environment[self.config.env_key] = carried
+        command = [*(settings.get("Entrypoint") or []), *(settings.get("Cmd") or [])]
+        return Process(
+            name=name,
+            pm_id=number,
+            pid=int(state.get("Pid") or 0),
+            status=status,
+            started_at=epoch(str(state.get("StartedAt") or "")),
+            restarts=int(item.get("RestartCount") or 0),
+            cwd=str(settings.get("WorkingDir") or "/"),
+            interpreter=str(command[0]) if command else "",
+            node_options=node_options(command[1:]),
+            cron_job=policy == "no" and ended_well,
+            module=False,
+            environment=environment,
+            counter_resets=True,
+            user=str(settings.get("User") or ""),
+            container=str(item.get("Id") or ""),
+        )
+
+    def _carried(self, name: str, inside: str | None, resolved: Mapping[str, Any]) -> str | None:
+        """The DSN that the service has, or would be made anew with, other than that of its ``.env``.
+
+        A container that was created before ``.env`` changed shows here, too: it has to be made anew.
+        """
+        if name not in self.config.services:
+            return inside
+        file: str | None = None
+        with contextlib.suppress(CutoverError):
+            file = EnvFile(self.config.service(name).env_file, self.config.env_key).value()
+        value = _variable(resolved, name, self.config.env_key)
+        if value is not None and value != file:
+            return value
+        return inside if inside is not None and inside != file else None
+
+    # ------------------------------------------------------------------ the project's files
+
+    def _remember_files(self, containers: Sequence[Mapping[str, Any]]) -> None:
+        """The Compose files that the project was started with, as its containers tell."""
+        labels = (containers[0].get("Config") or {}).get("Labels") or {}
+        files = str(labels.get("com.docker.compose.project.config_files") or "").split(",")
+        self._files = tuple(path for path in files if path and path != str(self.override))
+
+    def _project(self, *, with_override: bool) -> list[str]:
+        arguments = [
+            "compose",
+            f"--project-name={self.settings.project}",
+            f"--project-directory={self.settings.directory}",
+        ]
+        arguments += [f"--file={path}" for path in self._files]
+        if with_override and self.override.is_file():
+            if not self._files:
+                raise CutoverError(
+                    f"the Compose files of {self.settings.project} are not known: none of its containers exists"
+                )
+            arguments.append(f"--file={self.override}")
+        return arguments
+
+    def _services(self, *, with_override: bool) -> dict[str, Any]:
+        """``services`` as Compose resolves them now; asked again only when a file has changed."""
+        paths = [
+            *map(Path, self._files),
+            *self.config.env_files,
+            self.settings.directory / ".env",
+            self.override,
+        ]
+        mark = (with_override, tuple(_mark(path) for path in paths))
+        if self._resolved is None or self._resolved[0] != mark:
+            done = self.docker.call(
+                [*self._project(with_override=with_override), "config", "--format=json"],
+                cwd=self.settings.directory,
+            )
+            if done.code != 0:
+                raise CutoverError(
+                    f"docker compose config of {self.settings.project} failed with exit code {done.code}"
+                )
+            try:
+                services = json.loads(done.output).get("services") or {}
+            except (ValueError, AttributeError):
+                raise CutoverError("docker compose config did not print JSON") from None
+            self._resolved = (mark, services)
+        return self._resolved[1]
+
+    def _overrides(self) -> dict[str, Any]:
+        data = read_json(self.override)
+        services = data.get("services") if isinstance(data, dict) else None
+        return services if isinstance(services, dict) else {}
+
+    def _write_overrides(self, services: Mapping[str, Any]) -> None:
+        if services:
+            private_directory(self.override.parent)
+            write_json(self.override, {"services": services})
+        else:
+            self.override.unlink(missing_ok=True)
+
+    def _set_variables(self, restarts: Sequence[Restart]) -> None:
+        """Values that the project's own files do not give go into our file, all others out of it."""
+        wanted = {process.name: variables for process, variables in restarts if variables}
+        if not wanted:
+            return
+        plain = self._services(with_override=False)
+        services = self._overrides()
+        for name, variables in wanted.items():
+            if all(_variable(plain, name, key) == value for key, value in variables.items()):
+                services.pop(name, None)
+            else:
+                escaped = {key: value.replace("$", "$$") for key, value in variables.items()}
+                services[name] = {"environment": escaped}
+        if services != self._overrides():
+            self._write_overrides(services)
+
+    # ------------------------------------------------------------------ acts
+
+    def restart(self, process: Process, variables: Mapping[str, str] | None = None) -> None:
+        """Make the service anew, all its containers, so that it reads ``env_file`` and our override."""
+        self.restart_together([(process, variables)])
+
+    def restart_together(self, restarts: Sequence[Restart]) -> None:
+        """One ``docker compose up`` for all services; their containers are made anew at the same time."""
+        if not self._files:
+            self.processes()
+        self._set_variables(restarts)
+        names = list(dict.fromkeys(process.name for process, _ in restarts))
+        done = self.docker.call(
+            [
+                *self._project(with_override=True),
+                "up",
+                "--detach",
+                "--force-recreate",
+                "--no-deps",
+                "--no-build",
+                "--",
+                *names,
+            ],
+            timeout=_UP_TIMEOUT,
+            cwd=self.settings.directory,
+        )
+        if done.code == 0:
+            return
+        old = {process.container for process, _ in restarts}
+        there = self.processes()
+        bad = [
+            name
+            for name in names
+            if not any(
+                process.name == name and process.healthy and process.container not in old for process in there
+            )
+        ]
+        raise_all([f"docker compose up of {name} failed" for name in bad or names])
+
+    def save(self) -> None:
+        """Nothing to do: a container keeps its environment over a boot."""
+
+    def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
+        """Mend our override; but containers keep what they were created with until they are made anew.
+
+        Raises CutoverError, after that, because nothing done here can change them: the recovery comes after
+        Docker at boot, and says so where Docker still does not run.
+        """
+        services = self._overrides()
+        changed: list[str] = []
+        for name, value in values.items():
+            variables = (services.get(name) or {}).get("environment") or {}
+            if key in variables and variables[key] != value:
+                variables[key] = value
+                changed.append(name)
+        if changed:
+            self._write_overrides(services)
+        raise CutoverError(
+            "Docker does not run, and containers keep the DSN that they were created with: "
+            "start Docker, then run ai-admin-cutover recover"
+        )
+
+    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
+        """Run ``node`` in the service's container; for an idle job in a new one that is removed at once."""
+        node = [self.settings.node, *process.node_options, *arguments]
+        if process.online and process.container:
+            command = ["exec", "--interactive", process.container, *node]
+        else:
+            command = [
+                *self._project(with_override=True),
+                "run",
+                "--rm",
+                "--no-deps",
+                "--no-TTY",
+                f"--entrypoint={node[0]}",
+                process.name,
+                *node[1:],
+            ]
+        return self.docker.call(command, timeout=timeout, cwd=self.settings.directory, stdin=script)
+
+
+def _variable(services: Mapping[str, Any], name: str, key: str) -> str | None:
+    """A variable of one service as ``docker compose config`` resolved it (``$`` is doubled there)."""
+    environment = (services.get(name) or {}).get("environment") or {}
+    value = environment.get(key) if isinstance(environment, dict) else None
+    return None if value is None else str(value).replace("$$", "$")
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns

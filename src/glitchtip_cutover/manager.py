@@ -1,0 +1,144 @@
+"""What keeps the product's services alive: one shape for PM2, systemd and Docker Compose.
+
+A manager tells what runs, restarts it, and keeps variables of its own for it. ``Process.environment`` holds the
+DSN only where the manager itself gives it to the service (PM2's stored environment, a unit's ``Environment=``, a
+value in the Compose file): such a value wins over ``.env`` and has to be set anew. A value that the manager reads
+from the service's ``.env`` at each start is none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import CutoverError
+from .process import Completed
+
+if TYPE_CHECKING:
+    from .config import Config
+
+# A process to restart, and the variables to set for it (None: only the restart).
+Restart = tuple["Process", Mapping[str, str] | None]
+
+_NODE_OPTIONS_WITH_VALUE = frozenset(
+    {"-r", "--require", "--import", "--loader", "--env-file", "--env-file-if-exists"}
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One instance of a service. ``started_at`` is epoch seconds; ``environment`` may hold secrets.
+
+    ``pm_id`` tells the instances of one manager apart. ``counter_resets``: a restart that was asked for sets
+    ``restarts`` to 0 (systemd, Docker); PM2 adds one instead. ``user`` is empty where the manager's settings
+    name it; ``container`` is set under Docker Compose.
+    """
+
+    name: str
+    pm_id: int
+    pid: int
+    status: str
+    started_at: float
+    restarts: int
+    cwd: str
+    interpreter: str
+    node_options: tuple[str, ...]
+    cron_job: bool
+    module: bool
+    environment: Mapping[str, str] = field(repr=False)
+    counter_resets: bool = False
+    user: str = ""
+    container: str = ""
+
+    @property
+    def online(self) -> bool:
+        """Whether its manager calls it online and it has a process id."""
+        return self.status == "online" and self.pid > 0
+
+    @property
+    def idle_job(self) -> bool:
+        """A job (PM2's ``cron_restart`` with ``autorestart: false``, a timer's unit) that waits for its next run."""
+        return self.cron_job and self.status == "stopped"
+
+    @property
+    def healthy(self) -> bool:
+        """Online, or a job between two runs."""
+        return self.online or self.idle_job
+
+    @property
+    def restarts_after(self) -> int:
+        """What the counter may be at most after one restart that was asked for."""
+        return 0 if self.counter_resets else self.restarts + 1
+
+
+class Manager(Protocol):
+    """What the switch asks of a process manager. Every method raises CutoverError with one sentence."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it can be asked; False while the machine boots and no service was started yet."""
+
+    def processes(self) -> list[Process]:
+        """All instances that it knows, read anew."""
+
+    def restart(self, process: Process, variables: Mapping[str, str] | None = None) -> None:
+        """Restart one instance; ``variables`` are set for it from now on, or taken away again where the
+        service would get the same values without them."""
+
+    def restart_together(self, restarts: Sequence[Restart]) -> None:
+        """Restart many as quickly as the manager can. All instances of a service have to be among them.
+
+        Every service is tried; the error names those that could not be restarted.
+        """
+
+    def save(self) -> None:
+        """Make what runs now survive a boot, where that is a step of its own."""
+
+    def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
+        """Without asking the manager: set ``key`` to ``values[service]`` in what it will start services with
+        at boot, wherever it stands there; return the services changed."""
+
+    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
+        """Run ``node ARGUMENTS`` with ``script`` on its standard input as that service: its user, working
+        directory, environment and options that load code. Nothing else is started or restarted by it."""
+
+
+def manager_label(config: Config) -> str:
+    """How messages call the manager."""
+    if config.manager == "systemd":
+        return "systemd"
+    if config.manager == "compose":
+        return f"the Compose project {config.compose.project}"
+    return f"PM2 of user {config.pm2.user}"
+
+
+def manager_for(config: Config) -> Manager:
+    """The manager that the configuration names."""
+    from .compose import Compose
+    from .pm2 import Pm2
+    from .systemd import Systemd
+
+    if config.manager == "systemd":
+        return Systemd(config)
+    if config.manager == "compose":
+        return Compose(config)
+    return Pm2(config.pm2)
+
+
+def node_options(arguments: object) -> tuple[str, ...]:
+    """Those options of a Node.js command line that load code or variables, in their order."""
+    words = [str(word) for word in arguments] if isinstance(arguments, list) else str(arguments or "").split()
+    kept: list[str] = []
+    for index, word in enumerate(words):
+        if word in _NODE_OPTIONS_WITH_VALUE and index + 1 < len(words):
+            kept += [word, words[index + 1]]
+        elif word.split("=", 1)[0] in _NODE_OPTIONS_WITH_VALUE and "=" in word:
+            kept.append(word)
+    return tuple(kept)
+
+
+def raise_all(failures: Sequence[str]) -> None:
+    """Raise one CutoverError for all of them; nothing when there are none."""
+    if failures:
+        raise CutoverError("; ".join(failures))
