@@ -14,6 +14,7 @@ ROLE = Path(__file__).resolve().parents[3] / "roles" / "preflight"
 GOOD = {
     "migration_id": "demo",
     "inventory_hostname": "server",
+    "groups": {"all": ["server"], "servers": ["server"]},
     "__preflight_capacity": {
         "memory": {"total_mib": 1900, "available_mib": 910, "limited_by": "/sys/fs/cgroup"},
         "disks": [{"path": "/var/lib", "free_mib": 9000}, {"path": "/opt", "free_mib": 9000}],
@@ -160,3 +161,24 @@ def test_a_repeat_passes_although_our_own_stack_holds_memory_disk_and_port():
     assert problems(running) == []
     without = {key: value for key, value in running.items() if "compose" not in key}
     assert len(problems(without)) == 2
+
+
+def test_a_host_is_judged_by_what_it_is_to_be():
+    """With two groups a server of the product needs no room for GlitchTip, and GlitchTip's server no PM2."""
+    split = {"groups": {"app_servers": ["server"], "glitchtip_servers": ["tracker"]}}
+    small = {f"{CAPACITY}.memory.available_mib": 1, f"{CAPACITY}.disks.0.free_mib": 1}
+    without_product = {
+        PM2: {"changed": False, "skipped": True},
+        "__preflight_node": {"rc": 2},
+        "__preflight_env_count.results.0.stdout": "",
+    }
+    assert len(problems(small)) == 2
+    assert problems({**split, **small}) == []
+    assert len(problems({**split, **without_product})) >= 2
+    turned = {"groups": {"app_servers": ["other"], "glitchtip_servers": ["server"]}}
+    assert problems({**turned, **without_product}) == []
+    assert len(problems({**turned, **small})) == 2
+
+
+def test_services_of_another_manager_are_not_looked_for_in_pm2():
+    assert problems({"preflight_manager": "systemd", PM2: {"changed": False, "skipped": True}}) == []
