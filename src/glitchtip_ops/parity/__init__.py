@@ -18,6 +18,7 @@ from .sides import glitchtip_side, load_sentry_settings, plain_http, sentry_side
 from .window import parse_window
 
 RESULT = "parity.json"
+now = time.time  # tests set their own
 
 
 def result_file(settings: Settings) -> Path:
@@ -53,12 +54,12 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 def _handle(options: argparse.Namespace) -> Outcome:
     settings, wanted = load_settings(), _wanted(options)
     sentry_settings = load_sentry_settings()
-    window = parse_window(options.since, options.until, time.time(), options.margin)
+    window = parse_window(options.since, options.until, now(), options.margin)
     target = options.result or result_file(settings)
     with lock(result_file(settings).with_name(".parity.lock"), "a comparison of Sentry and GlitchTip"):
         sentry, glitchtip = sentry_side(sentry_settings), glitchtip_side(settings)
         with sentry.client, glitchtip.client:
-            report = compare(sentry, glitchtip, window, wanted, time.time)
+            report = compare(sentry, glitchtip, window, wanted, now)
         report["migration_id"] = settings.migration_id
         if plain_http(sentry_settings.url):
             report["notes"].append(
