@@ -45,6 +45,7 @@ TEST_PACKAGES = {
     "npm": "npm",
     "/usr/lib/postgresql/*/bin/initdb": "postgresql",
     "redis-server": "redis-server",
+    "nginx": "nginx",
 }
 
 
