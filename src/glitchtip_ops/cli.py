@@ -19,7 +19,7 @@ from glitchtip_api import GlitchTipError
 
 from .process import OpsError
 
-COMMANDS = ("local_test", "soak", "backup", "monitor")
+COMMANDS = ("local_test", "soak", "backup", "monitor", "parity", "mirror")
 BAD_ANSWER = 3
 
 
