@@ -300,7 +300,7 @@ class Compose:
                 process.name == name and process.healthy and process.container not in old for process in there
             )
         ]
-        raise_all([f"docker compose up of {name} failed" for name in bad or names])
+        raise_all({name: f"docker compose up of {name} failed" for name in bad or names})
 
     def save(self) -> None:
         """Nothing to do: a container keeps its environment over a boot."""

@@ -1,7 +1,14 @@
-"""systemd: the timer that takes an unconfirmed change back, and commands detached from their caller."""
+"""systemd: the timer that takes an unconfirmed change back, and commands detached from their caller.
+
+A run that ended by its own decision (refused, wrong use, rolled back, unproven, busy) is no failed unit, so that
+``OnFailure=`` cannot make the recovery take back a switch that waits for its confirm. What is left for it: a run
+that was killed, ran out of time, or could not finish its way back. systemd-run reports 0 for such a run, so the
+exit code stands in the result document.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,7 +24,10 @@ from .process import SYSTEM_PATH, Completed, run
 RUN_UNIT = "ai-admin-cutover"
 DEADLINE_UNIT = "ai-admin-cutover-deadline"
 RECOVER_UNIT = "ai-admin-cutover-recover"
+WATCH_UNIT = "ai-admin-cutover-watch"
+VERIFY_UNIT = "ai-admin-cutover-verify"
 _SYSTEMD = Path("/run/systemd/system")
+_DECIDED = "1 2 3 5 75"
 
 
 def has_systemd() -> bool:
@@ -58,6 +68,11 @@ class Deadline:
                 f"--unit={DEADLINE_UNIT}",
                 f"--on-active={seconds:g}s",
                 "--timer-property=AccuracySec=1s",
+                f"--property=OnFailure={RECOVER_UNIT}.service",
+                "--property=SuccessExitStatus=1 2 3 5",
+                "--property=RestartForceExitStatus=75",
+                "--property=RestartSec=10",
+                "--property=TimeoutStopSec=300",
                 "--description=Roll an unconfirmed switch of the DSN back",
                 *self_command(),
                 "rollback",
@@ -98,6 +113,7 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
             "--property=TimeoutStopSec=300",
             "--property=KillMode=mixed",
             f"--property=OnFailure={RECOVER_UNIT}.service",
+            f"--property=SuccessExitStatus={_DECIDED}",
             f"--description=Switch of the DSN: {command}",
             *self_command(),
             command,
@@ -123,4 +139,9 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
             "and ai-admin-cutover status for what stands now"
         ) from None
     output.unlink(missing_ok=True)
-    return done.code, result
+    try:
+        document = json.loads(result)
+        code = int(document.pop("exit_code", done.code))
+    except (ValueError, TypeError, AttributeError):
+        raise CutoverError(f"the {command} ended with code {done.code} and left a damaged result") from None
+    return code, json.dumps(document, sort_keys=True).encode()

@@ -89,7 +89,7 @@ class Manager(Protocol):
     def restart_together(self, restarts: Sequence[Restart]) -> None:
         """Restart many as quickly as the manager can. All instances of a service have to be among them.
 
-        Every service is tried; the error names those that could not be restarted.
+        Every service is tried; the error's details hold, as ``failed``, a sentence for each that could not be.
         """
 
     def save(self) -> None:
@@ -138,7 +138,7 @@ def node_options(arguments: object) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def raise_all(failures: Sequence[str]) -> None:
-    """Raise one CutoverError for all of them; nothing when there are none."""
+def raise_all(failures: Mapping[str, str]) -> None:
+    """Raise one CutoverError for failures by service; its details hold them as ``failed``."""
     if failures:
-        raise CutoverError("; ".join(failures))
+        raise CutoverError("; ".join(failures.values()), {"failed": dict(failures)})

@@ -164,14 +164,14 @@ class Pm2:
             return self.restart(*work[0][0])
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             outcomes = list(pool.map(self._restart_group, work))
-        return raise_all([problem for problems in outcomes for problem in problems])
+        return raise_all({name: text for failures in outcomes for name, text in failures.items()})
 
-    def _restart_group(self, group: Sequence[Restart]) -> list[str]:
+    def _restart_group(self, group: Sequence[Restart]) -> dict[str, str]:
         """Restart the processes of one group; what went wrong with which of them."""
         try:
             if len(group) == 1:
                 self.restart(*group[0])
-                return []
+                return {}
             names = sorted({process.name for process, _ in group})
             pattern = (
                 "/^(?:" + "|".join(re.sub(r"[^A-Za-z0-9_ -]", r"\\\g<0>", name) for name in names) + ")$/"
@@ -182,25 +182,25 @@ class Pm2:
                 [*arguments, *(["--update-env"] if extra else [])], timeout=_RESTART_TIMEOUT, extra=extra
             )
             if done.code == 0:
-                return []
+                return {}
         except CutoverError as error:
-            return [str(error)]
+            return {process.name: str(error) for process, _ in group}
         return self._restart_rest(group)
 
-    def _restart_rest(self, group: Sequence[Restart]) -> list[str]:
+    def _restart_rest(self, group: Sequence[Restart]) -> dict[str, str]:
         """PM2 gives a common call up at its first failure: those that kept their process, one by one."""
-        problems: list[str] = []
+        failures: dict[str, str] = {}
         try:
             now = {process.pm_id: process.pid for process in self.processes()}
         except CutoverError as error:
-            return [str(error)]
+            return {process.name: str(error) for process, _ in group}
         for process, variables in group:
             if now.get(process.pm_id) == process.pid:
                 try:
                     self.restart(process, variables)
                 except CutoverError as error:
-                    problems.append(str(error))
-        return problems
+                    failures[process.name] = str(error)
+        return failures
 
     def save(self) -> None:
         """Write the process list that ``pm2 resurrect`` reads at boot."""

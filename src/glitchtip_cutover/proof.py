@@ -133,6 +133,16 @@ class Prober:
             raise ServiceError(f"the probe's event of {process.name} came back without its tag")
         return Proof("probe", event_id, self._monotonic() - began)
 
+    def uses(self, process: Process, expected: Dsn) -> int | None:
+        """HTTP status of the answer to a probe's event, None when nothing answered.
+
+        Raises ServiceError when the service would use another DSN than ``expected``.
+        """
+        report = self._run(process, uuid.uuid4().hex)
+        check_report(report, expected, process.name)
+        status = report.get("status")
+        return status if isinstance(status, int) else None
+
     def _run(self, process: Process, event_id: str) -> Mapping[str, object]:
         script = pkgutil.get_data(__package__, "probe.mjs")
         if script is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from .config import Config
-from .errors import CutoverError, ServiceError
+from .errors import CutoverError, InterruptedRunError, ServiceError
 from .manager import Manager, Process, Restart, manager_label
 
 _POLL = 0.5
@@ -89,21 +89,19 @@ class Services:
                 for name, instances in chosen.items()
                 for restart in self._restarts(instances, dsns[name])
             ]
-            problem: CutoverError | None = None
+            failures: dict[str, CutoverError] = {}
             if restarts:
                 try:
                     self.manager.restart_together(restarts)
+                except InterruptedRunError:
+                    raise
                 except CutoverError as error:
-                    problem = error
+                    told = error.details.get("failed") or dict.fromkeys(chosen, str(error))
+                    failures = {name: ServiceError(str(text)) for name, text in told.items()}
+            failed |= failures
             for name, instances in chosen.items():
-                if problem is not None and (name in str(problem) or len(chosen) == 1):
-                    failed[name] = problem
-                else:
+                if name not in failures:
                     self._watch(name, instances, strict)
-            if problem is not None and not set(failed) & set(chosen):
-                failed.update(dict.fromkeys(chosen, problem))
-                for name in chosen:
-                    self.watched.pop(name, None)
         return failed
 
     def _instances(self, name: str) -> tuple[Process, ...]:

@@ -264,7 +264,7 @@ class Systemd:
         if done.code == 0:
             return
         dead = [process.name for process in self.processes() if process.name in names and not process.healthy]
-        raise_all([f"systemctl restart of {name} failed" for name in dead or names])
+        raise_all({name: f"systemctl restart of {name} failed" for name in dead or names})
 
     def save(self) -> None:
         """Nothing to do: units and drop-ins are files."""

@@ -1,0 +1,389 @@
+"""The first hour after a switch: looks again and again, and takes the switch back when something is wrong.
+
+It is a unit of its own (``ai-admin-cutover-watch.service``): it begins when a switch is confirmed, goes on after
+a reboot, and ends by itself, by ``systemctl stop``, or when somebody rolls back by hand. What takes a switch back:
+test events that are not read back, services that do not start or crash, containers of the new tracker that crash,
+memory that runs out. It never holds the lock of the switch while it looks or waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .api import PROBE_TAG, await_event
+from .compose import Docker
+from .config import Config
+from .deadline import WATCH_UNIT, has_systemd, run_detached
+from .errors import BusyError, CutoverError, InterruptedRunError, RolledBackError
+from .files import fsync_directory, read_json, write_json
+from .host import Host
+from .journal import Journal, State, fold
+from .memory import Memory, read_memory
+from .process import SYSTEM_PATH, run
+from .store import Store
+from .targets import to_glitchtip
+
+Result = dict[str, Any]
+
+_LOCK_WAIT = 60.0
+_TWICE = 2
+_RESTARTS_AT_ONCE = 3
+
+
+def watch_mark(config: Config) -> Path:
+    """The file that says a watch is due: ``{"attempt", "began", "until", "begun"}`` (epoch seconds)."""
+    return config.state_dir / "watch.json"
+
+
+def start_watch(config: Config, facts: Mapping[str, Any], now: float | None = None) -> None:
+    """Leave the mark and start the unit; nothing when no watch is configured or the mirror was entered.
+
+    ``facts`` tells ``attempt`` and ``target``. The unit starts at the next boot where systemd cannot be asked.
+    """
+    if not config.watch.seconds or facts.get("target", "glitchtip") != "glitchtip":
+        return
+    now = time.time() if now is None else now
+    write_json(
+        watch_mark(config),
+        {"attempt": facts["attempt"], "began": now, "until": now + config.watch.seconds, "begun": False},
+    )
+    if has_systemd():
+        with contextlib.suppress(CutoverError):
+            run(
+                ["systemctl", "start", "--no-block", WATCH_UNIT + ".service"],
+                environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+                timeout=30,
+            )
+
+
+def systemd_stops() -> bool:
+    """Whether the machine is going down, so that the watch has to go on after it."""
+    if not has_systemd():
+        return False
+    with contextlib.suppress(CutoverError):
+        done = run(
+            ["systemctl", "is-system-running"],
+            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+            timeout=30,
+        )
+        return done.output.strip() == "stopping"
+    return False
+
+
+def roll_back_detached(config: Config, reason: str) -> tuple[int, str]:
+    """The ordinary rollback as its own unit; its exit code and its sentence."""
+    code, text = run_detached(config, "rollback", [f"--reason={reason}"])
+    return code, text.decode(errors="replace")
+
+
+@dataclass
+class Sight:
+    """What the looks before saw; lost with the process, so that a restarted watch starts to count anew."""
+
+    missed: int = 0
+    full: int = 0
+    service_restarts: dict[tuple[str, int], int] = field(default_factory=dict)
+    restarting: dict[str, int] = field(default_factory=dict)
+    unhealthy: dict[str, int] = field(default_factory=dict)
+    container_restarts: dict[str, int] = field(default_factory=dict)
+    container_ill: dict[str, int] = field(default_factory=dict)
+    noted: set[str] = field(default_factory=set)
+
+
+class Watch:
+    """One watch. What it asks and does is given, so that tests can put their own there."""
+
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        *,
+        docker: Docker | None = None,
+        memory: Callable[[], Memory] = read_memory,
+        roll_back: Callable[[Config, str], tuple[int, str]] = roll_back_detached,
+        going_down: Callable[[], bool] = systemd_stops,
+    ) -> None:
+        self.config = config
+        self.host = host
+        self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
+        self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
+        self.docker = docker or Docker(config.compose.docker)
+        self.sight = Sight()
+        self._memory = memory
+        self._roll_back = roll_back
+        self._going_down = going_down
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self) -> Result:
+        """Look until the time is over. Raises RolledBackError when a trigger took the switch back."""
+        mark = read_json(watch_mark(self.config))
+        if not isinstance(mark, dict):
+            return {"changed": False, "state": "not watching", "reason": "no switch was confirmed lately"}
+        try:
+            return self._watch(mark)
+        except InterruptedRunError:
+            if self._going_down():
+                return {
+                    "changed": False,
+                    "state": "paused",
+                    "reason": "the machine goes down; it goes on after",
+                }
+            self._tell("watch_stopped", attempt=mark["attempt"])
+            self._forget()
+            return {"changed": True, "state": "stopped", "reason": "the watch was stopped by hand"}
+
+    def _watch(self, mark: dict[str, Any]) -> Result:
+        if not mark.get("begun"):
+            self._tell(
+                "watch_begin",
+                attempt=mark["attempt"],
+                seconds=self.config.watch.seconds,
+                interval=self.config.watch.interval,
+            )
+            write_json(watch_mark(self.config), {**mark, "begun": True})
+        looks = 0
+        while True:
+            if not self._stands(mark):
+                self._forget()
+                return {"changed": True, "state": "over", "reason": "the switch it watched stands no more"}
+            left = min(float(mark["until"]) - self.host.clock(), self.config.watch.seconds)
+            if left <= 0:
+                return self._passed(mark, looks)
+            reason = self.look()
+            looks += 1
+            if reason is not None and self._stands(mark) and self._alarm(mark, reason):
+                raise RolledBackError(f"{reason}; the switch was taken back", {"state": "rolled_back"})
+            self.host.sleep(min(self.config.watch.interval, max(left, 0.1)))
+
+    def _state(self) -> State:
+        return fold(self.journal.records())
+
+    def _stands(self, mark: Mapping[str, Any]) -> bool:
+        state = self._state()
+        return state.phase == "confirmed" and state.attempt == mark["attempt"]
+
+    def _passed(self, mark: Mapping[str, Any], looks: int) -> Result:
+        facts = {"attempt": mark["attempt"], "looks": looks, "silent": self._silent(float(mark["began"]))}
+        self._tell("watch_passed", **facts)
+        self._forget()
+        problems = self.host.notify("watch_passed", facts)
+        return {"changed": True, "state": "passed", **facts, "problems": list(problems)}
+
+    def _alarm(self, mark: Mapping[str, Any], reason: str) -> bool:
+        """Take the switch back; False when another run is under way and the next look has to decide."""
+        self.host.progress(f"taking the switch back: {reason}")
+        try:
+            self._tell("watch_alarm", attempt=mark["attempt"], reason=reason)
+        except BusyError:
+            return False
+        telling = threading.Thread(
+            target=self.host.notify, args=("watch_alarm", {"reason": reason}), daemon=True
+        )
+        telling.start()
+        try:
+            code, text = self._roll_back(self.config, f"first-hour watch: {reason}")
+        except BusyError:
+            return False
+        finally:
+            telling.join(10.0)
+        self.host.progress(f"the rollback ended with code {code}")
+        if code in (0, 5):
+            self._forget()
+            return True
+        if code == 75:
+            return False
+        raise CutoverError(f"{reason}; and the rollback ended with code {code}: {text[:300].strip()}")
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """One record, with the lock held for as long as that takes."""
+        with self.store.lock(wait=_LOCK_WAIT):
+            self.journal.append(event, **facts)
+
+    def _forget(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            watch_mark(self.config).unlink()
+            fsync_directory(self.config.state_dir)
+
+    def _note(self, sentence: str) -> None:
+        """Say something once in this watch."""
+        if sentence not in self.sight.noted:
+            self.sight.noted.add(sentence)
+            self.host.progress(sentence)
+            with contextlib.suppress(BusyError):
+                self._tell("watch_note", note=sentence)
+
+    # ------------------------------------------------------------------ one look
+
+    def look(self) -> str | None:
+        """Look at everything once; the reason to take the switch back, None when there is none."""
+        for seen in (
+            self.look_at_services,
+            self.look_at_containers,
+            self.look_at_memory,
+            self.look_at_events,
+        ):
+            reason = seen()
+            if reason is not None:
+                return reason
+        return None
+
+    def look_at_services(self) -> str | None:
+        """Errored; not online in two looks in a row; restarted by itself in two looks in a row, or often."""
+        try:
+            listed = self.host.manager.processes()
+        except InterruptedRunError:
+            raise
+        except CutoverError as error:
+            self._note(f"the services cannot be looked at: {error}")
+            return None
+        by_name = {name: [item for item in listed if item.name == name] for name in self.config.services}
+        for name, instances in by_name.items():
+            if any(process.status == "errored" for process in instances):
+                return f"the service {name} does not start: it is errored"
+            if instances and all(process.healthy for process in instances):
+                self.sight.unhealthy.pop(name, None)
+            else:
+                self.sight.unhealthy[name] = self.sight.unhealthy.get(name, 0) + 1
+                if self.sight.unhealthy[name] >= _TWICE:
+                    states = ", ".join(sorted({process.status for process in instances})) or "gone"
+                    return f"the service {name} does not run: it is {states}"
+            grown = 0
+            for process in instances:
+                key = (name, process.pm_id)
+                known = self.sight.service_restarts.get(key, process.restarts)
+                grown = max(grown, 0 if process.cron_job else process.restarts - known)
+                self.sight.service_restarts[key] = process.restarts
+            self.sight.restarting[name] = self.sight.restarting.get(name, 0) + 1 if grown > 0 else 0
+            if grown >= _RESTARTS_AT_ONCE or self.sight.restarting[name] >= _TWICE:
+                return f"the service {name} restarts again and again"
+        return None
+
+    def look_at_containers(self) -> str | None:
+        """A container of the new tracker was restarted, or was down or unhealthy in two looks in a row."""
+        project = self.config.watch.compose_project
+        if not project or not self.docker.binary.exists():
+            self._note("no containers are watched: the new tracker's do not run on this host")
+            return None
+        try:
+            containers = self.docker.containers(project)
+        except InterruptedRunError:
+            raise
+        except CutoverError:
+            containers = []
+            if self.sight.container_restarts:
+                ill = self.sight.container_ill["Docker"] = self.sight.container_ill.get("Docker", 0) + 1
+                return "Docker, which runs the new tracker, does not answer" if ill >= _TWICE else None
+        self.sight.container_ill.pop("Docker", None)
+        if not containers and not self.sight.container_restarts:
+            self._note(f"no containers are watched: there are none of the Compose project {project} here")
+            return None
+        there = {str(item.get("Name", "")).lstrip("/"): item for item in containers}
+        for name in sorted({*there, *self.sight.container_restarts}):
+            reason = self._look_at_container(name, there.get(name))
+            if reason is not None:
+                return reason
+        return None
+
+    def _look_at_container(self, name: str, item: Mapping[str, Any] | None) -> str | None:
+        state = (item or {}).get("State") or {}
+        if state.get("Status") == "exited" and state.get("ExitCode") == 0:
+            policy = ((item or {}).get("HostConfig") or {}).get("RestartPolicy") or {}
+            if policy.get("Name") in (None, "", "no"):
+                return None
+        restarts = int((item or {}).get("RestartCount") or 0)
+        known = self.sight.container_restarts.get(name, restarts)
+        self.sight.container_restarts[name] = restarts
+        if item is not None and restarts > known:
+            return f"the container {name} of the new tracker crashed and was restarted"
+        health = (state.get("Health") or {}).get("Status")
+        if state.get("Status") == "running" and health != "unhealthy":
+            self.sight.container_ill.pop(name, None)
+            return None
+        self.sight.container_ill[name] = self.sight.container_ill.get(name, 0) + 1
+        if self.sight.container_ill[name] < _TWICE:
+            return None
+        what = "unhealthy" if health == "unhealthy" else str(state.get("Status") or "gone")
+        return f"the container {name} of the new tracker is {what}"
+
+    def look_at_memory(self) -> str | None:
+        """Above the limit in two looks in a row."""
+        try:
+            memory = self._memory()
+        except InterruptedRunError:
+            raise
+        except CutoverError as error:
+            self._note(str(error))
+            return None
+        limit = self.config.watch.max_memory_percent
+        self.sight.full = self.sight.full + 1 if memory.percent > limit else 0
+        if self.sight.full < _TWICE:
+            return None
+        return (
+            f"memory is used to {memory.percent:g} % of {memory.total // 1024**2} MiB ({memory.source}), "
+            f"more than {limit:g} %"
+        )
+
+    def look_at_events(self) -> str | None:
+        """A test event sent with each new DSN has to be read back; missed several times in a row it is an alarm."""
+        try:
+            for dsn, sides in to_glitchtip(self.config).distinct():
+                event_id = self.host.send_test_event(
+                    dsn,
+                    {self.config.service_tag: "ai-admin-cutover"},
+                    "ai-admin-cutover first-hour watch",
+                    self.host.clock(),
+                )
+                stored = await_event(
+                    self.host.tracker(sides[0]),
+                    event_id,
+                    self.config.probe_wait,
+                    monotonic=self.host.monotonic,
+                    sleep=self.host.sleep,
+                )
+                if stored is None:
+                    raise CutoverError(f"{dsn.netloc} accepted a test event and did not store it")
+        except InterruptedRunError:
+            raise
+        except CutoverError as error:
+            self.sight.missed += 1
+            self.host.progress(f"a test event is missing ({self.sight.missed}): {error}")
+            if self.sight.missed < self.config.watch.missed_events:
+                return None
+            return f"{self.sight.missed} test events in a row were not read back: {error}"
+        self.sight.missed = 0
+        return None
+
+    def _silent(self, began: float) -> list[str]:
+        """Services that reported by themselves when they were switched, and not since the watch began."""
+        applied = read_json(self.config.state_dir / "applied.json")
+        rows = applied.get("services", []) if isinstance(applied, dict) else []
+        talked = {row.get("name") for row in rows if row.get("proof") == "own_event"}
+        if not talked:
+            return []
+        heard: set[str] = set()
+        try:
+            for side in {self.config.side_for(str(name)) for name in talked if name in self.config.services}:
+                if side is not None:
+                    heard |= {
+                        event.tags.get(self.config.service_tag, "")
+                        for event in self.host.tracker(side).recent_events()
+                        if event.created >= began and PROBE_TAG not in event.tags
+                    }
+        except InterruptedRunError:
+            raise
+        except CutoverError:
+            return []
+        return sorted(str(name) for name in talked - heard)
+
+
+def run_watch(config: Config, host: Host) -> Result:
+    """The command ``watch``."""
+    return Watch(config, host).run()
