@@ -17,6 +17,7 @@ from .deadline import has_systemd, run_detached
 from .errors import CutoverError, InterruptedRunError
 from .files import write_new
 from .host import real_host
+from .mirror import configure, remove
 from .transaction import Cutover, Result
 
 DEFAULT_CONFIG = Path("/etc/ai-admin-cutover/config.json")
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         ("rollback", "put the DSN of before the migration back"),
         ("recover", "take back what an interrupted run left open"),
         ("status", "show what stands"),
+        ("mirror-config", "write the mirror's configuration and let nginx run it; touches no service"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="configuration file")
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
                 help="run in this process, not as a systemd unit of its own",
             )
             command.add_argument("--output", type=Path, help=argparse.SUPPRESS)
+        if name == "mirror-config":
+            command.add_argument("--remove", action="store_true", help="take it away, once nobody uses it")
         if name == "rollback":
             command.add_argument("--reason", default="asked for", help="kept in the journal")
             command.add_argument("--unconfirmed-attempt", type=int, help=argparse.SUPPRESS)
@@ -81,6 +85,7 @@ def _execute(config: Config, arguments: argparse.Namespace) -> Result:
         "rollback": lambda: cutover.rollback(arguments.reason, arguments.unconfirmed_attempt),
         "recover": cutover.recover,
         "status": cutover.status,
+        "mirror-config": lambda: (remove if arguments.remove else configure)(config, cutover.host),
     }
     return commands[arguments.command]()
 
@@ -139,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = {"changed": False, "failed": True, "reason": f"unexpected {type(error).__name__} in {where}"}
     output = getattr(arguments, "output", None)
     if output is not None:
-        write_new(output, (json.dumps(result, sort_keys=True) + "\n").encode())
+        write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
     elif result.get("failed") and not arguments.json:
         _progress(f"ai-admin-cutover: {result['reason']}")
         return code

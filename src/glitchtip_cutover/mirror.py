@@ -219,18 +219,28 @@ def routes(pairs: Iterable[tuple[str, Dsn, Dsn]], settings: NginxSettings) -> tu
 
 
 def routes_of(config: Config, before: Before, settings: NginxSettings) -> tuple[Route, ...]:
-    """The routes of a configuration: old DSNs from the snapshot, new ones from their files."""
+    """The routes of a configuration: old DSNs from the snapshot, new ones from their files.
+
+    The DSN in each ``.env`` has a route too, also where every service is given another one: scripts and jobs
+    read it.
+    """
     pairs = []
     for service in config.services:
         old = parse_dsn(before.effective(service), f"the recorded DSN of {service}")
-        side = config.side_for(service)
-        if side is None or side.dsn_file is None:
-            raise CutoverError(
-                "the new tracker is not set up yet (phase 2), so there is nothing to mirror to"
-            )
-        new = parse_dsn(read_secret(side.dsn_file, "the new DSN"), f"the new DSN in {side.dsn_file}")
-        pairs.append((service, old, new))
+        pairs.append((service, old, _new_dsn(config, service)))
+    known = {(old.key, old.project_id) for _, old, _ in pairs}
+    for path in config.env_files:
+        old = parse_dsn(before.value(path), f"the recorded DSN of {path}")
+        if (old.key, old.project_id) not in known:
+            pairs.append((str(path), old, _new_dsn(config, config.sharing(path)[0])))
     return routes(pairs, settings)
+
+
+def _new_dsn(config: Config, service: str) -> Dsn:
+    side = config.side_for(service)
+    if side is None or side.dsn_file is None:
+        raise CutoverError("the new tracker is not set up yet (phase 2), so there is nothing to mirror to")
+    return parse_dsn(read_secret(side.dsn_file, "the new DSN"), f"the new DSN in {side.dsn_file}")
 
 
 # --------------------------------------------------------------------------------------------- rendering
@@ -734,10 +744,10 @@ def still_mirrored(config: Config, host: Host, settings: NginxSettings) -> list[
             continue
         if shown(value) == settings.netloc:
             found.append(str(path))
-    if host.pm2.running:
+    if host.manager.running:
         found += [
             process.name
-            for process in host.pm2.processes()
+            for process in host.manager.processes()
             if shown(process.environment.get(config.env_key)) == settings.netloc
         ]
     return sorted(set(found))
