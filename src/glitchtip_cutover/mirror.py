@@ -739,10 +739,11 @@ def still_mirrored(config: Config, host: Host, settings: NginxSettings) -> list[
     found = []
     for path in config.env_files:
         try:
-            value = EnvFile(path, config.env_key).value()
+            there = shown(EnvFile(path, config.env_key).value()) == settings.netloc
         except CutoverError:
-            continue
-        if shown(value) == settings.netloc:
+            # A file that the editor refuses may still be read by a service.
+            there = path.is_file() and settings.netloc.encode() in path.read_bytes()
+        if there:
             found.append(str(path))
     if host.manager.running:
         found += [
