@@ -60,7 +60,7 @@ def test_pins_of_the_server_are_those_of_the_repository() -> None:
             for match in re.finditer(r"(?m)^([a-z0-9-]+)==(\S+) \\\n((?:    .*\n?)+)", text)
         }
     server = pins["roles/ops/files/requirements.txt"]
-    assert set(server) == {"requests", "urllib3", "certifi", "charset-normalizer", "idna"}
+    assert set(server) == {"requests", "sentry-sdk", "urllib3", "certifi", "charset-normalizer", "idna"}
     assert all(hashes for _, hashes in server.values())
     assert {name: pins["requirements.lock"][name] for name in server} == server
 
