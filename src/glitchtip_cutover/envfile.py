@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,14 +29,15 @@ _BOM = b"\xef\xbb\xbf"
 _BARE_VALUE = re.compile(r"(?!~)(?!.*:~)[A-Za-z0-9:/@._~\[\]=%+,?*!^{}-]*")
 _QUOTED_VALUE = re.compile(r"[A-Za-z0-9:/@._~\[\]=%+,?*!^{} #-]*")
 
-# dotenv's own expression (17.2.3, lib/main.js), with JavaScript's meaning of \s, \w and $ spelled out. It begins
-# at the line of its variable: leading blank lines, which dotenv's takes along, change nothing but the time.
+# dotenv's own expression (17.2.3, lib/main.js) for text without carriage returns, with JavaScript's meaning of \s
+# and \w spelled out. It begins at the line of its variable: the blank lines that dotenv's takes along before it
+# change nothing but the time.
 _INDENT = r"[\t\v\f \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]*"
 _SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufeff]"
 _DOTENV = re.compile(
     rf"^{_INDENT}(?:export{_SPACE}+)?(?P<key>[A-Za-z0-9_.-]+)(?:{_SPACE}*={_SPACE}*?|:{_SPACE}+?)"
-    rf"(?P<value>{_SPACE}*'(?:\\'|[^'])*'|{_SPACE}*\"(?:\\\"|[^\"])*\"|{_SPACE}*`(?:\\`|[^`])*`|[^#\r\n]+)?"
-    rf"{_SPACE}*(?:#[^\r\n]*)?(?=\r?\n|\Z)",
+    rf"(?P<value>{_SPACE}*'(?:\\'|[^'])*'|{_SPACE}*\"(?:\\\"|[^\"])*\"|{_SPACE}*`(?:\\`|[^`])*`|[^#\n]+)?"
+    rf"{_SPACE}*(?:#[^\n]*)?$",
     re.MULTILINE,
 )
 # What opens and closes in a shell. A match without a closing quote runs to the end of the file.
@@ -61,15 +63,17 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class _Region:
-    """Characters that a reader takes as one: from an opening quote past the closing one."""
+class _Token:
+    """Characters that a reader takes as one; ``open`` when its quote is not closed before the end of the file."""
 
+    kind: str
     start: int
     end: int
+    open: bool = False
 
 
 def _decode(data: bytes, name: str) -> str:
-    """The text behind a byte order mark, or a refusal."""
+    """The text behind a byte order mark with its own line ends, or a refusal."""
     try:
         text = data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -100,13 +104,14 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if newline == -1 else newline
 
 
-def _node_regions(text: str, *, joins: bool) -> Iterator[_Region]:
-    """Quoted values as ``node --env-file`` sees them: no escapes, and whatever follows on the line is dropped.
+def _node_quotes(text: str, until: int, *, joins: bool) -> Iterator[_Token]:
+    """Quoted values that begin before ``until``, as ``node --env-file`` sees them.
 
-    With ``joins`` a line without ``=`` belongs to the next one, as in Node.js 20; without, it is skipped.
+    It knows no escapes, and drops whatever follows on the line of the closing quote. With ``joins`` a line without
+    ``=`` belongs to the next one, as in Node.js 20; without, it is skipped.
     """
     at = 0
-    while at < len(text):
+    while at < until:
         if text[at] in "\n#":
             at = _line_end(text, at) + 1
             continue
@@ -117,27 +122,29 @@ def _node_regions(text: str, *, joins: bool) -> Iterator[_Region]:
             at = _line_end(text, at) + 1
             continue
         start = equal + 1
-        while start < len(text) and text[start] in " \t":
+        while text[start : start + 1] in (" ", "\t"):
             start += 1
         end = equal
         if text[start : start + 1] in ("'", '"', "`"):
             closing = text.find(text[start], start + 1)
             if closing != -1:
-                yield _Region(start, closing + 1)
+                yield _Token("quote", start, closing + 1)
                 end = closing
         at = _line_end(text, end) + 1
 
 
-def _regions(text: str, dotenv: list[re.Match[str]], shell: list[re.Match[str]]) -> Iterator[_Region]:
-    """What any reader takes as one value; a quote that a shell finds open at the end ends that shell."""
-    for match in dotenv:
-        if match["value"] and "\n" in match["value"]:
-            yield _Region(match.start("value"), match.end("value"))
-    for match in shell:
-        if any(match[f"{kind}_end"] for kind in ("single", "double", "back")):
-            yield _Region(match.start(), match.end())
-    yield from _node_regions(text, joins=True)
-    yield from _node_regions(text, joins=False)
+def _shell_tokens(text: str) -> list[_Token]:
+    """Escapes, comments and quotes as a shell sees them, counted without carriage returns at line ends."""
+    returns = [match.start() for match in re.finditer("\r", text)]
+    tokens = []
+    for match in _SHELL.finditer(text):
+        start, end = (at - bisect_left(returns, at) for at in match.span())
+        kind = match.lastgroup or ""
+        if kind in ("single", "double", "back"):
+            tokens.append(_Token("quote", start, end, open=match[f"{kind}_end"] is None))
+        else:
+            tokens.append(_Token("join" if match[0] == "\\\n" else kind, start, end))
+    return tokens
 
 
 def find_assignment(data: bytes, key: str, name: str = "the file") -> Assignment:
@@ -146,21 +153,16 @@ def find_assignment(data: bytes, key: str, name: str = "the file") -> Assignment
     Raises CutoverError when the file cannot be decoded, holds no, two or an unclear assignment, or one that its
     readers do not see alike; ``name`` is how messages call the file.
     """
-    text = _decode(data, name)
+    raw = _decode(data, name)
+    text = raw.replace("\r\n", "\n")
     dotenv = list(_DOTENV.finditer(text))
-    shell = list(_SHELL.finditer(text))
+    shell = _shell_tokens(raw)
     lines = list(
         re.finditer(
             rf"^[ \t]*(?:export[ \t]+)?(?P<key>{re.escape(key)})(?P<sign>[ \t]*=|[ \t]*:(?=\s))", text, re.MULTILINE
         )
     )
-    for region in _regions(text, dotenv, shell):
-        for match in lines:
-            if region.start < match.start("key") < region.end and region.start < match.start():
-                raise CutoverError(
-                    f"{name} line {_line_number(text, match.start())}: {key} stands inside a quoted value that "
-                    f"opens on line {_line_number(text, region.start)}"
-                )
+    _refuse_within(text, lines, dotenv, shell, name, key)
     if len(lines) > 1:
         numbers = " and ".join(str(_line_number(text, match.start())) for match in lines)
         raise CutoverError(f"{name} sets {key} {len(lines)} times (lines {numbers}): leave one of them")
@@ -173,10 +175,37 @@ def find_assignment(data: bytes, key: str, name: str = "the file") -> Assignment
     if not agreed or not _is_value(text, seen[0], start, end):
         raise CutoverError(f"{name} line {line}: its readers do not agree on where the value of {key} is")
     _refuse_neighbours(text, lines[0], shell, name, key)
-    before = len(data) - len(data.removeprefix(_BOM)) + len(text[:start].encode())
     value = text[start:end]
-    quote = text[start - 1] if text[start - 1] in "'\"`" else ""
-    return Assignment(line=line, start=before, end=before + len(value.encode()), quote=quote, value=value)
+    ahead = sum(len(other) + 1 for other in data.removeprefix(_BOM).split(b"\n", line - 1)[: line - 1])
+    column = text[text.rfind("\n", 0, start) + 1 : start]
+    at = len(data) - len(data.removeprefix(_BOM)) + ahead + len(column.encode())
+    quote = column[-1] if column[-1] in "'\"`" else ""
+    return Assignment(line=line, start=at, end=at + len(value.encode()), quote=quote, value=value)
+
+
+def _refuse_within(
+    text: str,
+    lines: list[re.Match[str]],
+    dotenv: list[re.Match[str]],
+    shell: list[_Token],
+    name: str,
+    key: str,
+) -> None:
+    """Refuse when any reader takes a line of the key as a part of another value.
+
+    A shell that finds a quote open at the end of the file stops there, so such a quote hides nothing.
+    """
+    quotes = [_Token("quote", *match.span("value")) for match in dotenv if match["value"]]
+    quotes += [token for token in shell if token.kind == "quote" and not token.open]
+    until = max((match.start() for match in lines), default=0)
+    quotes += [*_node_quotes(text, until, joins=True), *_node_quotes(text, until, joins=False)]
+    for match in lines:
+        within = [token for token in quotes if token.start < match.start() < token.end]
+        if within:
+            raise CutoverError(
+                f"{name} line {_line_number(text, match.start())}: {key} stands inside a quoted value that "
+                f"opens on line {_line_number(text, min(token.start for token in within))}"
+            )
 
 
 def _absent(text: str, seen: list[re.Match[str]], key: str, name: str) -> str:
@@ -201,7 +230,6 @@ def _value_range(text: str, match: re.Match[str], where: str, key: str) -> tuple
     if match["sign"].endswith(":"):
         raise CutoverError(f"{where}: {key} is set with a colon, which not every reader accepts")
     stop = _line_end(text, match.end())
-    stop -= text[:stop].endswith("\r")
     start = match.end()
     while start < stop and text[start] in " \t":
         start += 1
@@ -245,32 +273,29 @@ def _is_value(text: str, match: re.Match[str], start: int, end: int) -> bool:
     return (found, stop) == (start, end)
 
 
-def _refuse_neighbours(
-    text: str, match: re.Match[str], shell: list[re.Match[str]], name: str, key: str
-) -> None:
+def _refuse_neighbours(text: str, match: re.Match[str], shell: list[_Token], name: str, key: str) -> None:
     """Refuse other lines that a shell, or dotenv with expansion, ties to this variable."""
     line = _line_number(text, match.start())
-    if any(token["escape"] == "\\\n" and token.end() == match.start() for token in shell):
+    if any(token.kind == "join" and token.end == match.start() for token in shell):
         raise CutoverError(
             f"{name} line {line - 1} ends with a backslash, so a shell joins it with the line of {key}: "
             "put an empty line between them"
         )
-    opaque = [token for token in shell if not token["escape"]]
+
+    def within(at: int, *kinds: str) -> bool:
+        return any(token.kind in kinds and token.start < at < token.end for token in shell)
+
     for use in re.finditer(rf"\$\{{?{re.escape(key)}(?![A-Za-z0-9_])", text):
-        if not any(token["comment"] and token.start() < use.start() < token.end() for token in opaque):
+        if not within(use.start(), "comment"):
             raise CutoverError(
                 f"{name} line {_line_number(text, use.start())}: another value is made from {key}, write it out there"
             )
-    for other in re.finditer(rf"(?<![^\s;&|(){{}}'\"`])['\"`]?{re.escape(key)}\+?=", text):
-        if other.end() == match.end():
-            continue
-        if any(token.start() < other.start() < token.end() for token in opaque):
-            continue
-        if other.start() and text[other.start() - 1] in "'\"`":
-            continue
-        raise CutoverError(
-            f"{name} line {_line_number(text, other.start())}: a shell would set {key} there, too: leave one of them"
-        )
+    for other in re.finditer(rf"(?<![^\s;&|()])['\"`]?{re.escape(key)}\+?=", text):
+        if other.end() != match.end() and not within(other.start(), "comment", "quote"):
+            raise CutoverError(
+                f"{name} line {_line_number(text, other.start())}: a shell would set {key} there, too: "
+                "leave one of them"
+            )
 
 
 def replace_value(data: bytes, key: str, value: str, name: str = "the file") -> bytes:
@@ -290,7 +315,7 @@ def replace_value(data: bytes, key: str, value: str, name: str = "the file") -> 
 
 def _others(data: bytes, key: str) -> list[tuple[str, str]]:
     """Every other variable as dotenv finds it."""
-    text = data.removeprefix(_BOM).decode("utf-8")
+    text = data.removeprefix(_BOM).decode("utf-8").replace("\r\n", "\n")
     return [(match["key"], match["value"] or "") for match in _DOTENV.finditer(text) if match["key"] != key]
 
 
