@@ -246,8 +246,8 @@ def judge_burst(
     )
 
 
-def burst_problems(burst: Burst, patience: float, senders: int) -> list[str]:
-    """What is wrong with a burst, one clause each; ``senders`` SDKs may each have an issue of their own."""
+def burst_problems(burst: Burst, patience: float, by_sdk: Mapping[str, Burst]) -> list[str]:
+    """What is wrong with a burst, one clause each; each of the SDKs may have one issue of its own."""
     name = f"burst of {burst.sent}"
     problems = []
     if burst.late:
@@ -255,11 +255,15 @@ def burst_problems(burst: Burst, patience: float, senders: int) -> list[str]:
     if burst.lost:
         problems.append(f"{name}: {burst.lost} events were accepted and never seen")
     if burst.refused:
+        answers = "; ".join(f"{sdk}: {part.answers}" for sdk, part in by_sdk.items() if part.refused)
         problems.append(
-            f"{name}: {burst.refused} events were not accepted and not stored ({burst.answers}){_hint(burst.answers)}"
+            f"{name}: {burst.refused} events were not accepted and not stored ({answers}){_hint(answers)}"
         )
-    if burst.issues > senders:
-        problems.append(f"{name}: equal errors of {senders} SDKs became {burst.issues} issues")
+    problems += [
+        f"{name}: equal errors of one SDK ({sdk}) became {part.issues} issues"
+        for sdk, part in by_sdk.items()
+        if part.issues > 1
+    ]
     return problems
 
 

@@ -16,6 +16,7 @@ from ..docker_stack import Container, Stack
 from ..process import OpsError
 from .expectations import EXPECTATIONS, REPEATED
 from .judging import (
+    Burst,
     Field,
     Grouped,
     accepted,
@@ -303,7 +304,7 @@ class LocalTest:
             shares[names[number % len(names)]].append(uuid.uuid4().hex)
         exchange = self.exchange(reader, {}, shares)
         found = exchange.found
-        parts: dict[str, Any] = {}
+        parts: dict[str, Burst] = {}
         at: dict[str, float] = {}
         status: dict[str, int | None] = {}
         answered: dict[str, float] = {}
@@ -311,23 +312,18 @@ class LocalTest:
             at |= sent.at
             status |= sent.status
             answered |= sent.answered
-            part = judge_burst(
+            parts[name] = judge_burst(
                 sent.at, sent.status, sent.answered, found.seen, found.issues, exchange.on_time
             )
-            parts[name] = part.as_dict()
-            if part.issues > 1:
-                self.problems.append(
-                    f"burst of {size}: equal errors of one SDK ({name}) became {part.issues} issues"
-                )
             if not sent.complete:
                 self.problems.append(
                     f"burst of {size}: the SDK ({name}) could not hand over every event in time"
                 )
         whole = judge_burst(at, status, answered, found.seen, found.issues, exchange.on_time)
-        self.problems += burst_problems(whole, self.limits.patience, len(names))
+        self.problems += burst_problems(whole, self.limits.patience, parts)
         if whole.sent != size:
             self.problems.append(f"burst of {size}: the SDKs captured {whole.sent} events")
-        return {**whole.as_dict(), "by_sdk": parts}
+        return {**whole.as_dict(), "by_sdk": {name: part.as_dict() for name, part in parts.items()}}
 
     def exchange(
         self,

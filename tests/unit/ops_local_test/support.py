@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -80,6 +81,30 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+
+
+class Immediate:
+    """An executor that does at once what it is given: time stands still while an SDK sends."""
+
+    def __init__(self, max_workers: int = 1) -> None:
+        assert max_workers > 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def map(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return [call(item) for item in items]
 
 
 class Tracker:

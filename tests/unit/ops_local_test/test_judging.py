@@ -244,11 +244,11 @@ def test_a_burst_is_sorted_into_stored_late_lost_and_refused() -> None:
     assert (burst.issues, burst.sending_seconds) == (2, 5.0)
     assert burst.answers == "2 got no answer, 1 got 429"
     assert burst.as_dict()["accepted_per_second"] == 0.6
-    problems = burst_problems(burst, 20, 1)
+    problems = burst_problems(burst, 20, {"node": burst})
     assert [problem.partition(": ")[2].split()[0] for problem in problems] == ["1", "1", "2", "equal"]
     assert "UWSGI_ADD_HEADER" in problems[2]
     whole = judge_burst({"a": 1.0}, {"a": 200}, {"a": 2.0}, {"a": 3.0}, {"a": "1"}, 30.0)
-    assert burst_problems(whole, 20, 1) == []
+    assert burst_problems(whole, 20, {"node": whole}) == []
 
 
 def test_a_burst_of_which_nothing_is_known() -> None:
