@@ -6,6 +6,7 @@ An answer counts only when it is JSON: unknown paths of GlitchTip answer 200 wit
 
 from __future__ import annotations
 
+import copy
 import http.client
 import json
 import re
@@ -52,12 +53,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
 
-def _exchange(request: urllib.request.Request, what: str) -> tuple[int, bytes, Message]:
+def _exchange(
+    request: urllib.request.Request, what: str, timeout: float = _TIMEOUT
+) -> tuple[int, bytes, Message]:
     """Send one request; an HTTP error status is an answer. Raises CutoverError when nothing came back."""
     request.add_header("Connection", "close")
     request.add_header("User-Agent", _CLIENT)
     try:
-        with _opener.open(request, timeout=_TIMEOUT) as answer:
+        with _opener.open(request, timeout=timeout) as answer:
             return answer.status, answer.read(_ANSWER_LIMIT), answer.headers
     except urllib.error.HTTPError as error:
         with error:
@@ -112,10 +115,21 @@ class Tracker:
     def __init__(self, side: Side, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.side = side
         self._sleep = sleep
+        self._left: Callable[[], float] | None = None
         self._project = (
             f"/api/0/projects/{urllib.parse.quote(side.organization, safe='')}"
             f"/{urllib.parse.quote(side.project, safe='')}"
         )
+
+    def within(self, left: Callable[[], float]) -> Tracker:
+        """The same, but with no more time for all its reads together than ``left()`` seconds."""
+        hurried = copy.copy(self)
+        hurried._left = left
+        return hurried
+
+    def _time(self) -> float:
+        """Seconds for the next request."""
+        return _TIMEOUT if self._left is None else max(0.5, min(_TIMEOUT, self._left()))
 
     @property
     def label(self) -> str:
@@ -129,13 +143,15 @@ class Tracker:
         failure = CutoverError(f"{what} does not answer")
         for attempt in range(_TRIES):
             if attempt:
+                if self._left is not None and self._left() <= attempt:
+                    break
                 self._sleep(float(attempt))
             request = urllib.request.Request(
                 self.side.api_url + path,
                 headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             )
             try:
-                status, body, headers = _exchange(request, what)
+                status, body, headers = _exchange(request, what, self._time())
             except CutoverError as error:
                 failure = error
                 continue

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -13,15 +14,21 @@ from typing import Any
 
 from . import __version__
 from .config import Config, load_config
+from .copies import find_copy
 from .deadline import has_systemd, run_detached
-from .errors import CutoverError, InterruptedRunError
+from .errors import CutoverError, InterruptedRunError, UsageError
 from .files import write_new
-from .host import real_host
-from .mirror import configure, remove
+from .host import Host, real_host
+from .targets import TARGETS
 from .transaction import Cutover, Result
 
 DEFAULT_CONFIG = Path("/etc/ai-admin-cutover/config.json")
+DEFAULT_STATE_ROOT = Path("/var/lib/ai-admin-cutover")
+# The program called by this name is the way back for the worst day.
+BREAK_GLASS = "glitchtip-rollback"
 _DETACHED = ("apply", "rollback")
+# These work with the copy of the configuration that is kept beside the snapshot, when the file is gone or damaged.
+_WITH_COPY = ("rollback", "recover")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,17 +36,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="ai-admin-cutover",
         description="Move a product's services to a new error tracker, and back.",
         epilog="Exit codes: 0 done, 1 refused or failed with nothing changed, 2 wrong use, "
-        "3 failed and rolled back, 4 way back incomplete, 75 another run is under way.",
+        "3 failed and rolled back, 4 way back incomplete, 5 everything is back but unproven, "
+        "75 another run is under way.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("snapshot", "record the state before the migration (once)"),
         ("plan", "show what apply would do, change nothing"),
-        ("apply", "switch every service to the new DSN and prove each"),
+        ("apply", "switch every service to the new DSN, or to the mirror, and prove each"),
         ("confirm", "close an applied switch before its window ends"),
         ("rollback", "put the DSN of before the migration back"),
         ("recover", "take back what an interrupted run left open"),
+        ("verify", "after a recovery at boot: see that every service runs on the DSN of its file"),
+        ("watch", "watch the first hour after a switch, and take it back when something is wrong"),
         ("status", "show what stands"),
         ("mirror-config", "write the mirror's configuration and let nginx run it; touches no service"),
     ):
@@ -53,10 +63,26 @@ def _parser() -> argparse.ArgumentParser:
                 help="run in this process, not as a systemd unit of its own",
             )
             command.add_argument("--output", type=Path, help=argparse.SUPPRESS)
+        if name in ("plan", "apply"):
+            command.add_argument(
+                "--to", choices=TARGETS, default=TARGETS[0], help="where the services' events go"
+            )
+        if name == "apply":
+            command.add_argument("--override-window", metavar="REASON", help="pass a closed window")
+            command.add_argument(
+                "--override-verdict", metavar="REASON", help="pass a missing GO of the parallel run"
+            )
+        if name in _WITH_COPY:
+            command.add_argument(
+                "--state-root", type=Path, default=DEFAULT_STATE_ROOT, help=argparse.SUPPRESS
+            )
         if name == "mirror-config":
             command.add_argument("--remove", action="store_true", help="take it away, once nobody uses it")
         if name == "rollback":
             command.add_argument("--reason", default="asked for", help="kept in the journal")
+            command.add_argument(
+                "--service", metavar="NAME", help="only this service; the next apply undoes it"
+            )
             command.add_argument("--unconfirmed-attempt", type=int, help=argparse.SUPPRESS)
     return parser
 
@@ -75,19 +101,73 @@ def _progress(line: str) -> None:
         sys.stderr = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115 - the caller is gone, the run goes on
 
 
-def _execute(config: Config, arguments: argparse.Namespace) -> Result:
-    cutover = Cutover(config, real_host(config, _progress))
+def _stopwatch() -> Callable[[str], None]:
+    """Progress with the seconds since now, for people who watch."""
+    began = time.monotonic()
+
+    def progress(line: str) -> None:
+        _progress(f"{time.monotonic() - began:6.1f} s  {line}")
+
+    return progress
+
+
+def _configuration(arguments: argparse.Namespace) -> Config:
+    """The configuration; for the way back its copy beside the snapshot where the file is of no use."""
+    if arguments.command not in _WITH_COPY:
+        return load_config(arguments.config)
+    try:
+        return load_config(arguments.config, lenient=True)
+    except UsageError as error:
+        copy = find_copy(arguments.state_root)
+        if copy is None:
+            raise UsageError(f"{error}, and there is no copy of it in {arguments.state_root}") from None
+        _progress(f"{error}; its copy of {copy.state_dir} is used")
+        return copy
+
+
+def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[str], None]) -> Result:
+    host = real_host(config, progress)
+    cutover = Cutover(config, host)
     commands: dict[str, Callable[[], Result]] = {
         "snapshot": cutover.snapshot,
-        "plan": cutover.plan,
-        "apply": cutover.apply,
+        "plan": lambda: cutover.plan(arguments.to),
+        "apply": lambda: cutover.apply(
+            arguments.to,
+            override_window=arguments.override_window,
+            override_verdict=arguments.override_verdict,
+        ),
         "confirm": cutover.confirm,
-        "rollback": lambda: cutover.rollback(arguments.reason, arguments.unconfirmed_attempt),
+        "rollback": lambda: cutover.rollback(
+            arguments.reason, arguments.unconfirmed_attempt, arguments.service
+        ),
         "recover": cutover.recover,
         "status": cutover.status,
-        "mirror-config": lambda: (remove if arguments.remove else configure)(config, cutover.host),
+        "verify": lambda: _verify(config, host),
+        "watch": lambda: _watch(config, host),
+        "mirror-config": lambda: _mirror_config(config, host, arguments.remove),
     }
     return commands[arguments.command]()
+
+
+# What the way back does not need is imported where it is used.
+
+
+def _verify(config: Config, host: Host) -> Result:
+    from .verify import run_verify
+
+    return run_verify(config, host)
+
+
+def _watch(config: Config, host: Host) -> Result:
+    from .watch import run_watch
+
+    return run_watch(config, host)
+
+
+def _mirror_config(config: Config, host: Host, gone: bool) -> Result:
+    from .mirror import configure, remove
+
+    return (remove if gone else configure)(config, host)
 
 
 def _human(result: dict[str, Any]) -> str:
@@ -98,7 +178,17 @@ def _human(result: dict[str, Any]) -> str:
         "  " + "  ".join(str(value) for value in row.values() if value not in ("", None))
         for row in result.get("services", [])
     ]
-    return "\n".join(lines + problems + rows)
+    steps = [
+        f"  {row['step']}. {row['act']}: {', '.join(row['services'])} ({row['proof']})"
+        for row in result.get("order", [])
+    ]
+    changes = [
+        line
+        for row in result.get("diff", [])
+        for line in (f"--- {row['path']}", f"- {row['before']}", f"+ {row['after']}")
+    ]
+    unproven = [f"unproven: {sentence}" for sentence in result.get("unproven", [])]
+    return "\n".join(lines + problems + rows + steps + changes + unproven)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -110,7 +200,11 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _detached(config: Config, arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
-    extra = [f"--reason={arguments.reason}"] if arguments.command == "rollback" else []
+    extra: list[str] = []
+    for name in ("to", "override_window", "override_verdict", "reason", "service"):
+        value = getattr(arguments, name, None)
+        if value is not None:
+            extra.append(f"--{name.replace('_', '-')}={value}")
     code, text = run_detached(config, arguments.command, extra)
     result = json.loads(text)
     if not isinstance(result, dict):
@@ -120,16 +214,26 @@ def _detached(config: Config, arguments: argparse.Namespace) -> tuple[int, dict[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every failure is one sentence, never a traceback."""
+    progress: Callable[[str], None] = _progress
+    hangup: Any = _interrupt
+    if argv is None and Path(sys.argv[0]).name == BREAK_GLASS:
+        argv = ["rollback", "--foreground", *sys.argv[1:]]
+        progress = _stopwatch()
+        hangup = signal.SIG_IGN  # a lost session does not stop the way back
     arguments = _parser().parse_args(argv)
     code = 0
     try:
-        config = load_config(arguments.config)
+        config = _configuration(arguments)
         if arguments.command in _DETACHED and not arguments.foreground and has_systemd():
             code, result = _detached(config, arguments)
         else:
-            for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(name, _interrupt)
-            result = _execute(config, arguments)
+            for name, handler in (
+                (signal.SIGTERM, _interrupt),
+                (signal.SIGINT, _interrupt),
+                (signal.SIGHUP, hangup),
+            ):
+                signal.signal(name, handler)
+            result = _execute(config, arguments, progress)
             if arguments.command == "plan" and result["problems"]:
                 code = 1
     except CutoverError as error:
@@ -146,6 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if output is not None:
         write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
     elif result.get("failed") and not arguments.json:
+        if result.get("services"):
+            _print({key: value for key, value in result.items() if key != "reason"}, as_json=False)
         _progress(f"ai-admin-cutover: {result['reason']}")
         return code
     if output is None:

@@ -36,6 +36,12 @@ class IncompleteError(CutoverError):
     exit_code = 4
 
 
+class UnprovenError(CutoverError):
+    """Every service is back on its DSN of before, but that could not be proven (exit code 5)."""
+
+    exit_code = 5
+
+
 class BusyError(CutoverError):
     """Another run holds the lock (exit code 75, as in sysexits' EX_TEMPFAIL)."""
 
@@ -47,4 +53,4 @@ class InterruptedRunError(CutoverError):
 
 
 class ServiceError(CutoverError):
-    """A PM2 service did not come back, or could not be proven on the wanted DSN."""
+    """A service did not come back, or could not be proven on the wanted DSN."""

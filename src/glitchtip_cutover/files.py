@@ -11,14 +11,30 @@ from typing import Any
 
 from .errors import CutoverError
 
+# Called with ("file" or "directory", its path, "before" or "after") around every fsync. Tests cut the power there.
+observer: Callable[[str, Path, str], None] | None = None
+
+
+def fsync_file(descriptor: int, path: Path) -> None:
+    """Make the bytes of the open file, which is at ``path``, durable."""
+    if observer is not None:
+        observer("file", path, "before")
+    os.fsync(descriptor)
+    if observer is not None:
+        observer("file", path, "after")
+
 
 def fsync_directory(path: Path) -> None:
-    """Make a rename or a new name in directory ``path`` durable."""
+    """Make a rename, a removal or a new name in directory ``path`` durable."""
+    if observer is not None:
+        observer("directory", path, "before")
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if observer is not None:
+        observer("directory", path, "after")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -61,7 +77,7 @@ def write_new(
             os.fchmod(descriptor, mode)
             if path.exists():
                 _copy_attributes(path, descriptor)
-            os.fsync(descriptor)
+            fsync_file(descriptor, part)
         finally:
             os.close(descriptor)
         if guard is not None:

@@ -11,7 +11,7 @@ from .api import Tracker, send_test_event
 from .config import Config, Side
 from .deadline import Deadline
 from .dsn import Dsn
-from .pm2 import Pm2
+from .manager import Manager, manager_for
 from .proof import Prober
 
 
@@ -36,7 +36,7 @@ class Host:
     ``start_watch`` takes the facts of what was confirmed.
     """
 
-    manager: Pm2
+    manager: Manager
     tracker: Callable[[Side], Tracker]
     deadline: Deadline
     prober: Prober
@@ -50,12 +50,25 @@ class Host:
     start_watch: Callable[[Mapping[str, Any]], None] = _unwatched
 
 
+def _notifier(config: Config) -> Callable[[str, Mapping[str, Any]], list[str]]:
+    try:
+        from .notify import Notifier
+    except ImportError:
+        return _untold
+    return Notifier(config.notify_file).send
+
+
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
     """The host we run on."""
+    from .watch import start_watch
+
+    manager = manager_for(config)
     return Host(
-        manager=Pm2(config.pm2),
+        manager=manager,
         tracker=Tracker,
         deadline=Deadline(config),
-        prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep),
+        prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep, manager=manager),
         progress=progress,
+        notify=_notifier(config),
+        start_watch=lambda facts: start_watch(config, facts),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CutoverError
-from .files import fsync_directory
+from .files import fsync_directory, fsync_file
 
 Record = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Journal:
                 os.lseek(descriptor, size, os.SEEK_SET)
                 while line:
                     line = line[os.write(descriptor, line) :]
-                os.fsync(descriptor)
+                fsync_file(descriptor, self.path)
             finally:
                 os.close(descriptor)
             if created:
@@ -164,6 +164,8 @@ def fold(records: Iterable[Record]) -> State:
         elif event == "override_done":
             names = (*(name for name in state.overrides if name != record["service"]), record["service"])
             state = replace(state, overriding="", overrides=names, problems=())
+        elif event == "override_dropped":
+            state = replace(state, overriding="", problems=())
         elif event == "override_removed":
             names = tuple(name for name in state.overrides if name != record["service"])
             state = replace(state, overrides=names)

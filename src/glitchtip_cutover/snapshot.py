@@ -1,35 +1,67 @@
-"""The state of before, kept on the host: what every service reported to, and the bytes of ``.env``."""
+"""The state of before, kept on the host: what every service reported to, the bytes of each ``.env``, the settings."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .config import Config
 from .errors import CutoverError
 from .files import fsync_directory, private_directory, read_json, write_json, write_new
-from .pm2 import Process
+from .manager import Process
 
 
 @dataclass(frozen=True)
 class Before:
-    """A state that can be put back. ``carried`` is the DSN in a service's PM2 environment (None: it has
-    none).
+    """A state that can be put back. ``carried`` is the DSN that a service's manager gives it (None: it gives none).
 
-    ``pids`` are the process ids of a service's running instances. Both DSN fields are
-    secrets; the files they are kept in are 600.
+    ``dsn`` is the value of the first ``.env``, ``files`` of each by its path, ``sources`` names the ``.env`` of
+    each service; states recorded before services could have their own hold neither. ``pids`` are the process ids
+    of a service's running instances. All DSN fields are secrets; the files they are kept in are 600.
     """
 
     dsn: str = field(repr=False)
     carried: Mapping[str, str | None] = field(repr=False)
     pids: Mapping[str, list[int]]
+    files: Mapping[str, str] = field(repr=False, default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def effective(self, service: str) -> str:
-        """The DSN that a service used: its PM2 environment wins over ``.env``."""
-        return self.carried.get(service) or self.dsn
+        """The DSN that a service used: what its manager gives it wins over its ``.env``."""
+        return self.carried.get(service) or self.files.get(self.sources.get(service, ""), self.dsn)
+
+    def value(self, path: Path) -> str:
+        """The DSN in the ``.env`` at ``path``. Raises CutoverError when that file was not recorded."""
+        if not self.files:
+            return self.dsn
+        try:
+            return self.files[str(path)]
+        except KeyError:
+            raise CutoverError(f"the recorded state knows no file {path}") from None
+
+    def missing(self, config: Config) -> list[str]:
+        """What the configuration names and this state does not hold, as sentences."""
+        told = "the snapshot of before the migration does not know"
+        gone = [f"{told} the service {name}" for name in config.services if name not in self.carried]
+        if self.files:
+            gone += [f"{told} the file {path}" for path in config.env_files if str(path) not in self.files]
+        elif len(config.env_files) > 1:
+            gone.append(f"{told} more than one .env")
+        return gone
+
+
+@dataclass(frozen=True)
+class EnvCopy:
+    """One ``.env`` as it was: bytes, mode, (uid, gid)."""
+
+    path: Path
+    data: bytes = field(repr=False)
+    mode: int
+    owner: tuple[int, int]
 
 
 def pids_of(processes: Iterable[Process], name: str) -> list[int]:
@@ -37,28 +69,38 @@ def pids_of(processes: Iterable[Process], name: str) -> list[int]:
     return sorted(process.pid for process in processes if process.name == name and process.online)
 
 
-def take(dsn: str, processes: Iterable[Process], services: Iterable[str], key: str) -> Before:
-    """The present state of ``services``."""
-    wanted = set(services)
-    mine = [process for process in processes if process.name in wanted]
+def take(config: Config, values: Mapping[Path, str], processes: Sequence[Process]) -> Before:
+    """Record the DSN ``values`` of the ``.env`` files, and what the manager knows of the services."""
+    carried: dict[str, str | None] = {}
+    for name in config.services:
+        held = [process.environment.get(config.env_key) for process in processes if process.name == name]
+        carried[name] = held[0] if held else None
     return Before(
-        dsn=dsn,
-        carried={process.name: process.environment.get(key) for process in mine},
-        pids={name: pids_of(mine, name) for name in {process.name for process in mine}},
+        dsn=values[config.env_files[0]],
+        carried=carried,
+        pids={name: pids_of(processes, name) for name in config.services},
+        files={str(path): value for path, value in values.items()},
+        sources={unit.name: str(unit.env_file) for unit in config.units},
     )
 
 
 def save_before(path: Path, before: Before) -> None:
-    """Write a state to the file ``path`` (mode 600)."""
+    """Write a state of before durably, mode 600."""
     write_json(path, asdict(before))
 
 
 def load_before(path: Path) -> Before:
-    """Read what ``save_before`` wrote. Raises CutoverError when it is missing or damaged."""
+    """Read a recorded state. Raises CutoverError when it is missing or damaged."""
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("dsn"), str):
         raise CutoverError(f"the recorded state {path} is missing or damaged")
-    return Before(dsn=data["dsn"], carried=dict(data["carried"]), pids=dict(data["pids"]))
+    return Before(
+        dsn=data["dsn"],
+        carried=dict(data["carried"]),
+        pids=dict(data["pids"]),
+        files=dict(data.get("files") or {}),
+        sources=dict(data.get("sources") or {}),
+    )
 
 
 class Snapshot:
@@ -73,25 +115,38 @@ class Snapshot:
         return (self.path / "snapshot.json").is_file()
 
     def write(
-        self, env: bytes, mode: int, owner: tuple[int, int], before: Before, facts: dict[str, Any]
+        self,
+        copies: Sequence[EnvCopy],
+        before: Before,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any],
     ) -> None:
-        """Write all files into a new directory and give it its name last, so that it is whole or absent."""
+        """Write all files into a new directory and give it its name last, so that it is whole or absent.
+
+        ``document`` is the configuration, which the way back uses where it is gone from its place.
+        """
         part = self.path.with_name("before.part")
         shutil.rmtree(part, ignore_errors=True)
         private_directory(part)
-        write_new(part / "env", env)
+        rows = []
+        for number, copy in enumerate(copies, start=1):
+            name = "env" if number == 1 else f"env-{number}"
+            write_new(part / name, copy.data)
+            rows.append(
+                {
+                    "path": str(copy.path),
+                    "name": name,
+                    "sha256": hashlib.sha256(copy.data).hexdigest(),
+                    "mode": f"{copy.mode:04o}",
+                    "uid": copy.owner[0],
+                    "gid": copy.owner[1],
+                }
+            )
         write_new(part / "dsn", before.dsn.encode())
         save_before(part / "services.json", before)
-        write_json(
-            part / "snapshot.json",
-            {
-                **facts,
-                "sha256": hashlib.sha256(env).hexdigest(),
-                "mode": f"{mode:04o}",
-                "uid": owner[0],
-                "gid": owner[1],
-            },
-        )
+        write_json(part / "config.json", dict(document))
+        first = {key: rows[0][key] for key in ("sha256", "mode", "uid", "gid")}
+        write_json(part / "snapshot.json", {**facts, **first, "files": rows})
         fsync_directory(part)
         part.rename(self.path)
         fsync_directory(self.path.parent)
@@ -110,13 +165,17 @@ class Snapshot:
         self.facts()
         return load_before(self.path / "services.json")
 
-    def env(self) -> tuple[bytes, int, tuple[int, int]]:
-        """Bytes, mode and owner of ``.env``; its hash is checked (CutoverError)."""
+    def env(self, path: Path) -> EnvCopy:
+        """The ``.env`` at ``path`` as it was; its hash is checked (CutoverError)."""
         facts = self.facts()
+        rows = facts.get("files") or [{**facts, "path": str(path), "name": "env"}]
+        row = next((row for row in rows if row["path"] == str(path)), None)
+        if row is None:
+            raise CutoverError(f"the snapshot holds no {path}")
         try:
-            data = (self.path / "env").read_bytes()
+            data = (self.path / row["name"]).read_bytes()
         except OSError as error:
-            raise CutoverError(f"the snapshot of .env cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-            raise CutoverError("the snapshot of .env does not fit its recorded sha256")
-        return data, int(facts["mode"], 8), (int(facts["uid"]), int(facts["gid"]))
+            raise CutoverError(f"the snapshot of {path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise CutoverError(f"the snapshot of {path} does not fit its recorded sha256")
+        return EnvCopy(path, data, int(row["mode"], 8), (int(row["uid"]), int(row["gid"])))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .errors import BusyError
-from .files import fsync_directory, private_directory, write_new
+from .files import fsync_directory, private_directory, read_json, write_json, write_new
 
 _LOCK_POLL = 1.0
 
@@ -22,6 +24,7 @@ class Store:
     ) -> None:
         self.directory = directory
         self.open_marker = directory / "open"
+        self.verify_mark = directory / "verify"
         self._monotonic = monotonic
         self._sleep = sleep
 
@@ -38,6 +41,33 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self.open_marker.unlink()
             fsync_directory(self.open_marker.parent)
+
+    def mark_verify(self, facts: Mapping[str, Any]) -> None:
+        """Leave the mark that makes the verify unit look at every service once the manager is up again."""
+        write_json(self.verify_mark, dict(facts))
+
+    def to_verify(self) -> dict[str, Any] | None:
+        """What that mark says; None when there is nothing to verify. A damaged one says nothing."""
+        if not self.verify_mark.exists():
+            return None
+        with contextlib.suppress(Exception):
+            data = read_json(self.verify_mark)
+            if isinstance(data, dict):
+                return data
+        return {}
+
+    def unmark_verify(self) -> None:
+        """Remove that mark."""
+        with contextlib.suppress(FileNotFoundError):
+            self.verify_mark.unlink()
+            fsync_directory(self.directory)
+
+    def clean(self) -> None:
+        """Remove what an interrupted write may have left in the directory; call it with the lock held."""
+        shutil.rmtree(self.directory / "before.part", ignore_errors=True)
+        for part in self.directory.rglob("*.part"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:

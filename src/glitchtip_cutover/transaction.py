@@ -2,35 +2,42 @@
 
 Every act is journalled before it begins; whatever stops a run, the journal and the recorded states tell the
 next run what has to be put back. States: none -> applying -> applied (provisional) -> confirmed, and from
-each of them -> rolling_back -> rolled_back.
+each of them -> rolling_back -> rolled_back. What stands is before, mirror or glitchtip; a failed attempt
+restores what stood before it, a rollback always leads to before the migration.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from .api import Tracker, await_event, verify_dsn
+from .api import await_event, verify_dsn
 from .config import Config, Side
-from .dsn import Dsn, parse_dsn, shown
+from .dsn import parse_dsn, shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError, RolledBackError
+from .errors import CutoverError, IncompleteError, RolledBackError, UnprovenError, UsageError
 from .files import private_directory, read_json, read_secret, write_json
 from .host import Host
 from .journal import Journal, State, fold
-from .planning import is_mine, plan_row, service_problems, strangers
-from .pm2 import Process
+from .manager import Process
+from .override import Override
+from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
 from .proof import Proof
 from .proving import Proving
-from .services import Services
-from .snapshot import Before, Snapshot, load_before, save_before, take
+from .services import Services, of
+from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
 from .store import Store
+from .targets import GLITCHTIP, MIRROR, TARGETS, Target, new_dsn, sha256, to_before, to_glitchtip, to_mirror
 from .wayback import WayBack
 
 Result = dict[str, Any]
 _T = TypeVar("_T")
+# All services of a rollback are proven within this time, or said to be unproven.
+ROLLBACK_PROOF = 30.0
+_UNPROVEN = "back on its DSN of before the migration, but unproven"
 
 
 class Cutover:
@@ -39,13 +46,17 @@ class Cutover:
     def __init__(self, config: Config, host: Host) -> None:
         self.config = config
         self.host = host
-        self.env = EnvFile(config.env_file, config.env_key)
         self.snapshots = Snapshot(config.state_dir)
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
         self.services = Services(config, host.manager, monotonic=host.monotonic, sleep=host.sleep)
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
         self.proving = Proving(config, host, self.services)
         self.way_back = WayBack(config, host, self.store, self.journal, self.services)
+        self.override = Override(config, host, self.store, self.journal, self.services, self.way_back)
+
+    def env(self, path: Path) -> EnvFile:
+        """The editor of one ``.env``."""
+        return EnvFile(path, self.config.env_key)
 
     # ------------------------------------------------------------------ what stands
 
@@ -53,36 +64,50 @@ class Cutover:
         """The state that the journal tells."""
         return fold(self.journal.records())
 
+    def target(self, name: str) -> Target:
+        """The DSNs of glitchtip, mirror or before. Raises CutoverError when they cannot be told yet."""
+        if name == GLITCHTIP:
+            return to_glitchtip(self.config)
+        if name == MIRROR:
+            return to_mirror(self.config, self.snapshots.before())
+        return to_before(self.config, self.snapshots.before())
+
     def status(self) -> Result:
-        """What stands now; reads only, and neither PM2 nor a tracker has to answer."""
+        """What stands now; reads only, and neither the manager nor a tracker has to answer."""
         state = self.state()
+        problems = list(state.problems)
         result: Result = {
             "changed": False,
             "migration_id": self.config.migration_id,
             "state": state.phase,
             "attempt": state.attempt,
+            "target": state.target,
+            "stands": state.stands,
+            "overrides": list(state.overrides),
+            "overriding": state.overriding,
             "open": self.store.open_marker.exists(),
+            "to_verify": self.store.to_verify() is not None,
             "confirm_before": state.deadline,
             "snapshot": self.snapshots.exists,
-            "problems": list(state.problems),
+            "problems": problems,
         }
-        try:
-            result["env_dsn_host"] = shown(self.env.value())
-        except CutoverError as error:
-            result["env_dsn_host"] = "-"
-            result["problems"].append(str(error))
-        result["pm2_running"] = self.host.manager.running
-        try:
-            listed = self.services.processes() if result["pm2_running"] else []
-        except CutoverError as error:
-            listed = []
-            result["problems"].append(str(error))
+        hosts = {}
+        for path in self.config.env_files:
+            value = self._collect(problems, lambda path=path: self.env(path).value())  # type: ignore[misc]
+            hosts[path] = shown(value)
+        result["env_dsn_host"] = hosts[self.config.env_files[0]]
+        result["env_files"] = [{"path": str(path), "dsn_host": host} for path, host in hosts.items()]
+        result["pm2_running"] = result["manager_running"] = self.host.manager.running
+        listed: list[Process] = []
+        if result["manager_running"]:
+            listed = self._collect(problems, self.services.processes) or []
         result["services"] = [
             {
                 "name": process.name,
                 "status": process.status,
                 "pid": process.pid,
                 "pm2_dsn_host": shown(process.environment.get(self.config.env_key)),
+                "override": process.name in state.overrides,
             }
             for process in listed
             if process.name in self.config.services
@@ -96,48 +121,61 @@ class Cutover:
         if self.snapshots.exists:
             return {"changed": False, "path": str(self.snapshots.path), **self.snapshots.facts()}
         with self.store.lock():
-            data = self.env.read()
-            value = self.env.value()
-            dsn = parse_dsn(value, f"the value of {self.config.env_key} in {self.config.env_file}")
-            new = self.config.new
-            if new is not None and new.dsn_file is not None and new.dsn_file.is_file():
-                fresh = parse_dsn(read_secret(new.dsn_file, "the new DSN"), "the new DSN")
-                if fresh.key == dsn.key:
-                    raise CutoverError(
-                        f"{self.config.env_file} holds the new DSN already, "
-                        "so this is not the state before the migration"
-                    )
+            self.store.clean()
+            values = self._env_values()
+            for path, value in values.items():
+                self._refuse_switched(path, value)
             listed = self.services.processes()
             if problems := service_problems(self.config, listed):
                 raise CutoverError(problems[0], {"problems": problems})
-            before = take(value, listed, self.config.services, self.config.env_key)
-            mode, owner = self.env.stat()
+            before = take(self.config, values, listed)
+            copies = []
+            for path in self.config.env_files:
+                env = self.env(path)
+                mode, owner = env.stat()
+                copies.append(EnvCopy(path, env.read(), mode, owner))
             facts = {
                 "migration_id": self.config.migration_id,
                 "recorded_at": round(self.host.clock()),
-                "dsn_host": dsn.netloc,
+                "dsn_host": parse_dsn(before.dsn).netloc,
                 "services": [
                     {
                         "name": process.name,
                         "status": process.status,
-                        "dsn_host": self._host_of(process, value),
+                        "dsn_host": "-"
+                        if process.name in self.config.without_sdk
+                        else shown(before.effective(process.name)),
                     }
                     for process in listed
-                    if process.name in (*self.config.services, *self.config.without_sdk)
+                    if is_mine(self.config, process)
                 ],
             }
-            self.snapshots.write(data, mode, owner, before, facts)
+            self.snapshots.write(copies, before, facts, self.config.document)
             return {"changed": True, "path": str(self.snapshots.path), **self.snapshots.facts()}
 
-    def _host_of(self, process: Process, env_value: str) -> str:
-        if process.name in self.config.without_sdk:
-            return "-"
-        return shown(process.environment.get(self.config.env_key) or env_value)
+    def _refuse_switched(self, path: Path, value: str) -> None:
+        """Raise when the ``.env`` at ``path`` already holds the new DSN or that of the mirror."""
+        dsn = parse_dsn(value, f"the value of {self.config.env_key} in {path}")
+        told = "so this is not the state before the migration"
+        if self.config.mirror.listen.endswith(f"://{dsn.netloc}"):
+            raise CutoverError(f"{path} holds the DSN of the mirror already, {told}")
+        for name in self.config.sharing(path):
+            side = self.config.side_for(name)
+            if side is not None and side.dsn_file is not None and side.dsn_file.is_file():
+                fresh = parse_dsn(read_secret(side.dsn_file, "the new DSN"), "the new DSN")
+                if fresh.key == dsn.key:
+                    raise CutoverError(f"{path} holds the new DSN already, {told}")
 
     # ------------------------------------------------------------------ plan
 
-    def plan(self) -> Result:
-        """What apply would do and what stands against it; reads only."""
+    def plan(self, to: str = GLITCHTIP) -> Result:
+        """What apply would do, in its order, and what stands against it; reads only."""
+        return self._plan(to)[0]
+
+    def _plan(self, to: str) -> tuple[Result, Target | None, dict[str, str]]:
+        """The plan, the target where it can be told, and what the gates say by their names."""
+        if to not in TARGETS:
+            raise UsageError(f"there is no target {to}; the targets are {' and '.join(TARGETS)}")
         problems: list[str] = []
         notes: list[str] = []
         state = self.state()
@@ -145,40 +183,68 @@ class Cutover:
             problems.append(
                 "there is no snapshot of the state before the migration; run snapshot (phase 0) first"
             )
+        else:
+            problems += self.snapshots.before().missing(self.config)
         if state.phase in ("applying", "rolling_back"):
             problems.append(f"a change is still open ({state.phase}); run rollback first")
-        new = self._collect(problems, self._new_dsn)
-        env_value = self._collect(problems, self._env_dsn)
+        elif state.overriding:
+            problems.append(f"the rollback of {state.overriding} alone is still open; run recover first")
+        target: Target | None = None
+        if not (to == MIRROR and problems):
+            target = self._collect(problems, lambda: self.target(to))
+        values = self._collect(problems, self._env_values) or {}
         listed = self._collect(problems, self.services.processes) or []
         if listed:
             problems += service_problems(self.config, listed)
             notes += strangers(self.config, listed, problems)
-        if new is not None and not self.config.pm2.node.exists():
+        if target is not None and self.config.manager == "pm2" and not self.config.pm2.node.exists():
             problems.append(f"there is no Node.js at {self.config.pm2.node}")
-        if new is not None:
-            self._collect(problems, lambda: verify_dsn(self._tracker(self.config.new), new))
-        done = (
-            new is not None and env_value is not None and self._settled(state, listed, new.value, env_value)
-        )
+        if target is not None:
+            self._collect(problems, self._verify_new)
+        done = target is not None and bool(values) and self._settled(state, listed, target, values)
         if state.phase == "applied" and not done:
             problems.append(f"attempt {state.attempt} waits for confirm; confirm it or roll it back first")
-        rows = [
-            plan_row(self.config, process, env_value, new, done)
-            for process in listed
-            if is_mine(self.config, process)
-        ]
-        return {
+        gates = {} if done else gate_problems(self.config, to, self.host.clock())
+        diff: list[Result] = []
+        if target is not None:
+            for path, dsn in target.files.items():
+                row = self._collect(problems, lambda p=path, d=dsn: env_diff(p, self.config.env_key, d.value))  # type: ignore[misc]
+                diff += [row] if row else []
+        sources = {unit.name: unit.env_file for unit in self.config.units}
+        jobs = {process.name for process in listed if process.cron_job}
+        result: Result = {
             "changed": False,
             "would_change": not done,
             "state": state.phase,
-            "ready": not problems,
-            "env_file": str(self.config.env_file),
-            "old": shown(env_value),
-            "new": new.netloc if new else "-",
-            "services": rows,
-            "problems": problems,
+            "stands": state.stands,
+            "target": to,
+            "overrides": list(state.overrides),
+            "ready": not problems and not gates,
+            "env_file": str(self.config.env_files[0]),
+            "old": shown(values.get(self.config.env_files[0])),
+            "new": target.label if target else "-",
+            "services": [
+                plan_row(self.config, process, values.get(sources.get(process.name, Path())), target, done)
+                for process in listed
+                if is_mine(self.config, process)
+            ],
+            "strategy": self.config.strategy,
+            "order": []
+            if done
+            else order(self.config, sorted(self.config.services, key=lambda name: name in jobs)),
+            "diff": diff,
+            "gates": [
+                {"gate": name, "passed": name not in gates, "reason": gates.get(name, "")}
+                for name, wanted in (
+                    ("window", self.config.window is not None),
+                    ("verdict", self.config.verdict is not None and to == GLITCHTIP),
+                )
+                if wanted and not done
+            ],
+            "problems": list(dict.fromkeys([*problems, *gates.values()])),
             "notes": notes,
         }
+        return result, target, gates
 
     @staticmethod
     def _collect(problems: list[str], read: Callable[[], _T]) -> _T | None:
@@ -188,160 +254,241 @@ class Cutover:
             problems.append(str(error))
             return None
 
-    def _env_dsn(self) -> str:
-        value = self.env.value()
-        parse_dsn(value, f"the value of {self.config.env_key} in {self.config.env_file}")
-        return value
+    def _env_values(self) -> dict[Path, str]:
+        """The DSN in each ``.env``."""
+        values = {path: self.env(path).value() for path in self.config.env_files}
+        for path, value in values.items():
+            parse_dsn(value, f"the value of {self.config.env_key} in {path}")
+        return values
 
-    def _new_dsn(self) -> Dsn:
-        if self.config.new is None or self.config.new.dsn_file is None:
-            raise CutoverError("the new tracker is not set up yet, or the configuration does not name it")
-        return parse_dsn(read_secret(self.config.new.dsn_file, "the new DSN"), "the new DSN")
+    def _verify_new(self) -> None:
+        """See by reads alone that every new DSN belongs to its project of the new tracker."""
+        for dsn, side in dict.fromkeys(new_dsn(self.config, name) for name in self.config.services):
+            verify_dsn(self.host.tracker(side), dsn)
 
-    def _tracker(self, side: Side | None) -> Tracker:
-        if side is None:
-            raise CutoverError("the new tracker is not set up yet, or the configuration does not name it")
-        return self.host.tracker(side)
-
-    def _settled(self, state: State, listed: list[Process], new: str, env_value: str) -> bool:
-        """Whether an earlier apply has brought everything onto this very DSN."""
+    def _settled(
+        self, state: State, listed: list[Process], target: Target, values: Mapping[Path, str]
+    ) -> bool:
+        """Whether an earlier apply has brought everything onto these very DSNs."""
+        if state.phase not in ("applied", "confirmed", "rolled_back") or state.overrides or state.overriding:
+            return False
         return (
-            state.phase in ("applied", "confirmed")
-            and state.new_dsn_sha256 == _sha256(new)
-            and env_value == new
+            state.stands == target.name
+            and state.stands_sha256 == target.fingerprint
+            and all(values.get(path) == dsn.value for path, dsn in target.files.items())
             and all(
-                process.environment.get(self.config.env_key, new) == new
+                process.environment.get(self.config.env_key) in (None, target.services[process.name].value)
                 for process in listed
-                if process.name in self.config.services
+                if process.name in target.services
             )
         )
 
+    # ------------------------------------------------------------------ notes and notifications
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Notify people; what went wrong with that is noted in the journal and stops nothing."""
+        try:
+            problems = self.host.notify(event, {"migration_id": self.config.migration_id, **facts})
+        except Exception as error:
+            problems = [f"unexpected {type(error).__name__}"]
+        for problem in problems:
+            self._note(f"notification {event}: {problem}")
+
+    def _note(self, text: str) -> None:
+        self.host.progress(text)
+        try:
+            self.journal.append("note", text=text)
+        except CutoverError as error:
+            self.host.progress(str(error))
+
     # ------------------------------------------------------------------ apply
 
-    def apply(self) -> Result:
-        """Move every service to the new DSN and prove each; on any failure put the state of before back.
+    def apply(
+        self,
+        to: str = GLITCHTIP,
+        *,
+        override_window: str | None = None,
+        override_verdict: str | None = None,
+    ) -> Result:
+        """Move every service to the target and prove each; on any failure put the state of before back.
 
-        Raises CutoverError (nothing was changed), RolledBackError (the state of before is back) or
-        IncompleteError (it could not be put back wholly).
+        The overrides are reasons to pass a closed window or a missing GO; they are journalled. Raises
+        CutoverError (nothing was changed), RolledBackError (the state of before is back) or IncompleteError (it
+        could not be put back wholly).
         """
+        reasons = {"window": override_window, "verdict": override_verdict}
+        for gate, reason in reasons.items():
+            if reason is not None and not reason.strip():
+                raise UsageError(f"--override-{gate} needs a reason, which the journal keeps")
         with self.store.lock():
-            plan = self.plan()
-            if plan["problems"]:
-                raise CutoverError(
-                    plan["problems"][0], {"problems": plan["problems"], "state": plan["state"]}
-                )
+            self.store.clean()
+            plan, target, gates = self._plan(to)
+            closed = {gate: why for gate, why in gates.items() if reasons[gate] is None}
+            problems = [text for text in plan["problems"] if text not in gates.values()]
+            problems += closed.values()
+            if problems or target is None:
+                if closed and len(problems) == len(closed):
+                    self.tell("gate", {"target": to, "passed": False, "reason": problems[0]})
+                raise CutoverError(problems[0], {"problems": problems, "state": plan["state"]})
             if not plan["would_change"]:
-                return self._unchanged(plan["state"])
+                return self._unchanged(plan["state"], target)
             began = self.host.monotonic()
-            new = self._new_dsn()
-            tracker = self._tracker(self.config.new)
-            self._gate(tracker, new)
-            before = take(
-                self.env.value(), self.services.processes(), self.config.services, self.config.env_key
-            )
-            attempt = self.state().attempt + 1
-            directory = self.store.attempt_directory(attempt)
-            private_directory(directory)
-            save_before(directory / "before.json", before)
+            state = self.state()
+            attempt = state.attempt + 1
+            facts = {"target": to, "attempt": attempt, "services": len(self.config.services)}
+            self.tell("start", {**facts, "new_host": target.label})
+            try:
+                self._gate(target)
+            except CutoverError as error:
+                self.tell("gate", {**facts, "passed": False, "reason": str(error)})
+                raise
+            for gate in gates:
+                reason = str(reasons[gate]).strip()
+                self.journal.append("gate_overridden", gate=gate, reason=reason, attempt=attempt)
+            told = "; ".join(f"{gate} overridden: {reasons[gate]}" for gate in gates)
+            self.tell("gate", {**facts, "passed": True, "reason": told})
+            before = take(self.config, self._env_values(), self.services.processes())
+            self._record(attempt, before, target)
             self.journal.append(
-                "apply_begin", attempt=attempt, new_dsn_sha256=_sha256(new.value), new_host=new.netloc
+                "apply_begin",
+                attempt=attempt,
+                target=to,
+                new_dsn_sha256=target.fingerprint,
+                new_host=target.label,
             )
             try:
-                rows = self._switch(attempt, before, new, tracker)
+                rows = self._switch(attempt, before, target, state.overrides)
                 result = self._finish(attempt, rows, began)
             except Exception as error:
-                self._take_back(before, error)
+                self._take_back(before, error, facts)
                 raise AssertionError("unreachable") from error
+            self.tell(result["state"] if result["state"] == "applied" else "done", {**facts, **_told(result)})
+            if result["state"] == "confirmed":
+                self._watch(result)
             return result
 
-    def _unchanged(self, phase: str) -> Result:
+    def _record(self, attempt: int, before: Before, target: Target) -> None:
+        """Keep the state before an attempt, hashes of what it brings, and the configuration that it used."""
+        directory = self.store.attempt_directory(attempt)
+        private_directory(directory)
+        save_before(directory / "before.json", before)
+        write_json(
+            directory / "after.json",
+            {
+                "files": {str(path): sha256(dsn.value) for path, dsn in target.files.items()},
+                "services": {name: sha256(dsn.value) for name, dsn in target.services.items()},
+            },
+        )
+        write_json(self.config.state_dir / "config.json", dict(self.config.document))
+
+    def _unchanged(self, phase: str, target: Target) -> Result:
         """The rows of the apply that stands, each event looked up again."""
         stored = read_json(self.config.state_dir / "applied.json") or {"services": []}
-        tracker = self._tracker(self.config.new)
         for row in stored["services"]:
-            if row["event_id"] and tracker.event(row["event_id"]) is None:
+            sides = target.sides.get(row["name"], ())
+            if row["event_id"] and sides and self.host.tracker(sides[0]).event(row["event_id"]) is None:
                 row["note"] = "its event is no longer kept"
         return {
             "changed": False,
-            "state": "unchanged" if phase == "confirmed" else phase,
+            "state": "applied" if phase == "applied" else "unchanged",
+            "target": target.name,
             "seconds": 0.0,
             "services": stored["services"],
         }
 
-    def _gate(self, tracker: Tracker, new: Dsn) -> None:
-        """Refuse unless a test event sent with the new DSN is stored; nothing has been changed yet."""
-        self.host.progress("sending a test event with the new DSN")
-        event_id = self.host.send_test_event(
-            new,
-            {self.config.service_tag: "ai-admin-cutover"},
-            "ai-admin-cutover test event",
-            self.host.clock(),
-        )
+    def _gate(self, target: Target) -> None:
+        """Refuse unless a test event sent with each DSN is stored on each side; nothing has been changed yet."""
+        for dsn, sides in target.distinct():
+            self.host.progress(f"sending a test event to {dsn}")
+            event_id = self.host.send_test_event(
+                dsn,
+                {self.config.service_tag: "ai-admin-cutover"},
+                "ai-admin-cutover test event",
+                self.host.clock(),
+            )
+            for side in sides:
+                self._await_test_event(side, event_id)
+
+    def _await_test_event(self, side: Side, event_id: str) -> None:
         stored = await_event(
-            tracker, event_id, self.config.probe_wait, monotonic=self.host.monotonic, sleep=self.host.sleep
+            self.host.tracker(side),
+            event_id,
+            self.config.probe_wait,
+            monotonic=self.host.monotonic,
+            sleep=self.host.sleep,
         )
         if stored is None:
             raise CutoverError(
-                f"the new tracker accepted a test event but did not store it within "
+                f"a test event was accepted, but the {side.name} tracker did not store it within "
                 f"{self.config.probe_wait:g} s (does its worker run?); the old DSN stands"
             )
 
-    def _switch(self, attempt: int, before: Before, new: Dsn, tracker: Tracker) -> list[Result]:
+    def _switch(
+        self, attempt: int, before: Before, target: Target, overrides: tuple[str, ...]
+    ) -> list[Result]:
         """The acts of one attempt, each journalled first; returns a row a service."""
         self.store.mark_open(attempt)
         if self.config.confirm_window:
             self.host.deadline.arm(attempt, self.config.run_max + self.config.confirm_window)
-        baseline = {event.event_id for event in tracker.recent_events()}
+        baseline = self.proving.baseline(target, self.config.services)
         stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self.host.clock()))
         self.services.watched.clear()
-        self.env.backup(stamp)
-        self.journal.append("env_switch", attempt=attempt, host=new.netloc)
-        self.env.replace(new.value)
-        self.host.progress(f"{self.config.env_file} switched to {new.netloc}")
+        for path in target.files:
+            self.env(path).backup(stamp)
+        for path, dsn in target.files.items():
+            self.journal.append("env_switch", attempt=attempt, file=str(path), host=dsn.netloc)
+            self.env(path).replace(dsn.value)
+            self.host.progress(f"{path} switched to {dsn.netloc}")
         proofs: dict[str, Proof] = {}
-        canary_first = self.config.strategy == "canary_first"
-        if canary_first:
-            self._restart(self.config.canary, new.value, wait=True)
-            self.services.wait_stable([self.config.canary])
-            proofs |= self._prove([self.config.canary], {self.config.canary: new}, tracker, baseline)
-        others = [name for name in self.config.services if name not in proofs]
-        for name in self.services.jobs_last(others):
-            self._restart(name, new.value, wait=canary_first)
-        for name in [] if canary_first else others:
-            self.services.wait_online(name)
-        self.services.wait_stable(self.config.services)
-        proofs |= self._prove(others, dict.fromkeys(others, new), tracker, baseline)
+        names = [name for name in self.config.services if name != self.config.canary]
+        steps = [[self.config.canary]] if self.config.canary else []
+        if self.config.strategy == "one_by_one":
+            steps += [[name] for name in self.services.jobs_last(names)]
+        elif names:
+            steps.append(names)
+        for step in steps:
+            self._restart(step, target, overrides)
+            proofs |= self._prove(step, target, baseline)
         listed = self.services.wait_stable(self.config.services)
-        if self.env.value() != new.value:
-            raise CutoverError(f"{self.config.env_file} was changed by somebody else meanwhile")
+        for path, dsn in target.files.items():
+            if self.env(path).value() != dsn.value:
+                raise CutoverError(f"{path} was changed by somebody else meanwhile")
         self.journal.append("pm2_save", attempt=attempt)
         self.host.manager.save()
         return [
-            self._row(process, before, new, proofs) for process in listed if is_mine(self.config, process)
+            self._row(process, before, target, proofs) for process in listed if is_mine(self.config, process)
         ]
 
-    def _restart(self, name: str, dsn: str, *, wait: bool) -> None:
-        self.journal.append("restart", service=name)
-        self.host.progress(f"restarting {name}")
-        self.services.restart(name, dsn)
-        if wait:
+    def _restart(self, names: list[str], target: Target, overrides: tuple[str, ...]) -> None:
+        """Restart services, one alone or many together, and see them online and steady."""
+        for name in names:
+            if name in overrides:
+                self.journal.append("override_removed", service=name)
+            self.journal.append("restart", service=name)
+        self.host.progress(f"restarting {', '.join(names)}")
+        wanted = {name: target.services[name].value for name in names}
+        if len(names) == 1:
+            self.services.restart(names[0], wanted[names[0]])
+        elif failed := self.services.restart_together(wanted):
+            raise next(iter(failed.values()))
+        for name in names:
             self.services.wait_online(name)
+        self.services.wait_stable(names)
 
-    def _row(self, process: Process, before: Before, new: Dsn, proofs: Mapping[str, Proof]) -> Result:
+    def _row(self, process: Process, before: Before, target: Target, proofs: Mapping[str, Proof]) -> Result:
         if process.name in self.config.without_sdk:
             return _row(process.name, "-", "-", Proof("none", note="no SDK"), process.pid, process.pid)
         watched = self.services.watched[process.name]
         pid_before = next((old.pid for old in watched.before if old.pm_id == process.pm_id), 0)
-        proof = proofs[process.name]
-        return _row(
-            process.name, shown(before.effective(process.name)), new.netloc, proof, pid_before, process.pid
-        )
+        old, new = shown(before.effective(process.name)), target.services[process.name].netloc
+        return _row(process.name, old, new, proofs[process.name], pid_before, process.pid)
 
     def _finish(self, attempt: int, rows: list[Result], began: float) -> Result:
         window = self.config.confirm_window
         result = {
             "changed": True,
             "state": "applied" if window else "confirmed",
+            "target": self.state().target,
             "seconds": round(self.host.monotonic() - began, 1),
             "services": rows,
         }
@@ -357,30 +504,33 @@ class Cutover:
             self.store.unmark_open()
         return result
 
-    def _take_back(self, before: Before, error: Exception) -> None:
+    def _take_back(self, before: Before, error: Exception, facts: Mapping[str, Any]) -> None:
         """After a failed apply: put the state of before it back and raise what has to be told."""
         reason = str(error) if isinstance(error, CutoverError) else f"unexpected {type(error).__name__}"
         self.host.progress(f"rolling back: {reason}")
         try:
             self.way_back.put_back(before, "attempt", reason)
         except IncompleteError as incomplete:
+            self.tell("incomplete", {**facts, "reason": f"{reason}; {incomplete}"})
             raise IncompleteError(
                 f"{reason}; and the way back is incomplete: {incomplete}", incomplete.details
             ) from error
+        self.tell("rolled_back", {**facts, "reason": reason, "stands": self.state().stands})
         raise RolledBackError(
             f"{reason}; the state of before is back", {"state": "rolled_back", "changed": False}
         ) from error
 
     # ------------------------------------------------------------------ proof
 
-    def _prove(
-        self, names: list[str], expected: Mapping[str, Dsn], tracker: Tracker | None, baseline: set[str]
-    ) -> dict[str, Proof]:
+    def _prove(self, names: list[str], target: Target, baseline: set[str]) -> dict[str, Proof]:
         """Prove every named service; raises ServiceError at the first that is not on its DSN."""
         proofs: dict[str, Proof] = {}
-        for name, outcome in self.proving.outcomes(names, expected, tracker, baseline):
+        for name, outcome in self.proving.outcomes(names, target, baseline):
             if isinstance(outcome, CutoverError):
                 raise outcome
+            if target.name == MIRROR and len(target.sides[name]) == 1:
+                note = "; ".join(filter(None, (outcome.note, "the old side accepted, not read back")))
+                outcome = replace(outcome, note=note)
             self.journal.append("proved", service=name, proof=outcome.kind, event_id=outcome.event_id)
             self.host.progress(f"{name}: {outcome.kind} {outcome.event_id}")
             proofs[name] = outcome
@@ -393,7 +543,8 @@ class Cutover:
         with self.store.lock():
             state = self.state()
             if state.phase == "confirmed":
-                self.store.unmark_open()
+                if not state.overriding:
+                    self.store.unmark_open()
                 return {"changed": False, "state": "confirmed", "attempt": state.attempt}
             if state.phase != "applied":
                 raise CutoverError(
@@ -404,22 +555,66 @@ class Cutover:
                 raise CutoverError(
                     f"not confirmed: {problems[0]}", {"problems": problems, "state": state.phase}
                 )
-            if _sha256(self.env.value()) != state.new_dsn_sha256:
-                raise CutoverError(f"not confirmed: {self.config.env_file} no longer holds the applied DSN")
+            self._check_applied(state, listed)
             self.journal.append("confirmed", attempt=state.attempt)
             self.store.unmark_open()
             self.host.deadline.disarm()
-            return {"changed": True, "state": "confirmed", "attempt": state.attempt}
+            result = {"changed": True, "state": "confirmed", "attempt": state.attempt}
+            self.tell("done", {"target": state.target, "attempt": state.attempt})
+            self._watch(result)
+            return result
+
+    def _check_applied(self, state: State, listed: list[Process]) -> None:
+        """Raise when a file or a service no longer has what was applied; services put back alone are left out."""
+        stored = read_json(self.store.attempt_directory(state.attempt) / "after.json")
+        if not isinstance(stored, dict):  # an attempt of before hashes were kept for each file
+            stored = {"files": {str(self.config.env_file): state.new_dsn_sha256}, "services": {}}
+        for path in self.config.env_files:
+            if set(self.config.sharing(path)) <= set(state.overrides):
+                continue
+            if sha256(self.env(path).value()) != stored["files"].get(str(path)):
+                raise CutoverError(f"not confirmed: {path} no longer holds the applied DSN")
+        for process in listed:
+            carried = process.environment.get(self.config.env_key)
+            wanted = stored["services"].get(process.name)
+            if process.name not in state.overrides and carried and wanted and sha256(carried) != wanted:
+                raise CutoverError(f"not confirmed: {process.name} is given another DSN than the applied one")
+
+    def _watch(self, result: Result) -> None:
+        """Start the first hour's watch after a switch to the new tracker; that it cannot start undoes nothing."""
+        state = self.state()
+        if state.stands != GLITCHTIP or not self.config.watch.seconds:
+            return
+        facts = {
+            "migration_id": self.config.migration_id,
+            "attempt": state.attempt,
+            "stands": state.stands,
+            "confirmed_at": round(self.host.clock()),
+        }
+        try:
+            self.host.start_watch(facts)
+            result["watch_seconds"] = self.config.watch.seconds
+        except CutoverError as error:
+            self._note(f"the watch of the first hour was not started: {error}")
+            result["notes"] = [f"the watch of the first hour was not started: {error}"]
 
     # ------------------------------------------------------------------ rollback
 
-    def rollback(self, reason: str = "asked for", unconfirmed_attempt: int | None = None) -> Result:
+    def rollback(
+        self,
+        reason: str = "asked for",
+        unconfirmed_attempt: int | None = None,
+        service: str | None = None,
+    ) -> Result:
         """Put the DSN of before the migration back and prove every service on it. Repeatable from every
         state.
 
         With ``unconfirmed_attempt`` (the timer of the confirm window) only that attempt is taken back, to the
-        state before it, and only while it is not confirmed.
+        state before it, and only while it is not confirmed. With ``service`` that service alone is put back.
+        Raises UnprovenError when all is back and not proven, IncompleteError when not all is back.
         """
+        if service is not None:
+            self.config.service(service)
         with self.store.lock(wait=120.0 if unconfirmed_attempt is not None else 0.0):
             state = self.state()
             if unconfirmed_attempt is not None:
@@ -427,7 +622,8 @@ class Cutover:
                     return {"changed": False, "state": state.phase, "services": []}
                 return self._recover(state, "it was not confirmed in time")
             before = self.snapshots.before()
-            began = self.host.monotonic()
+            if service is not None:
+                return self._roll_back_one(state, before, service, reason)
             if self._stands(state, before):
                 stored = read_json(self.config.state_dir / "rolled_back.json")
                 rows = stored["services"] if isinstance(stored, dict) else []
@@ -438,14 +634,20 @@ class Cutover:
                     "seconds_proof": 0.0,
                     "services": rows,
                 }
-            return self._roll_back_to_snapshot(before, reason, began)
+            return self._roll_back_all(before, reason)
 
     def _stands(self, state: State, before: Before) -> bool:
         """Whether everything already is as the recorded state says."""
-        if state.open or state.phase == "confirmed":
+        if state.open or state.phase == "confirmed" or state.overriding or state.stands != "before":
             return False
-        if self.env.value() != before.dsn or not self.host.manager.running:
+        if not self.host.manager.running:
             return False
+        for path in self.config.env_files:
+            try:
+                if self.env(path).value() != before.value(path):
+                    return False
+            except CutoverError:
+                return False
         mine = [process for process in self.services.processes() if process.name in self.config.services]
         return all(
             process.healthy
@@ -453,93 +655,153 @@ class Cutover:
             for process in mine
         ) and {process.name for process in mine} >= set(self.config.services)
 
-    def _roll_back_to_snapshot(self, before: Before, reason: str, began: float) -> Result:
-        tracker: Tracker | None = None
-        baseline: set[str] = set()
-        if self.config.old is not None:
-            tracker = self.host.tracker(self.config.old)
-            try:
-                baseline = {event.event_id for event in tracker.recent_events()}
-            except CutoverError as error:
-                self.host.progress(f"{error}; the way back does not wait for it")
-                tracker = None
-        self.way_back.put_back(before, "snapshot", reason)
-        seconds = round(self.host.monotonic() - began, 1)
-        rows, unproven = self._rollback_rows(before, tracker, baseline)
-        result: Result = {
-            "changed": True,
-            "state": "rolled_back",
-            "seconds_to_last_restart": seconds,
-            "seconds_proof": round(self.host.monotonic() - began, 1),
-            "services": rows,
-        }
+    def _roll_back_all(self, before: Before, reason: str) -> Result:
+        began = self.host.monotonic()
+        try:
+            self.way_back.put_back(before, "snapshot", reason)
+        except IncompleteError as error:
+            self.tell("incomplete", {"reason": f"{reason}; {error}"})
+            raise
+        names = [name for name in self.config.services if name in self.services.watched]
+        result = self._rollback_result(names, before, began)
+        rows: list[Result] = result["services"]
+        rows += [
+            {"name": name, "dsn_host": "-", "proof": "none", "event_id": "", "seconds": 0.0, "note": "no SDK"}
+            for name in self.config.without_sdk
+        ]
         write_json(self.config.state_dir / "rolled_back.json", result)
-        if unproven:
-            raise CutoverError(
-                f"every service is back on its DSN of before the migration, but without proof: {unproven[0]}",
-                {**result, "unproven": unproven},
-            )
+        self.tell("rolled_back", {"reason": reason, "stands": "before", **_told(result)})
+        if result["unproven"]:
+            raise UnprovenError(f"every service is {_UNPROVEN}: {result['unproven'][0]}", result)
         return result
 
-    def _rollback_rows(
-        self, before: Before, tracker: Tracker | None, baseline: set[str]
-    ) -> tuple[list[Result], list[str]]:
-        """A row a service, and what stands against those that could not be proven."""
-        names = [name for name in self.config.services if name in self.services.watched]
-        expected = {name: parse_dsn(before.effective(name), f"the recorded DSN of {name}") for name in names}
-        main = parse_dsn(before.dsn, "the recorded DSN")
-        readable = [name for name in names if str(expected[name]) == str(main)]
-        foreign = [name for name in names if name not in readable]
-        outcomes = dict(self.proving.outcomes(readable, expected, tracker, baseline))
-        outcomes |= dict(self.proving.outcomes(foreign, expected, None, baseline))
+    def _roll_back_one(self, state: State, before: Before, service: str, reason: str) -> Result:
+        if state.phase in ("applying", "rolling_back"):
+            raise CutoverError(f"a change is still open ({state.phase}); run rollback or recover first")
+        if state.overriding and state.overriding != service:
+            raise CutoverError(f"the rollback of {state.overriding} alone is still open; run recover first")
+        unit = self.config.service(service)
+        if service not in before.carried:
+            raise CutoverError(f"the snapshot of before the migration does not know the service {service}")
+        if not of(self.services.processes(), service):
+            raise CutoverError(f"the service {service} does not run on this host")
+        if state.stands == "before" or self.override.stands(state, unit, before):
+            return {
+                "changed": False,
+                "state": state.phase,
+                "stands": state.stands,
+                "overrides": list(state.overrides),
+                "services": [],
+            }
+        began = self.host.monotonic()
+        self.way_back.restarted_at = began
+        try:
+            self.override.put(state, unit, before, reason)
+        except IncompleteError as error:
+            self.tell("incomplete", {"reason": str(error)})
+            raise
+        self.way_back.restarted_at = self.host.monotonic()
+        result = self._rollback_result([service], before, began)
+        after = self.state()
+        result |= {"state": after.phase, "stands": after.stands, "overrides": list(after.overrides)}
+        self.tell("rolled_back", {"reason": reason, "service": service, **_told(result)})
+        if result["unproven"]:
+            raise UnprovenError(f"{service} is {_UNPROVEN}: {result['unproven'][0]}", result)
+        return result
+
+    def _rollback_result(self, names: list[str], before: Before, began: float) -> Result:
+        """Rows of those services with their proofs, and what stands against those that could not be proven."""
+        restarted = self.way_back.restarted_at
+        proof_began = self.host.monotonic()
+        target = to_before(self.config, before)
+        outcomes: dict[str, Proof | CutoverError] = {}
+        try:
+            outcomes = dict(self.proving.outcomes(names, target, until=proof_began + ROLLBACK_PROOF))
+        except Exception as error:  # the services are back: whatever fails from here on is no failure of that
+            told = str(error) if isinstance(error, CutoverError) else f"unexpected {type(error).__name__}"
+            outcomes |= {name: CutoverError(told) for name in names}
         rows: list[Result] = []
-        unproven: list[str] = []
+        unproven: list[str] = list(self.proving.unread)
         for name in names:
-            outcome = outcomes[name]
+            outcome = outcomes.get(name, CutoverError(f"{name} was not proven"))
             if isinstance(outcome, CutoverError):
                 unproven.append(str(outcome))
                 outcome = Proof("none", note=str(outcome))
             rows.append(
                 {
                     "name": name,
-                    "dsn_host": expected[name].netloc,
+                    "dsn_host": target.services[name].netloc,
                     "proof": outcome.kind,
                     "event_id": outcome.event_id,
                     "seconds": outcome.seconds,
                     "note": outcome.note,
                 }
             )
-        rows += [
-            {"name": name, "dsn_host": "-", "proof": "none", "event_id": "", "seconds": 0.0, "note": "no SDK"}
-            for name in self.config.without_sdk
-        ]
-        return rows, unproven
+        return {
+            "changed": True,
+            "state": "rolled_back",
+            "seconds_to_last_restart": round(restarted - began, 1),
+            "seconds_proof": round(self.host.monotonic() - proof_began, 1),
+            "services": rows,
+            "unproven": unproven,
+        }
+
+    # ------------------------------------------------------------------ recover
 
     def recover(self) -> Result:
         """Take back what an interrupted run left open (at boot, or after its process was killed)."""
         with self.store.lock(wait=60.0):
             state = self.state()
-            self.env.clean()
-            if not state.open:
-                changed = self.store.open_marker.exists()
-                self.store.unmark_open()
-                return {"changed": changed, "state": state.phase, "services": []}
-            return self._recover(state, f"the run was interrupted while {state.phase}")
+            self.way_back.clean_files()
+            if state.open:
+                return self._recover(state, f"the run was interrupted while {state.phase}")
+            if state.overriding:
+                return self._recover_override(state)
+            changed = self.store.open_marker.exists()
+            self.store.unmark_open()
+            return {"changed": changed, "state": state.phase, "services": []}
+
+    def _recover_override(self, state: State) -> Result:
+        running = self.host.manager.running
+        try:
+            done = self.override.recover(state, self.snapshots.before())
+        except IncompleteError as error:
+            self.tell("incomplete", {"reason": str(error)})
+            raise
+        if not running:
+            self.store.mark_verify({"event": "rolled_back", "reason": done, "target": "service"})
+        after = self.state()
+        return {
+            "changed": True,
+            "state": after.phase,
+            "reason": done,
+            "overrides": list(after.overrides),
+            "services": [],
+        }
 
     def _recover(self, state: State, reason: str) -> Result:
         if state.phase == "rolling_back" and state.rollback_target == "snapshot":
             before, target = self.snapshots.before(), "snapshot"
         else:
-            before, target = (
-                load_before(self.store.attempt_directory(state.attempt) / "before.json"),
-                "attempt",
-            )
-        self.way_back.put_back(before, target, reason)
-        return {"changed": True, "state": "rolled_back", "reason": reason, "services": []}
+            path = self.store.attempt_directory(state.attempt) / "before.json"
+            before, target = load_before(path), "attempt"
+        running = self.host.manager.running
+        try:
+            self.way_back.put_back(before, target, reason)
+        except IncompleteError as error:
+            if running:
+                self.tell("incomplete", {"reason": f"{reason}; {error}"})
+            raise
+        stands = self.state().stands
+        if running:  # at boot there may be no network yet, and services wait: verify tells it
+            self.tell("rolled_back", {"reason": reason, "stands": stands, "attempt": state.attempt})
+        return {"changed": True, "state": "rolled_back", "stands": stands, "reason": reason, "services": []}
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a result people are told."""
+    kept = ("seconds", "confirm_before", "seconds_to_last_restart", "seconds_proof", "unproven")
+    return {key: result[key] for key in kept if key in result}
 
 
 def _row(name: str, old: str, new: str, proof: Proof, pid_before: int, pid_after: int) -> Result:

@@ -1,6 +1,7 @@
 """The way back: puts a recorded state in place again, whatever the present one is.
 
-Nothing in here needs a tracker, a controller or the new DSN.
+Nothing in here needs a tracker, a controller, a network or the new DSN, and nothing waits for systemd before the
+last service was restarted.
 """
 
 from __future__ import annotations
@@ -8,21 +9,26 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from .config import Config
 from .dsn import shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError
+from .files import fsync_directory
 from .host import Host
 from .journal import Journal, State, fold
-from .pm2 import Process
+from .manager import Process
 from .services import Services, of
 from .snapshot import Before, Snapshot, pids_of
 from .store import Store
 
 
 class WayBack:
-    """Restores ``.env``, PM2's environments and the services of one configuration."""
+    """Restores every ``.env``, the manager's environments and the services of one configuration.
+
+    ``restarted_at`` is when the last service of the last way back was online again (monotonic seconds).
+    """
 
     def __init__(
         self, config: Config, host: Host, store: Store, journal: Journal, services: Services
@@ -32,88 +38,107 @@ class WayBack:
         self._store = store
         self._journal = journal
         self._services = services
-        self._env = EnvFile(config.env_file, config.env_key)
         self._snapshots = Snapshot(config.state_dir)
+        self.restarted_at: float = 0.0
 
     def put_back(self, before: Before, target: str, reason: str) -> None:
-        """The way back itself: ``.env``, PM2 environments, restarts. IncompleteError when parts failed.
+        """The way back itself: ``.env`` files, environments, restarts. IncompleteError when parts failed.
 
-        Nothing in here needs a tracker. A failure with one service does not stop the others.
+        A failure with one service does not stop the others.
         """
         state = fold(self._journal.records())
         self._store.mark_open(state.attempt)
         self._journal.append("rollback_begin", target=target, reason=reason)
         problems: list[str] = []
-        with contextlib.suppress(CutoverError):
-            self._host.deadline.disarm()
         self._services.watched.clear()
-        self._env.clean()
-        self._journal.append("rollback_env", host=shown(before.dsn))
-        with _collect_into(problems):
-            self._restore_env(before.dsn)
-        if not self._host.manager.running:
-            with _collect_into(problems):
+        self.clean_files()
+        for path in self._config.env_files:
+            with collect_into(problems):
+                value = before.value(path)
+                self._journal.append("rollback_env", file=str(path), host=shown(value))
+                self.restore_env(path, value)
+        running = self._host.manager.running
+        if running:
+            with collect_into(problems):
+                self._restart_back(state, before, target, problems)
+        else:
+            with collect_into(problems):
                 self._host.manager.rewrite_dump(
                     self._config.env_key, {name: before.effective(name) for name in before.carried}
                 )
-        if self._host.manager.running:
-            with _collect_into(problems):
-                self._restart_back(state, before, target, problems)
-        else:
-            self._host.progress("PM2 does not run; its services will start with the DSN of before")
+            self._host.progress("the services do not run yet; they will start with the DSN of before")
+        self.restarted_at = self.restarted_at if running else self._host.monotonic()
         if problems:
             self._journal.append("rollback_incomplete", problems=problems)
             raise IncompleteError("; ".join(problems), {"problems": problems, "state": "rolling_back"})
+        if not running:
+            self._store.mark_verify({"event": "rolled_back", "reason": reason, "target": target})
         self._journal.append("rolled_back", target=target)
         self._store.unmark_open()
+        with contextlib.suppress(CutoverError):
+            self._host.deadline.disarm()
 
-    def _restore_env(self, dsn: str) -> None:
+    def clean_files(self) -> None:
+        """Remove what an interrupted write may have left beside the ``.env`` files, and in the state directory."""
+        self._store.clean()
+        for path in self._config.env_files:
+            with contextlib.suppress(OSError):
+                EnvFile(path, self._config.env_key).clean()
+                for part in path.parent.glob(f"{path.name}.*.part"):
+                    part.unlink()
+                    fsync_directory(path.parent)
+
+    def restore_env(self, path: Path, dsn: str) -> None:
         """Set the one value back; a file that can no longer be edited is replaced by the snapshot's bytes."""
+        env = EnvFile(path, self._config.env_key)
         try:
-            self._env.replace(dsn)
+            env.replace(dsn)
         except CutoverError as error:
             if not self._snapshots.exists:
                 raise
-            data, mode, owner = self._snapshots.env()
-            if self._config.env_file.exists():
+            copy = self._snapshots.env(path)
+            if path.exists():
                 stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self._host.clock()))
-                self._env.backup(stamp, "damaged")
+                env.backup(stamp, "damaged")
             self._host.progress(f"{error}; the file of the snapshot is put back")
-            self._env.restore(data, mode, owner)
-            self._env.replace(dsn)
-        if self._env.value() != dsn:
-            raise CutoverError(f"{self._config.env_file} does not read back as the DSN of before")
+            env.restore(copy.data, copy.mode, copy.owner)
+            env.replace(dsn)
+        if env.value() != dsn:
+            raise CutoverError(f"{path} does not read back as the DSN of before")
 
     def _restart_back(self, state: State, before: Before, target: str, problems: list[str]) -> None:
-        """Restart every service that may have seen another DSN, and see that all of them run."""
+        """Restart every service that may have seen another DSN, together, and see that all of them run."""
         listed = self._services.processes()
-        for name in self._services.jobs_last(
-            [name for name in self._config.services if name in before.carried]
-        ):
+        wanted: dict[str, str] = {}
+        for name in [name for name in self._config.services if name in before.carried]:
             instances = of(listed, name)
             if not instances:
-                problems.append(f"{name} is not in PM2's list")
-                continue
-            if target == "attempt" and not self._touched(before, name, instances):
-                continue
-            with _collect_into(problems):
+                problems.append(f"the service {name} is not there any more")
+            elif target == "snapshot" or self._touched(before, name, instances):
                 self._journal.append("rollback_restart", service=name)
-                self._host.progress(f"restarting {name} on the DSN of before")
-                self._services.restart(name, before.effective(name), strict=False)
-        for name in tuple(self._services.watched):
-            with _collect_into(problems):
-                self._services.wait_online(name)
-                continue
-            del self._services.watched[name]
-        with _collect_into(problems):
-            self._services.wait_stable(tuple(self._services.watched))
+                wanted[name] = before.effective(name)
+        self.restart_together(wanted, problems)
         for process in self._services.processes():
             carried = process.environment.get(self._config.env_key)
             if process.name in before.carried and carried not in (None, before.effective(process.name)):
-                problems.append(f"{process.name} still carries another DSN in its PM2 environment")
+                problems.append(f"{process.name} is still given another DSN by its manager")
         if target == "snapshot" or state.saved:
             self._journal.append("rollback_save")
             self._host.manager.save()
+
+    def restart_together(self, wanted: dict[str, str], problems: list[str]) -> None:
+        """Restart the services of ``wanted`` on those DSNs, and see them online and steady."""
+        if wanted:
+            self._host.progress(f"restarting {', '.join(wanted)} on the DSN of before")
+        problems += [str(error) for error in self._services.restart_together(wanted, strict=False).values()]
+        for name in tuple(self._services.watched):
+            with collect_into(problems):
+                self._services.wait_online(name)
+                continue
+            self._services.watched.pop(name, None)
+        self.restarted_at = self._host.monotonic()
+        with collect_into(problems):
+            self._services.wait_stable(tuple(self._services.watched))
 
     def _touched(self, before: Before, name: str, instances: tuple[Process, ...]) -> bool:
         """Whether a service may have read or been given another DSN: it runs in another process."""
@@ -124,7 +149,7 @@ class WayBack:
 
 
 @contextlib.contextmanager
-def _collect_into(problems: list[str]) -> Iterator[None]:
+def collect_into(problems: list[str]) -> Iterator[None]:
     """Collect a failure as a sentence and go on."""
     try:
         yield

@@ -58,7 +58,12 @@ def test_switch_confirm_repeat_and_way_back(world: World) -> None:
 
     again = world.run("apply", shipped=True)
     assert (again["changed"], again["state"]) == (False, "applied")
-    assert world.run("confirm", shipped=True) == {"changed": True, "state": "confirmed", "attempt": 1}
+    assert world.run("confirm", shipped=True) == {
+        "changed": True,
+        "state": "confirmed",
+        "attempt": 1,
+        "watch_seconds": 3600.0,
+    }
     assert world.run("confirm", shipped=True)["changed"] is False
     again = world.run("apply", shipped=True)
     assert (again["changed"], again["state"], again["services"]) == (False, "unchanged", applied["services"])
@@ -356,11 +361,15 @@ def test_rollback_works_with_both_trackers_down_and_says_so(world: World) -> Non
     world.run("confirm")
     world.new.fault = world.old.fault = "500"
     world.old.stores = False
-    result = world.run("rollback")
+    result = world.run("rollback", code=5)
+    assert "unproven" in result["reason"]
+    assert "answered 500" in result["unproven"][0]
     assert world.env_file.read_bytes() == before_bytes(world)
+    assert world.journal()[-1]["event"] == "rolled_back"
     assert {row["note"] for row in result["services"] if row["proof"] == "probe"} >= {
         "accepted, not read back"
     }
+    assert world.run("rollback")["changed"] is False
 
 
 def test_rollback_without_old_api_proves_by_the_answer(world: World) -> None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glitchtip_cutover.api import Event
 from glitchtip_cutover.config import Config, Side, parse_config
 from glitchtip_cutover.dsn import Dsn, parse_dsn
-from glitchtip_cutover.errors import ServiceError
+from glitchtip_cutover.errors import CutoverError, ServiceError
 from glitchtip_cutover.host import Host
-from glitchtip_cutover.pm2 import Process
+from glitchtip_cutover.manager import Process
 from glitchtip_cutover.proof import Proof
 from glitchtip_cutover.transaction import Cutover
 
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org:9000/7"
 NEW = "http://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb@127.0.0.1:8080/3"
+MIRROR = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@127.0.0.1:19000/7"
+# A service with its own .env, its own DSN and its own project.
+OWN_OLD = "http://cccccccccccccccccccccccccccccccc@sentry.example.org:9000/7"
+OWN_NEW = "http://dddddddddddddddddddddddddddddddd@127.0.0.1:8080/4"
+OWN_MIRROR = "http://cccccccccccccccccccccccccccccccc@127.0.0.1:19000/7"
 KEY = "SENTRY_DSN"
 
 
@@ -44,13 +49,20 @@ class MemoryPm2:
     """PM2: ``loaded`` is the DSN that each running process really uses."""
 
     def __init__(
-        self, env_file: Path, clock: Clock, carried: Mapping[str, str], names: tuple[str, ...]
+        self,
+        env_file: Path,
+        clock: Clock,
+        carried: Mapping[str, str],
+        names: tuple[str, ...],
+        own: Mapping[str, Path] | None = None,
     ) -> None:
         self.env_file = env_file
+        self.own = dict(own or {})
         self.clock = clock
         self.running = True
         self.saved = dict(carried)
         self.restarted: list[str] = []
+        self.together: list[list[str]] = []
         self.loaded: dict[str, str] = {}
         self.table: dict[str, Process] = {}
         self.after_restart: Callable[[str], None] = lambda _name: None
@@ -72,10 +84,11 @@ class MemoryPm2:
                 environment=environment,
             )
             if not job:
-                self.loaded[name] = carried.get(name, self.env_dsn())
+                self.loaded[name] = carried.get(name, self.env_dsn(name))
 
-    def env_dsn(self) -> str:
-        return re.findall(rf"^{KEY}=(.*)$", self.env_file.read_text(), re.MULTILINE)[-1]
+    def env_dsn(self, name: str = "") -> str:
+        file = self.own.get(name, self.env_file)
+        return re.findall(rf"^{KEY}=(.*)$", file.read_text(), re.MULTILINE)[-1]
 
     def processes(self) -> list[Process]:
         self.clock.sleep(0.1)
@@ -93,8 +106,19 @@ class MemoryPm2:
             restarts=current.restarts + (1 if current.pid else 0),
             environment=environment,
         )
-        self.loaded[process.name] = environment.get(KEY, self.env_dsn())
+        self.loaded[process.name] = environment.get(KEY, self.env_dsn(process.name))
         self.after_restart(process.name)
+
+    def restart_together(self, restarts: Sequence[tuple[Process, Mapping[str, str] | None]]) -> None:
+        self.together.append([process.name for process, _ in restarts])
+        failures = []
+        for process, variables in restarts:
+            try:
+                self.restart(process, variables)
+            except CutoverError as error:
+                failures.append(f"{process.name}: {error}")
+        if failures:
+            raise CutoverError("; ".join(failures))
 
     def save(self) -> None:
         self.saved = {n: p.environment[KEY] for n, p in self.table.items() if KEY in p.environment}
@@ -117,7 +141,7 @@ class MemoryPm2:
                 started_at=self.clock.now,
             )
             if process.pid:
-                self.loaded[name] = environment.get(KEY, self.env_dsn())
+                self.loaded[name] = environment.get(KEY, self.env_dsn(name))
 
 
 class MemoryTracker:
@@ -129,20 +153,33 @@ class MemoryTracker:
         self.dsn = parse_dsn(dsn)
         self.label = f"project {side.organization}/{side.project}"
 
+    def within(self, _left: Callable[[], float]) -> MemoryTracker:
+        return self
+
+    def _answer(self) -> None:
+        if self.side.name in self.world.unreachable:
+            self.world.clock.sleep(5)
+            raise CutoverError(f"the API of the {self.side.name} tracker does not answer")
+
     def project_id(self) -> str:
+        self._answer()
         return self.dsn.project_id
 
     def public_keys(self) -> set[str]:
         return {self.dsn.key}
 
     def recent_events(self) -> list[Event]:
+        self._answer()
         for name, loaded in self.world.pm2.loaded.items():
-            if name in self.world.emitting and loaded == self.dsn.value:
-                self.world.store(self.dsn.value, name)
-        return list(reversed(self.world.stored.get(self.dsn.value, [])))
+            if name in self.world.emitting and self.dsn.project_id in self.world.receivers(loaded):
+                self.world.store(loaded, name)
+        return list(reversed(self.world.stored.get(self.dsn.project_id, [])))
 
     def event(self, event_id: str) -> Event | None:
-        return next((e for e in self.world.stored.get(self.dsn.value, []) if e.event_id == event_id), None)
+        self._answer()
+        return next(
+            (e for e in self.world.stored.get(self.dsn.project_id, []) if e.event_id == event_id), None
+        )
 
 
 class MemoryProber:
@@ -152,10 +189,14 @@ class MemoryProber:
         self.world = world
 
     def probe(self, process: Process, expected: Dsn, _tracker: object) -> Proof:
-        used = process.environment.get(KEY) or self.world.pm2.env_dsn()
+        self.world.clock.sleep(1)
+        used = process.environment.get(KEY) or self.world.pm2.env_dsn(process.name)
         if used != expected.value:
             raise ServiceError(f"{process.name} would still report elsewhere")
-        return Proof("probe", self.world.store(used, "probe"))
+        if self.world.offline:
+            self.world.clock.sleep(10)
+            raise ServiceError(f"{expected.netloc} did not accept the probe's event of {process.name}")
+        return Proof("probe", self.world.store(used, process.name, probe=True))
 
 
 class MemoryDeadline:
@@ -176,9 +217,20 @@ class Simulation:
 
     names = ("canary", "api", "silent", "carrier", "job")
 
-    def __init__(self, root: Path, **changes: Any) -> None:
+    def __init__(self, root: Path, *, own: bool = False, **changes: Any) -> None:
+        """``own``: the service ``silent`` has its own .env and its own project."""
         self.root = root
         self.clock = Clock()
+        self.own_file = root / "own.env"
+        self.unreachable: set[str] = set()
+        self.offline = False
+        self.lost: set[str] = set()
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.notify_problems: list[str] = []
+        self.watches: list[Mapping[str, Any]] = []
+        if own:
+            self.own_file.write_text(f"{KEY}={OWN_OLD}\n")
+            (root / "own.dsn").write_text(OWN_NEW)
         self.env_file = root / ".env"
         self.env_file.write_text(f"A=1\n{KEY}={OLD}\nB=2\n")
         (root / "new.dsn").write_text(NEW)
@@ -186,7 +238,9 @@ class Simulation:
         self.stored: dict[str, list[Event]] = {}
         self.emitting = {"canary", "api"}
         self.deadline = MemoryDeadline()
-        self.pm2 = MemoryPm2(self.env_file, self.clock, {"carrier": OLD}, self.names)
+        self.pm2 = MemoryPm2(
+            self.env_file, self.clock, {"carrier": OLD}, self.names, {"silent": self.own_file} if own else {}
+        )
         side = {"organization": "o", "project": "p", "token_file": str(root / "token")}
         settings: dict[str, Any] = {
             "migration_id": "m",
@@ -194,7 +248,18 @@ class Simulation:
             "env_file": str(self.env_file),
             "app_dir": str(root),
             "pm2": {"node": str(root / "node")},
-            "services": list(self.names),
+            "services": [
+                {
+                    "name": name,
+                    "env_file": str(self.own_file),
+                    "dsn_file": str(root / "own.dsn"),
+                    "project": "own",
+                    "project_id": "4",
+                }
+                if own and name == "silent"
+                else name
+                for name in self.names
+            ],
             "canary": "canary",
             "new": {
                 **side,
@@ -207,16 +272,34 @@ class Simulation:
         }
         self.config: Config = parse_config(settings, root / "config.json")
 
-    def store(self, dsn: str, name: str) -> str:
-        event = Event(uuid.uuid4().hex, self.clock.now, {"service": name})
-        self.stored.setdefault(dsn, []).append(event)
+    def receivers(self, dsn: str) -> list[str]:
+        """Ids of the projects that get an event sent with ``dsn``: two of them behind the mirror."""
+        parsed = parse_dsn(dsn)
+        if parsed.netloc != "127.0.0.1:19000":
+            return [parsed.project_id]
+        return [parsed.project_id, "4" if dsn == OWN_MIRROR else "3"]
+
+    def store(self, dsn: str, name: str, *, probe: bool = False) -> str:
+        tags = {"service": name, **({"cutover_probe": "service"} if probe else {})}
+        event = Event(uuid.uuid4().hex, self.clock.now, tags)
+        for project in self.receivers(dsn):
+            if project not in self.lost:
+                self.stored.setdefault(project, []).append(event)
         return event.event_id
 
+    def tracker(self, side: Side) -> MemoryTracker:
+        if side.name == "old":
+            return MemoryTracker(side, self, OLD)
+        return MemoryTracker(side, self, OWN_NEW if side.project == "own" else NEW)
+
+    def notify(self, event: str, facts: Mapping[str, Any]) -> list[str]:
+        self.told.append((event, facts))
+        return self.notify_problems
+
     def cutover(self, observer: Callable[[str, str], None] | None = None) -> Cutover:
-        dsns = {"new": NEW, "old": OLD}
         host = Host(
             manager=self.pm2,  # type: ignore[arg-type]
-            tracker=lambda side: MemoryTracker(side, self, dsns[side.name]),  # type: ignore[arg-type,return-value]
+            tracker=self.tracker,  # type: ignore[arg-type,return-value]
             deadline=self.deadline,  # type: ignore[arg-type]
             prober=MemoryProber(self),  # type: ignore[arg-type]
             clock=self.clock.time,
@@ -224,10 +307,13 @@ class Simulation:
             sleep=self.clock.sleep,
             observer=observer,
             send_test_event=lambda dsn, _tags, _message, _now: self.store(dsn.value, "gate"),
+            notify=self.notify,
+            start_watch=self.watches.append,
         )
         return Cutover(self.config, host)
 
     def uses(self) -> dict[str, str]:
-        """The DSN that each running process uses, and those of the file and of PM2's environments."""
+        """The DSN that each running process uses, and those of the files and of PM2's environments."""
         carried = {f"pm2 {n}": p.environment[KEY] for n, p in self.pm2.table.items() if KEY in p.environment}
-        return {**self.pm2.loaded, **carried, "file": self.pm2.env_dsn()}
+        files = {f"file of {name}": self.pm2.env_dsn(name) for name in self.pm2.own}
+        return {**self.pm2.loaded, **carried, **files, "file": self.pm2.env_dsn()}
