@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from rig import walk, world
 
-CONSENT = ("-e", "uninstall_delete_events=true")
+NAMED = ("-e", "uninstall_confirm=demo")
+CONSENT = (*NAMED, "-e", "uninstall_delete_events=true")
 
 
 def test_it_refuses_while_services_report_to_glitchtip(refuses):
     assert "rollback.yml" in refuses("uninstall", *CONSENT)
 
 
-def test_it_refuses_without_consent_to_delete_events(refuses):
+def test_it_refuses_without_the_typed_name_of_the_target(refuses):
     walk.playbook("rollback", quiet=True)
-    assert "uninstall_delete_events=true" in refuses("uninstall")
+    assert "uninstall_confirm=demo" in refuses("uninstall")
+    assert "another one" in refuses("uninstall", "-e", "uninstall_confirm=production")
+
+
+def test_it_keeps_the_events_unless_their_end_is_asked_for(server):
+    walk.playbook("uninstall", extra=NAMED, quiet=True)
+    assert server.check_output("docker ps -aq") == ""
+    assert server.check_output("docker volume ls -q") != ""
+    assert server.file("/opt/glitchtip/docker-compose.yml").exists
 
 
 def test_it_removes_the_stack_and_keeps_backups_the_way_back_and_the_product(server):

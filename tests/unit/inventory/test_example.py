@@ -175,6 +175,7 @@ def test_the_example_differs_from_the_roles_only_where_an_operator_decides(resol
         "ai_admin_cutover_old_organization",
         "ai_admin_cutover_old_project",
         "ai_admin_cutover_old_token",
+        "ai_admin_cutover_window",
         "ops_sentry_url",
         "ops_sentry_organization",
         "ops_sentry_project",
