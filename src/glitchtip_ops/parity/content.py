@@ -99,6 +99,9 @@ GLITCHTIP_TAGS = frozenset(
         *("environment", "release", "url", "transaction", "level"),
     }
 )
+_FIELDS_OF_THEIR_OWN = frozenset(
+    {"user", "user.id", "user.email", "user.username", "release", "environment", "level"}
+)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"(?<![\w.])\+?\d[\d ()/-]{7,}\d(?![\w.])")
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
@@ -372,8 +375,8 @@ def _tags(sentry: Event, glitchtip: Event) -> Finding:
     mine, other = tags_of(sentry), tags_of(glitchtip)
     made = {key for key in mine if key not in other and key in SENTRY_TAGS}
     made |= {key for key in other if key not in mine and key in GLITCHTIP_TAGS}
-    made |= {"user"} & mine.keys()
-    compared = sorted((mine.keys() | other.keys()) - made)
+    made -= _FIELDS_OF_THEIR_OWN
+    compared = sorted((mine.keys() | other.keys()) - made - _FIELDS_OF_THEIR_OWN)
     verdict = compare_values(
         {key: mine.get(key) for key in compared}, {key: other.get(key) for key in compared}
     )

@@ -76,11 +76,12 @@ def test_every_altered_field_is_seen_and_no_other(name: str, change: Change) -> 
 
 @pytest.mark.parametrize("name", ["release", "environment"])
 def test_release_and_environment_are_fields_and_tags(name: str) -> None:
-    """They are tags on both sides, so both fields see it."""
+    """They are tags on both sides, and fields of their own: seen once."""
     altered = event(1)
     _tag(altered, name, "other")
     report = compared([event(1)], [altered])
     assert field(report, name)["result"] == "different"
+    assert field(report, "tags")["result"] == "equal"
 
 
 def test_a_message_event_is_compared_by_its_message() -> None:
@@ -182,10 +183,10 @@ def test_tags_that_a_tracker_makes_itself_are_left_out_and_named() -> None:
     """Sentry adds level, handled, os; GlitchTip user.id."""
     mine, other = event(1), event(1)
     mine["tags"] += [{"key": "level", "value": "error"}, {"key": "handled", "value": "yes"}]
-    other["tags"] += [{"key": "user.id", "value": "7"}]
+    other["tags"] += [{"key": "user.id", "value": "7"}, {"key": "os.name", "value": "Linux"}]
     found = field(compared([mine], [other]), "tags")
     assert found["result"] == "equal"
-    assert "handled, level, user.id" in found["why"]
+    assert "left out: handled, os.name" in found["why"]
 
 
 def test_a_level_that_nobody_tells_is_not_equal() -> None:
