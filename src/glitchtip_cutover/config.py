@@ -77,7 +77,7 @@ class WatchSettings:
     """The first hour after a switch: ``seconds`` of it (0: none), seconds between looks, and its triggers.
 
     ``max_memory_percent`` is of what the host really has; ``missed_events`` is how many own events in a row may
-    be missing; ``compose_project`` is the new tracker's, whose containers are looked at.
+    be missing; ``compose_project`` is the new tracker's, whose containers are looked at (empty: none are).
     """
 
     seconds: float
@@ -350,7 +350,9 @@ def _watch(reader: _Reader) -> WatchSettings:
         interval=interval,
         max_memory_percent=part.number("max_memory_percent", 90, 1, 100),
         missed_events=int(missed),
-        compose_project=part.text("compose_project", "glitchtip"),
+        compose_project=""
+        if part.data.get("compose_project") == ""
+        else part.text("compose_project", "glitchtip"),
     )
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import uuid
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def has_systemd() -> bool:
 
 
 def self_command() -> list[str]:
-    """How this very program is started again: the zipapp, isolated from the caller's environment."""
+    """How this very program is started again: the zipapp, under whatever name, isolated from the caller's
+    environment."""
     program = os.path.abspath(sys.argv[0])
-    if program.endswith((".pyz", "ai-admin-cutover")):
+    if zipfile.is_zipfile(program):
         return [sys.executable, "-I", program]
     return [sys.executable, "-m", "glitchtip_cutover"]
 
