@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench drills drills-short molecule clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -52,8 +52,15 @@ mutations: setup-tests ## break the stand-in in small ways: the contract suite m
 mutations-short: setup-tests
 	@$(RIG) mutations-short
 
-bench: setup-tests ## how fast a hundred projects are provisioned: by single modules, by one task, by bare requests
+bench: setup ## a hundred projects provisioned in five ways; cutover and rollback at 20 events/s: seconds, longest gap, nothing lost
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.provision
+	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.cutover
+
+drills: setup ## faults on a throwaway server (power cuts, kill -9, trackers that fail ...), each with its negative control
+	@$(RIG) drills
+
+drills-short: setup
+	@$(RIG) drills-short
 
 molecule: setup ## roles and the whole walk on throwaway servers
 	@$(RIG) molecule

@@ -21,6 +21,8 @@ def main() -> int:
         "mutations",
         "mutations-short",
         "molecule",
+        "drills",
+        "drills-short",
         "registry",
         "up",
         "down",
@@ -38,6 +40,10 @@ def main() -> int:
             getattr(demo, options.command)()
         elif options.command in {"contract", "mutations", "mutations-short", "molecule"}:
             getattr(suites, options.command.replace("-", "_"))()
+        elif options.command in {"drills", "drills-short"}:
+            from rig import drills
+
+            getattr(drills, options.command.replace("-", "_"))()
         elif options.command == "registry":
             engine.ensure()
             images.build_all(

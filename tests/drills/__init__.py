@@ -1,0 +1,1 @@
+"""Fault drills: the switch of the DSN is broken on purpose, and what stands afterwards is judged from outside."""

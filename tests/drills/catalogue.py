@@ -1,0 +1,9 @@
+"""Every drill, in the order in which they run."""
+
+from __future__ import annotations
+
+from drills import operators, power, product, trackers
+from drills.framework import Drill
+
+DRILLS: tuple[Drill, ...] = (*power.DRILLS, *operators.DRILLS, *product.DRILLS, *trackers.DRILLS)
+SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

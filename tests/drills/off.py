@@ -1,0 +1,51 @@
+"""Protections switched off, for the negative controls. They change the installed copy on the drill server alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rig.shell import RigError
+
+from drills import lite
+from drills.lite import Lite
+
+_PATCH = """
+import sys, zipfile
+path, module, code = sys.argv[1:4]
+with zipfile.ZipFile(path) as old:
+    members = {name: old.read(name) for name in old.namelist()}
+name = f"glitchtip_cutover/{module}.py"
+members[name] += code.encode()
+with open(path, "rb") as file:
+    first = file.readline()
+with open(path, "wb") as file:
+    file.write(first)
+with zipfile.ZipFile(path, "a") as new:
+    for member, data in members.items():
+        new.writestr(member, data)
+"""
+
+
+def patched(module: str, attribute: str, code: str) -> Callable[[Lite], None]:
+    """The installed program with ``code`` at the end of one module; ``attribute`` must exist there, or it would be no control."""
+
+    def off(world: Lite) -> None:
+        check = f"\nassert callable({attribute})\n{code}\n"
+        path = world.root(f"readlink -f /usr/local/sbin/{lite.PROGRAM}").out
+        world.write("/root/patch.py", _PATCH)
+        done = world.root(f'python3 /root/patch.py {path} {module} "$(cat)"', input_text=check, check=False)
+        if done.code:
+            raise RigError(f"The protection in {module} cannot be switched off: {done.err[-300:]}")
+        if world.program("status --json").code:
+            raise RigError(f"The program does not run with {attribute} switched off.")
+
+    return off
+
+
+def shell(command: str) -> Callable[[Lite], None]:
+    """A command on the server."""
+
+    def off(world: Lite) -> None:
+        world.root(command)
+
+    return off

@@ -1,0 +1,70 @@
+"""What the observer counts: ledger against databases, services heard since all came to rest."""
+
+from __future__ import annotations
+
+import json
+
+from ai_admin.ledger import Ledger, parse_ledger
+from drills.outside import after_rest, compare
+
+NAMES = {"sentry.example.org": "old", "glitchtip.example.org": "new"}
+
+
+def _ledger(*entries: tuple[str, str, str, str | None], second: int = 0) -> Ledger:
+    """Entries as (service, id, state, host)."""
+    lines = [
+        json.dumps(
+            {
+                "at": f"2026-11-21T10:00:{second:02d}.000Z",
+                "service": service,
+                "event_id": event_id,
+                "state": state,
+                "status": 200,
+                "host": host,
+            }
+        )
+        for service, event_id, state, host in entries
+    ]
+    return parse_ledger("\n".join(lines) + "\n")
+
+
+SENT = _ledger(
+    ("api", "a", "captured", None),
+    ("api", "a", "acknowledged", "sentry.example.org"),
+    ("api", "b", "captured", None),
+    ("api", "b", "acknowledged", "glitchtip.example.org"),
+    ("api", "c", "captured", None),
+)
+
+
+def test_what_is_stored_on_either_side_is_not_lost():
+    counts = compare(SENT, [{"a": 1}, {"b": 1}])
+    assert (counts.captured, counts.acknowledged, counts.stored, counts.lost, counts.duplicated) == (
+        3,
+        2,
+        2,
+        0,
+        0,
+    )
+
+
+def test_what_was_acknowledged_and_is_stored_nowhere_is_lost():
+    assert compare(SENT, [{"a": 1}, {}]).lost == 1
+
+
+def test_an_event_that_was_never_acknowledged_is_not_lost():
+    assert compare(SENT, [{"a": 1}, {"b": 1}]).lost == 0
+
+
+def test_one_event_twice_in_a_tracker_or_once_in_both_is_stored_twice():
+    assert compare(SENT, [{"a": 2}, {"b": 1}]).duplicated == 1
+    assert compare(SENT, [{"a": 1, "b": 1}, {"b": 1}]).duplicated == 1
+
+
+def test_a_service_is_heard_only_on_its_own_side_and_after_all_is_at_rest():
+    rest = SENT.captured["a"].at.timestamp()
+    wanted = {"api": "old"}
+    assert after_rest(SENT, rest, NAMES, wanted) == ({"api"}, ("api",))
+    assert after_rest(SENT, rest + 1, NAMES, wanted) == (set(), ())
+    only_new = _ledger(("api", "b", "captured", None), ("api", "b", "acknowledged", "glitchtip.example.org"))
+    assert after_rest(only_new, rest, NAMES, wanted) == (set(), ("api",))
