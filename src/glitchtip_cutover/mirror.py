@@ -77,7 +77,7 @@ class NginxSettings:
     directory: str = "/etc/glitchtip-mirror"
     log_dir: str = "/var/log/glitchtip-mirror"
     cache_dir: str = "/var/cache/glitchtip-mirror"
-    pid_file: str = "/run/glitchtip-mirror/nginx.pid"
+    pid_file: str = "/var/cache/glitchtip-mirror/nginx.pid"
     nginx: str = "/usr/sbin/nginx"
     unit: str = "glitchtip-mirror.service"
     user: str = "glitchtip-mirror"
