@@ -100,6 +100,21 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a container uses now: ``memory`` in bytes without page cache, ``cpu`` in percent of one core."""
+
+    memory: int
+    cpu: float | None
+
+
+def _percent(text: str) -> float | None:
+    try:
+        return float(text.strip().rstrip("%"))
+    except ValueError:
+        return None
+
+
 class Stack:
     """The Compose project ``project`` on this host."""
 
@@ -133,22 +148,46 @@ class Stack:
                 return candidate
         raise OpsError(f"no running container of service {service} in the Compose project {self.project}")
 
-    def memory_used(self, containers: Sequence[Container]) -> dict[str, int]:
-        """Bytes used by each running container by name, as ``docker stats`` counts (without page cache)."""
+    def usage(self, containers: Sequence[Container]) -> dict[str, Usage]:
+        """What each running container uses, by name, as ``docker stats`` counts."""
         ids = [container.id for container in containers if container.running]
         if not ids:
             return {}
-        text = self._call(["stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}", *ids])
-        used: dict[str, int] = {}
+        text = self._call(["stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}\t{{.CPUPerc}}", *ids])
+        used: dict[str, Usage] = {}
         for line in text.splitlines():
-            name, _, usage = line.partition("\t")
-            if name and "/" in usage and not usage.startswith("--"):
-                used[name] = parse_size(usage.split("/", 1)[0])
+            name, memory, cpu = [*line.split("\t"), "", ""][:3]
+            if name and "/" in memory and not memory.startswith("--"):
+                used[name] = Usage(parse_size(memory.split("/", 1)[0]), _percent(cpu))
         return used
 
-    def log_lines(self, container: Container, since: str) -> list[str]:
-        """Lines that ``container`` wrote since the time ``since`` (RFC 3339), both streams."""
-        done = run([self.docker, "logs", "--since", since, container.id], timeout=_LIST_TIMEOUT)
+    def memory_used(self, containers: Sequence[Container]) -> dict[str, int]:
+        """Bytes used by each running container by name, without page cache."""
+        return {name: usage.memory for name, usage in self.usage(containers).items()}
+
+    def root_directory(self) -> Path:
+        """Where the engine keeps images, containers and volumes. Raises OpsError when it does not answer."""
+        text = self._call(["info", "--format", "{{.DockerRootDir}}"]).strip()
+        if not text.startswith("/"):
+            raise OpsError("docker info did not tell where the engine keeps its data")
+        return Path(text)
+
+    def queued(self, valkey: Container) -> int | None:
+        """Messages that wait in Celery's list for the worker (GlitchTip 5.2); None when it has no such list.
+
+        The list ``celery`` is there only while something waits (5.2, measured); kombu's own key
+        ``_kombu.binding.celery`` tells a server that has Celery from one that has not (6.x).
+        """
+        script = "return {redis.call('EXISTS', '_kombu.binding.celery'), redis.call('LLEN', 'celery')}"
+        words = self.execute(valkey, ["valkey-cli", "--raw", "EVAL", script, "0"]).split()
+        if len(words) != 2 or not words[1].isdigit() or words[0] != "1":
+            return None
+        return int(words[1])
+
+    def log_lines(self, container: Container, since: str, until: str | None = None) -> list[str]:
+        """Lines that ``container`` wrote from ``since`` to ``until`` (RFC 3339; None: now), both streams."""
+        bounds = ["--since", since, *(["--until", until] if until else [])]
+        done = run([self.docker, "logs", *bounds, container.id], timeout=_LIST_TIMEOUT)
         if done.code != 0:
             raise OpsError(f"docker logs of {container.service} failed: {done.reason}")
         return (done.stdout + done.stderr).splitlines()

@@ -77,7 +77,9 @@ def append_line(path: Path, line: str, mode: int = 0o600) -> None:
             if size:
                 stream.seek(size - 1)
                 torn = b"" if stream.read(1) == b"\n" else b"\n"
-            stream.write(torn + line.encode() + b"\n")
+            left = memoryview(torn + line.encode() + b"\n")
+            while left:  # a disk that is nearly full takes a part and says so by the count only
+                left = left[stream.write(left) :]
             os.fsync(stream.fileno())
     except OSError as error:
         raise OpsError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What the host really has: memory (meminfo and the cgroup limit, the smaller), disk, PM2's processes."""
+"""What the host really has: memory (meminfo and the cgroup limit, the smaller), CPU, disk, PM2's processes."""
 
 from __future__ import annotations
 
@@ -94,6 +94,38 @@ def read_memory(proc: Path = Path("/proc"), sys_fs: Path = Path("/sys/fs/cgroup"
 
 
 @dataclass(frozen=True)
+class Cpu:
+    """All cores together: ticks since boot (time stolen by the hypervisor counts as busy), load averages."""
+
+    busy: int
+    total: int
+    cores: int
+    load1: float
+    load5: float
+
+    def percent_since(self, busy: int, total: int) -> float | None:
+        """Busy share since an earlier reading, 0 to 100; None when the host was started in between."""
+        passed = self.total - total
+        if passed <= 0 or self.busy < busy:
+            return None
+        return round(100.0 * (self.busy - busy) / passed, 1)
+
+
+def read_cpu(proc: Path = Path("/proc")) -> Cpu:
+    """Ticks of /proc/stat and the load. Raises OpsError when they cannot be read."""
+    stat = (_read(proc / "stat") or "").split("\n", 1)[0].split()
+    load = (_read(proc / "loadavg") or "").split()
+    try:
+        # user nice system idle iowait irq softirq steal; guest time is in user already (proc(5))
+        ticks = [int(word) for word in stat[1:9]]
+        idle = ticks[3] + ticks[4]
+        averages = float(load[0]), float(load[1])
+    except (ValueError, IndexError):
+        raise OpsError("the CPU time of this host cannot be read from /proc/stat and /proc/loadavg") from None
+    return Cpu(sum(ticks) - idle, sum(ticks), max(1, len(os.sched_getaffinity(0))), *averages)
+
+
+@dataclass(frozen=True)
 class Disk:
     """A file system in bytes; ``free`` is what an ordinary process may still take."""
 
@@ -116,13 +148,18 @@ def read_disk(path: Path) -> Disk:
 
 @dataclass(frozen=True)
 class Pm2Process:
-    """One entry of PM2's list. ``job``: ``cron_restart`` with ``autorestart: false``, stopped in between."""
+    """One entry of PM2's list. ``job``: ``cron_restart`` with ``autorestart: false``, stopped in between.
+
+    ``memory`` in bytes and ``cpu`` in percent of one core, as PM2 measured them last.
+    """
 
     name: str
     status: str
     pid: int
     restarts: int
     job: bool
+    memory: int = 0
+    cpu: float = 0.0
 
     @property
     def well(self) -> bool:
@@ -150,7 +187,11 @@ def _pm2_process(entry: Mapping[str, Any]) -> Pm2Process:
     details = entry.get("pm2_env")
     if not isinstance(details, dict):
         raise OpsError("PM2's process list has an entry without settings")
+    measured = entry.get("monit")
+    measured = measured if isinstance(measured, dict) else {}
     return Pm2Process(
+        memory=int(measured.get("memory") or 0),
+        cpu=float(measured.get("cpu") or 0.0),
         name=str(entry.get("name", "")),
         status=str(details.get("status", "unknown")),
         pid=int(entry.get("pid") or 0),

@@ -87,3 +87,28 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(OpsError, match="not one"):
         parse_size(text)
+
+
+def test_use_is_memory_and_cpu_of_running_containers(world: World) -> None:
+    world.state["stats"] = "10MiB / 100MiB\t12.50%"
+    world.save()
+    used = Stack().usage(Stack().containers())
+    assert (used["glitchtip-web-1"].memory, used["glitchtip-web-1"].cpu) == (10 * 2**20, 12.5)
+    world.state["stats"] = "10MiB / 100MiB\t--"
+    world.save()
+    assert Stack().usage(Stack().containers())["glitchtip-web-1"].cpu is None
+
+
+def test_the_engine_tells_where_it_keeps_its_data(world: World) -> None:
+    assert Stack().root_directory() == Path("/var/lib/docker")
+    world.state["root"] = ""
+    world.save()
+    with pytest.raises(OpsError, match="did not tell"):
+        Stack().root_directory()
+
+
+@pytest.mark.parametrize(("answer", "queued"), [("1\n7\n", 7), ("1\n0\n", 0), ("0\n0\n", None), ("ERR x\n", None)])
+def test_the_queue_is_told_only_where_there_is_one(world: World, answer: str, queued: int | None) -> None:
+    world.state["queue"] = answer
+    world.save()
+    assert Stack().queued(Stack().container("valkey")) == queued

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from glitchtip_ops.host_state import Memory, parse_pm2_list, read_disk, read_memory, read_pm2
+from glitchtip_ops.host_state import Memory, parse_pm2_list, read_cpu, read_disk, read_memory, read_pm2
 from glitchtip_ops.process import OpsError
 
 MIB = 2**20
@@ -137,3 +137,35 @@ def test_pm2_is_called_with_its_home(tmp_path: Path) -> None:
         ]
         with pytest.raises(OpsError, match="there is no user"):
             read_pm2("nobody-such", tmp_path, str(binary))
+
+
+def cpu_files(root: Path, stat: str, load: str = "0.50 0.40 0.30 1/100 42\n") -> Path:
+    (root / "stat").write_text(stat)
+    (root / "loadavg").write_text(load)
+    return root
+
+
+def test_cpu_time_is_that_of_all_cores_with_waiting_for_disks_as_idle(tmp_path: Path) -> None:
+    first = read_cpu(cpu_files(tmp_path, "cpu  100 10 50 800 20 5 5 10 99 99\ncpu0 1 1 1 1 1 1 1 1 1 1\n"))
+    assert (first.busy, first.total, first.load1, first.load5) == (180, 1000, 0.5, 0.4)
+    assert first.cores >= 1
+    later = read_cpu(cpu_files(tmp_path, "cpu  175 10 50 925 20 5 5 10 0 0\n"))
+    assert later.percent_since(first.busy, first.total) == 37.5
+
+
+def test_the_share_over_a_reboot_is_unknown(tmp_path: Path) -> None:
+    now = read_cpu(cpu_files(tmp_path, "cpu  1 0 0 9 0 0 0 0 0 0\n"))
+    assert now.percent_since(180, 1000) is None
+    assert now.percent_since(now.busy, now.total) is None
+
+
+@pytest.mark.parametrize(("stat", "load"), [("", "1 1 1\n"), ("cpu 1 2 3\n", "1 1 1\n"), ("cpu 1 1 1 1 1 1 1 1\n", "")])
+def test_cpu_time_that_cannot_be_read_is_said(tmp_path: Path, stat: str, load: str) -> None:
+    with pytest.raises(OpsError, match="CPU time of this host cannot be read"):
+        read_cpu(cpu_files(tmp_path, stat, load))
+
+
+def test_the_list_has_memory_and_cpu_where_pm2_measured_them() -> None:
+    listed = [entry("api", "online") | {"monit": {"memory": 64 * MIB, "cpu": 1.5}}, entry("other", "online")]
+    found = parse_pm2_list(json.dumps(listed))
+    assert [(process.memory, process.cpu) for process in found] == [(64 * MIB, 1.5), (0, 0.0)]

@@ -91,6 +91,10 @@ def docker(root: Path, argv: list[str], stdin: str = "") -> str:
         return "".join(f"{name}\t{state['stats']}\n" for name in names)
     if command == "logs":
         return state["logs"].get(containers[rest[-1]]["Config"]["Labels"]["com.docker.compose.service"], "")
+    if command == "info":
+        return state.get("root", "/var/lib/docker") + "\n"
+    if command == "exec" and "EVAL" in rest:
+        return state.get("queue", "0\n0\n")
     if command == "exec" and "valkey-cli" in rest:
         return "\n".join(state["valkey"]) if "--scan" in rest else state["valkey"][rest[-1]]
     if command == "exec" and "sh" in rest:

@@ -1,0 +1,227 @@
+"""Ordering a soak, taking the sample that is due, writing the verdict, telling how it stands."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from glitchtip_api import Client, GlitchTipError
+
+from ..files import read_json, write_json
+from ..process import OpsError
+from ..settings import Settings
+from .config import SoakConfig
+from .plan import Plan, check_mode, check_name, check_thresholds, check_times
+from .store import Sample, SoakFiles
+from .verdict import SLACK, figures, judge
+
+#: A timer fires a little early or late, and an operator may take a sample by hand in between.
+_DUE = 0.75
+#: systemd runs the sampler; a soak without a sample for that many intervals is said to stand still.
+_LATE_INTERVALS = 3
+
+
+def utc_now() -> datetime:
+    """The clock of this module; tests hand in their own."""
+    return datetime.now(UTC)
+
+
+class Taker(Protocol):
+    """What takes a sample: a Sampler, or a test's."""
+
+    def take(self, plan: Plan, now: datetime, before: Sample | None) -> dict[str, Any]:
+        """A sample of ``now``; ``before`` is the one before it."""
+
+
+def migration_directory(settings: Settings) -> Path:
+    """Where the soaks of this migration are kept."""
+    return Path(settings.state_dir) / settings.migration_id
+
+
+def versions_of(settings: Settings) -> dict[str, str]:
+    """Versions for the report; a tracker that does not answer has none here (the samples will say it)."""
+    try:
+        with Client(settings.url, retries=0) as client:
+            return {"GlitchTip": str(client.version() or "not told")}
+    except GlitchTipError:
+        return {}
+
+
+def start(
+    settings: Settings,
+    config: SoakConfig,
+    duration: float,
+    interval: float,
+    *,
+    restart: bool,
+    dry_run: bool = False,
+    name: str = "",
+    mode: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    versions: Callable[[Settings], dict[str, str]] = versions_of,
+) -> dict[str, Any]:
+    """Write the plan of a soak; ``{"changed", **status}``. One that exists is kept unless ``restart``.
+
+    Nothing is changed by a call that is refused. Raises OpsError for times, thresholds, a mode or a name that
+    make no sense, and when a soak of that name was ordered with another duration, interval or mode.
+    """
+    check_times(duration, interval)
+    mode = check_mode(mode or config.mode)
+    thresholds = check_thresholds(config.thresholds)
+    if not config.valid_for > 0:
+        raise OpsError(f"valid_for is {config.valid_for!r}; a verdict is valid for some seconds")
+    soak_files = SoakFiles(migration_directory(settings), check_name(name))
+    existing = soak_files.read_plan()
+    if existing is not None and not restart:
+        if (existing.duration, existing.interval, existing.mode) != (duration, interval, mode):
+            raise OpsError(
+                f"a soak of {existing.duration:.0f} s every {existing.interval:.0f} s in mode {existing.mode} "
+                f"exists already for migration {settings.migration_id}; begin anew with --restart, or give its "
+                "figures"
+            )
+        return {"changed": False, **status(soak_files, clock())}
+    if dry_run:
+        return {"changed": True, **status(soak_files, clock())}
+    now = clock()
+    soak_files.set_aside(now)
+    soak_files.write_plan(
+        Plan(
+            migration_id=settings.migration_id,
+            started_at=now.isoformat(timespec="milliseconds"),
+            duration=duration,
+            interval=interval,
+            services=config.services,
+            pm2_services=config.pm2_services,
+            thresholds=thresholds,
+            name=name,
+            mode=mode,
+            require_parity=bool(config.require_parity),
+            valid_for=float(config.valid_for),
+            host=socket.gethostname(),
+            versions=versions(settings),
+        )
+    )
+    return {"changed": True, **status(soak_files, now)}
+
+
+def covered(plan: Plan, first: Sample, last: Sample) -> bool:
+    """Whether samples from ``first`` to ``last`` span the ordered time."""
+    span = datetime.fromisoformat(str(last["at"])) - datetime.fromisoformat(str(first["at"]))
+    return span.total_seconds() >= plan.duration - SLACK
+
+
+def sample_due(
+    soak_files: SoakFiles, taker: Taker, *, clock: Callable[[], datetime] = utc_now
+) -> dict[str, Any]:
+    """One step of a soak: ``{"name", "state", "sample", "verdict"}``.
+
+    ``state``: ``absent`` (none ordered), ``finished`` (the verdict stands), ``waiting`` (not due yet) or
+    ``sampled``; with the last sample the verdict is written. Does in the next call what a full disk or a
+    power cut kept an earlier one from.
+
+    Raises OpsError when the sample or the verdict could not be kept.
+    """
+    result: dict[str, Any] = {"name": soak_files.name, "sample": None, "verdict": None}
+    plan = soak_files.read_plan()
+    if plan is None:
+        return {**result, "state": "absent"}
+    if soak_files.verdict.exists():
+        return {**result, "state": "finished"}
+    now, edges = clock(), soak_files.edges()
+    if edges is None or not covered(plan, *edges):
+        last = None if edges is None else edges[1]
+        if last is not None:
+            passed = (now - datetime.fromisoformat(str(last["at"]))).total_seconds()
+            if 0 <= passed < _DUE * plan.interval:
+                return {**result, "state": "waiting"}
+        sample = taker.take(plan, now, last)
+        if soak_files.read_plan() != plan:  # begun anew meanwhile: this sample belongs to no soak
+            return {**result, "state": "waiting"}
+        try:
+            soak_files.add(sample)
+        except OpsError as error:
+            raise OpsError(f"the sample of {sample['at']} is lost: {error}") from None
+        result["sample"] = sample
+        edges = (edges[0] if edges else sample), sample
+    state = "sampled"
+    if covered(plan, *edges):
+        result["verdict"] = conclude(soak_files, plan, clock())["verdict"]
+        state = "finished"
+    return {**result, "state": state}
+
+
+def conclude(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
+    """Judge and write the verdict, once and for all but for ``refresh``. Raises OpsError when it cannot."""
+    verdict = judge(plan, soak_files.read_samples(), now=now, parity=read_parity(soak_files))
+    write_json(soak_files.verdict, verdict)
+    return verdict
+
+
+def refresh(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
+    """Judge the same samples again, with the parity comparison that is there now, and keep the outcome.
+
+    ``judged_at`` stays: a verdict gets no younger by this; ``refreshed_at`` tells when it was.
+    Raises OpsError when the soak has not ended.
+    """
+    before = read_json(soak_files.verdict)
+    if before is None:
+        raise OpsError("the soak has not ended; there is no verdict to refresh yet")
+    verdict = judge(plan, soak_files.read_samples(), now=now, parity=read_parity(soak_files))
+    verdict["refreshed_at"], verdict["judged_at"] = verdict["judged_at"], before["judged_at"]
+    write_json(soak_files.verdict, verdict)
+    return verdict
+
+
+def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
+    """The parity comparison of the migration; None when there is none, or it cannot be read."""
+    try:
+        return read_json(soak_files.parity)
+    except OpsError:
+        return None
+
+
+def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
+    """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
+
+    ``stalled`` is a sentence when a running soak has not had a sample for long, else None.
+    """
+    plan, verdict = soak_files.read_plan(), read_json(soak_files.verdict)
+    result: dict[str, Any] = {
+        "name": soak_files.name,
+        "state": "absent",
+        "verdict": None,
+        "reasons": [],
+        "figures": {},
+        "plan": None,
+        "stalled": None,
+    }
+    if plan is None:
+        return result
+    result["plan"] = plan.to_json()
+    if verdict is None:
+        edges = soak_files.edges()
+        last = datetime.fromisoformat(str(edges[1]["at"]) if edges else plan.started_at)
+        silent = (now - last).total_seconds()
+        if silent > _LATE_INTERVALS * plan.interval:
+            result["stalled"] = (
+                f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
+                "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
+            )
+        return {**result, "state": "running", "figures": figures(soak_files.read_samples())}
+    return {**result, "state": "finished", **_told(verdict)}
+
+
+def _told(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: verdict[name] for name in ("verdict", "reasons", "figures", "judged_at", "valid_for")}
+
+
+def open_verdict(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
+    """The verdict that stands, or (``final`` false) that over the samples so far, which is not kept."""
+    kept = read_json(soak_files.verdict)
+    if kept is not None:
+        return {**kept, "final": True}
+    samples = soak_files.read_samples()
+    return {**judge(plan, samples, now=now, parity=read_parity(soak_files)), "final": False}
