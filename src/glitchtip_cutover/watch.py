@@ -45,11 +45,11 @@ def watch_mark(config: Config) -> Path:
 def start_watch(config: Config, facts: Mapping[str, Any], now: float | None = None) -> None:
     """Leave the mark and start the unit; nothing when no watch is configured or the mirror was entered.
 
-    ``facts`` tells ``attempt`` and ``target``. The unit starts at the next boot where systemd cannot be asked.
+    ``facts`` tells ``attempt``, ``stands`` and ``confirmed_at``. The unit starts at the next boot where systemd cannot be asked.
     """
-    if not config.watch.seconds or facts.get("target", "glitchtip") != "glitchtip":
+    if not config.watch.seconds or facts.get("stands", "glitchtip") != "glitchtip":
         return
-    now = time.time() if now is None else now
+    now = float(facts.get("confirmed_at", time.time())) if now is None else now
     write_json(
         watch_mark(config),
         {"attempt": facts["attempt"], "began": now, "until": now + config.watch.seconds, "begun": False},
