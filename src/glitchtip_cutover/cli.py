@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         ("watch", "watch the first hour after a switch, and take it back when something is wrong"),
         ("status", "show what stands"),
         ("mirror-config", "write the mirror's configuration and let nginx run it; touches no service"),
+        ("announce", "tell people about a step of the migration, as the file of notifications says"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="configuration file")
@@ -78,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "mirror-config":
             command.add_argument("--remove", action="store_true", help="take it away, once nobody uses it")
+        if name == "announce":
+            command.add_argument("event", metavar="EVENT", help="start, gate, applied, done, rolled_back, ...")
+            command.add_argument(
+                "--fact", action="append", default=[], metavar="KEY=VALUE", help="a fact for the text (repeat)"
+            )
+            command.add_argument("--dry-run", action="store_true", help="only say what would be told to whom")
         if name == "rollback":
             command.add_argument("--reason", default="asked for", help="kept in the journal")
             command.add_argument(
@@ -145,6 +152,7 @@ def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[
         "verify": lambda: _verify(config, host),
         "watch": lambda: _watch(config, host),
         "mirror-config": lambda: _mirror_config(config, host, arguments.remove),
+        "announce": lambda: _announce(config, arguments),
     }
     return commands[arguments.command]()
 
@@ -168,6 +176,12 @@ def _mirror_config(config: Config, host: Host, gone: bool) -> Result:
     from .mirror import configure, remove
 
     return (remove if gone else configure)(config, host)
+
+
+def _announce(config: Config, arguments: argparse.Namespace) -> Result:
+    from .notify import announce, parse_facts
+
+    return announce(config, arguments.event, parse_facts(arguments.fact), dry_run=arguments.dry_run)
 
 
 def _human(result: dict[str, Any]) -> str:
@@ -234,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ):
                 signal.signal(name, handler)
             result = _execute(config, arguments, progress)
-            if arguments.command == "plan" and result["problems"]:
+            if arguments.command in ("plan", "announce") and result["problems"]:
                 code = 1
     except CutoverError as error:
         code = error.exit_code
