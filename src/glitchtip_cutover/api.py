@@ -29,6 +29,8 @@ from .files import read_secret
 _TIMEOUT = 15.0
 _ANSWER_LIMIT = 32 * 1024 * 1024
 _TRIES = 3
+_HURRIED_TIMEOUT = 5.0
+_HURRIED_TRIES = 2
 _CLIENT = "ai-admin-cutover/1.0"
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 PROBE_TAG = "cutover_probe"
@@ -129,7 +131,7 @@ class Tracker:
 
     def _time(self) -> float:
         """Seconds for the next request."""
-        return _TIMEOUT if self._left is None else max(0.5, min(_TIMEOUT, self._left()))
+        return _TIMEOUT if self._left is None else max(0.5, min(_HURRIED_TIMEOUT, self._left()))
 
     @property
     def label(self) -> str:
@@ -141,7 +143,7 @@ class Tracker:
         token = read_secret(self.side.token_file, f"the API token of the {self.side.name} tracker")
         what = f"the API of the {self.side.name} tracker at {self.side.api_url}"
         failure = CutoverError(f"{what} does not answer")
-        for attempt in range(_TRIES):
+        for attempt in range(_TRIES if self._left is None else _HURRIED_TRIES):
             if attempt:
                 if self._left is not None and self._left() <= attempt:
                     break

@@ -108,14 +108,17 @@ class Prober:
         self._monotonic = monotonic
         self._sleep = sleep
 
-    def probe(self, process: Process, expected: Dsn, tracker: Tracker | None) -> Proof:
+    def probe(
+        self, process: Process, expected: Dsn, tracker: Tracker | None, limit: float | None = None
+    ) -> Proof:
         """Prove one service by a probe. Raises ServiceError when it is not on the ``expected`` DSN.
 
-        Without a tracker to read from, an accepting answer (2xx) of the transport has to do.
+        Without a tracker to read from, an accepting answer (2xx) of the transport has to do. ``limit`` is how
+        many seconds the probe's process may take.
         """
         began = self._monotonic()
         event_id = uuid.uuid4().hex
-        report = self._run(process, event_id)
+        report = self._run(process, event_id, limit)
         check_report(report, expected, process.name)
         if tracker is None:
             status = report.get("status")
@@ -143,10 +146,11 @@ class Prober:
         status = report.get("status")
         return status if isinstance(status, int) else None
 
-    def _run(self, process: Process, event_id: str) -> Mapping[str, object]:
+    def _run(self, process: Process, event_id: str, limit: float | None = None) -> Mapping[str, object]:
         script = pkgutil.get_data(__package__, "probe.mjs")
         if script is None:
             raise CutoverError("the probe script is missing from this program")
+        timeout = _PROBE_TIMEOUT if limit is None else max(2.0, min(_PROBE_TIMEOUT, limit))
         marker = f"@@cutover-probe-{uuid.uuid4().hex}@@"
         request = {
             "marker": marker,
@@ -154,9 +158,9 @@ class Prober:
             "service": process.name,
             "instrument": instrument_path(self.config, process),
             "tags": {self.config.service_tag: process.name, PROBE_TAG: "service"},
-            "flush_ms": _PROBE_FLUSH_MS,
+            "flush_ms": int(min(_PROBE_FLUSH_MS, timeout * 500)),
         }
         done = self._manager.run_node(
-            process, ["--input-type=module", "-", json.dumps(request)], script.decode(), _PROBE_TIMEOUT
+            process, ["--input-type=module", "-", json.dumps(request)], script.decode(), timeout
         )
         return read_report(done.output, marker)

@@ -108,7 +108,7 @@ class Proving:
             ]
             if silent:
                 name = silent[0]
-                asked = self._probe(by_name[name], target)
+                asked = self._probe(by_name[name], target, None if until is None else until - now)
                 if isinstance(asked, CutoverError):
                     pending.remove(name)
                     yield name, asked
@@ -192,14 +192,14 @@ class Proving:
     def _seconds(self, name: str) -> float:
         return round(self._host.monotonic() - self._since(name), 1)
 
-    def _probe(self, process: Process, target: Target) -> Proof | CutoverError:
+    def _probe(self, process: Process, target: Target, limit: float | None) -> Proof | CutoverError:
         """Have a probe's event accepted, and see that the service's process is one of after the switch."""
         self._host.progress(f"{process.name} is silent: probing")
         try:
             old = {known.pid for known in self._services.watched[process.name].before if known.pid}
             if process.online and process.pid in old:
                 raise ServiceError(f"{process.name} still runs in its process of before the switch")
-            proof = self._host.prober.probe(process, target.services[process.name], None)
+            proof = self._host.prober.probe(process, target.services[process.name], None, limit)
         except CutoverError as error:
             return error if process.name in str(error) else ServiceError(f"{process.name}: {error}")
         note = "a job: its next run uses this DSN" if process.idle_job else ACCEPTED

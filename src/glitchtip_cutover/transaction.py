@@ -349,13 +349,18 @@ class Cutover:
             self.tell("gate", {**facts, "passed": True, "reason": told})
             before = take(self.config, self._env_values(), self.services.processes())
             self._record(attempt, before, target)
-            self.journal.append(
-                "apply_begin",
-                attempt=attempt,
-                target=to,
-                new_dsn_sha256=target.fingerprint,
-                new_host=target.label,
-            )
+            self.store.mark_open(attempt)  # before the journal: the recovery unit looks only where it is
+            try:
+                self.journal.append(
+                    "apply_begin",
+                    attempt=attempt,
+                    target=to,
+                    new_dsn_sha256=target.fingerprint,
+                    new_host=target.label,
+                )
+            except CutoverError:
+                self.store.unmark_open()
+                raise
             try:
                 rows = self._switch(attempt, before, target, state.overrides)
                 result = self._finish(attempt, rows, began)
@@ -427,7 +432,6 @@ class Cutover:
         self, attempt: int, before: Before, target: Target, overrides: tuple[str, ...]
     ) -> list[Result]:
         """The acts of one attempt, each journalled first; returns a row a service."""
-        self.store.mark_open(attempt)
         if self.config.confirm_window:
             self.host.deadline.arm(attempt, self.config.run_max + self.config.confirm_window)
         baseline = self.proving.baseline(target, self.config.services)
@@ -621,6 +625,7 @@ class Cutover:
                 if not state.open or state.attempt != unconfirmed_attempt:
                     return {"changed": False, "state": state.phase, "services": []}
                 return self._recover(state, "it was not confirmed in time")
+            self.way_back.clean_files()
             before = self.snapshots.before()
             if service is not None:
                 return self._roll_back_one(state, before, service, reason)

@@ -88,7 +88,7 @@ class MemoryPm2:
 
     def env_dsn(self, name: str = "") -> str:
         file = self.own.get(name, self.env_file)
-        return re.findall(rf"^{KEY}=(.*)$", file.read_text(), re.MULTILINE)[-1]
+        return next(iter(reversed(re.findall(rf"^{KEY}=(.*)$", file.read_text(), re.MULTILINE))), "")
 
     def processes(self) -> list[Process]:
         self.clock.sleep(0.1)
@@ -188,13 +188,13 @@ class MemoryProber:
     def __init__(self, world: Simulation) -> None:
         self.world = world
 
-    def probe(self, process: Process, expected: Dsn, _tracker: object) -> Proof:
+    def probe(self, process: Process, expected: Dsn, _tracker: object, limit: float | None = None) -> Proof:
         self.world.clock.sleep(1)
         used = process.environment.get(KEY) or self.world.pm2.env_dsn(process.name)
         if used != expected.value:
             raise ServiceError(f"{process.name} would still report elsewhere")
         if self.world.offline:
-            self.world.clock.sleep(10)
+            self.world.clock.sleep(10 if limit is None else min(10, limit))
             raise ServiceError(f"{expected.netloc} did not accept the probe's event of {process.name}")
         return Proof("probe", self.world.store(used, process.name, probe=True))
 
