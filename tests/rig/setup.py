@@ -46,6 +46,7 @@ TEST_PACKAGES = {
     "/usr/lib/postgresql/*/bin/initdb": "postgresql",
     "redis-server": "redis-server",
     "nginx": "nginx",
+    "chromium": "chromium",
 }
 
 

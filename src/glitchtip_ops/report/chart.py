@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 
-WIDTH, HEIGHT = 640, 264
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 32
+WIDTH, HEIGHT = 640, 272
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 40, 34
 COLOURS = 8
 #: Points of one line at most (the extremes of each stretch are kept).
 MOST_POINTS = 600
@@ -205,7 +205,7 @@ def svg(chart: Chart, longest_gap: float) -> str:
         parts.append(
             f'<text class="tick" x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_figure(tick)}</text>'
         )
-    parts.append(f'<text class="tick" x="2" y="15">{text(chart.unit)}</text>')
+    parts.append(f'<text class="tick" x="2" y="20">{text(chart.unit)}</text>')
     for moment, label in _time_ticks(first, last):
         anchor = "start" if x(moment) < _LEFT + 20 else "end" if x(moment) > WIDTH - 40 else "middle"
         parts.append(f'<path class="grid" d="M{x(moment):.1f} {_TOP + height}v5"/>')

@@ -17,7 +17,7 @@ h3{font-size:.95rem;margin:0 0 4px}
 p{margin:.4em 0}
 .soft{color:var(--soft)}
 .card{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:16px 18px}
-.verdict{border-left:8px solid var(--open);display:flex;gap:20px;align-items:center;flex-wrap:wrap}
+.verdict{border-left:8px solid var(--open);display:flex;gap:20px;align-items:flex-start;flex-wrap:wrap}
 .verdict.good{border-left-color:var(--good)}
 .verdict.bad{border-left-color:var(--bad)}
 .badge{font-size:1.9rem;font-weight:750;letter-spacing:.02em;padding:6px 18px;border-radius:8px;white-space:nowrap}

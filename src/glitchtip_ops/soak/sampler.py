@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -115,16 +116,19 @@ class Sampler:
                 return missing
 
         since = datetime.fromisoformat(str(before["at"])) if before else datetime.fromisoformat(plan.started_at)
-        containers = reading("containers", self.stack.containers, [])
+        stacked = bool(plan.services)  # the product's own host may have no stack, and no engine
+        containers = reading("containers", self.stack.containers, []) if stacked else []
         usage = reading("use of the containers", lambda: self.stack.usage(containers), {})
         sample: dict[str, Any] = {
             "at": now.isoformat(timespec="milliseconds"),
             "containers": [_container(each, usage.get(each.name)) for each in containers],
             "memory": reading("memory", lambda: _memory(containers, usage), None),
             "cpu": reading("CPU", lambda: _cpu(before), None),
-            "disk": reading("disk", self._disks, []),
+            "disk": reading("disk", lambda: _disks(self.stack if stacked else None), []),
             "pm2": reading("PM2", lambda: self._pm2(plan), []),
-            "worker_errors": reading("worker log", lambda: self._worker_errors(since, now), None),
+            "worker_errors": reading("worker log", lambda: self._worker_errors(since, now), None)
+            if stacked
+            else None,
             "queue": reading("queue", lambda: self._queue(containers), None),
             "probe": asdict(self.probe()),
         }
@@ -137,14 +141,6 @@ class Sampler:
             sample["real"] = reading("real events", lambda: real(plan), None)
         sample["errors"] = errors
         return sample
-
-    def _disks(self) -> list[dict[str, Any]]:
-        """/ and the engine's directory; once where both are one file system."""
-        disks = [read_disk(Path("/"))]
-        docker = read_disk(self.stack.root_directory())
-        if (docker.total, docker.free) != (disks[0].total, disks[0].free):
-            disks.append(docker)
-        return [{"path": disk.path, "percent": disk.percent, "free": disk.free} for disk in disks]
 
     def _pm2(self, plan: Plan) -> list[dict[str, Any]]:
         if not plan.pm2_services:
@@ -177,6 +173,16 @@ def _counted_until(plan: Plan, before: Sample | None) -> str:
     """Up to when the mirror's legs are in the samples so far."""
     last = before or {}
     return str((last.get("mirror") or {}).get("until") or last.get("mirror_until") or plan.started_at)
+
+
+def _disks(stack: Stack | None) -> list[dict[str, Any]]:
+    """/ and the engine's directory; once where both are one file system."""
+    disks = [read_disk(Path("/"))]
+    if stack is not None:
+        docker = read_disk(stack.root_directory())
+        if docker.path != "/" and os.stat(docker.path).st_dev != os.stat("/").st_dev:
+            disks.append(docker)
+    return [{"path": disk.path, "percent": disk.percent, "free": disk.free} for disk in disks]
 
 
 def _container(container: Container, usage: Any) -> dict[str, Any]:

@@ -157,6 +157,12 @@ class _Containers:
             for service, count in sorted(self.restarts.items())
             if count > allowed
         ]
+        if not self.plan.services:
+            note = "no container is named: the stack is on another host"
+            return [
+                _open("uptime", "continuous uptime", "running and healthy in all", note),
+                _open("crashes", "zero crashes", f"at most {allowed} restarts, none out of memory", note),
+            ]
         worst = max(self.restarts.values(), default=0)
         uptime = f"{self.well} of {self.seen} looks"
         value = f"{worst} restarts at most, {len(self.oom)} out of memory"
@@ -174,7 +180,7 @@ class _Containers:
 
 class _Memory:
     def __init__(self, plan: Plan) -> None:
-        self.limits = plan.thresholds
+        self.limits, self.stacked = plan.thresholds, bool(plan.services)
         self.system: tuple[float, str, str] | None = None
         self.stack: float | None = None
         self.measured = False
@@ -205,6 +211,7 @@ class _Memory:
         name = "memory of the stack"
         if self.stack is None:
             note = "a container has no memory limit" if self.measured else "never measured"
+            note = note if self.stacked else "no container is named: the stack is on another host"
             return [system, _open("stack_memory", name, stack_below, note)]
         reasons = []
         if self.stack >= stack_top:
@@ -351,7 +358,7 @@ class _Probes:
 
 class _WorkerLog:
     def __init__(self, plan: Plan) -> None:
-        self.allowed = plan.thresholds.max_worker_errors
+        self.allowed, self.stacked = plan.thresholds.max_worker_errors, bool(plan.services)
         self.count = 0
 
     def add(self, sample: Sample) -> None:
@@ -362,6 +369,8 @@ class _WorkerLog:
         if self.count > self.allowed:
             reasons.append(f"the worker logged {self.count} error line(s) (allowed: {self.allowed})")
         name, allowed = "worker log free of errors", f"at most {self.allowed} lines"
+        if not self.stacked:
+            return [_open("worker_log", name, allowed, "no container is named: the stack is on another host")]
         return [_judged("worker_log", name, f"{self.count} lines", allowed, reasons)]
 
 

@@ -411,6 +411,17 @@ def test_an_engine_that_is_down_leaves_the_readings_of_the_host(readings: World)
     assert taken["pm2"]
 
 
+def test_a_host_without_the_stack_is_not_asked_for_containers(readings: World) -> None:
+    readings.state["down"] = True
+    readings.save()
+    config = SoakConfig(services=(), pm2_services=("api",))
+    plan = make_plan(services=(), pm2_services=("api",))
+    probe = Probe("e" * 32, True, 1.0, None)
+    taken = Sampler(config, Stack(), lambda: probe).take(plan, START, None)
+    assert (taken["errors"], taken["containers"], taken["worker_errors"]) == ([], [], None)
+    assert [disk["path"] for disk in taken["disk"]] == ["/"]
+
+
 def test_a_server_without_celery_has_no_queue(readings: World) -> None:
     readings.state["queue"] = "0\n0\n"
     readings.save()

@@ -267,6 +267,21 @@ def test_pm2_is_not_judged_when_no_service_is_named(good: Samples) -> None:
     assert [each["met"] for each in found["criteria"] if each["id"].startswith("pm2")] == [None, None]
 
 
+def test_the_stack_is_not_judged_on_the_products_own_host(good: Samples) -> None:
+    for entry in good:
+        entry["containers"], entry["memory"]["stack_limit"], entry["worker_errors"] = [], 0, None
+    found = verdict(good, services=())
+    assert found["verdict"] == GO
+    notes = {each["id"]: each["note"] for each in found["criteria"] if each["met"] is None}
+    assert {"uptime", "crashes", "stack_memory", "worker_log"} <= set(notes)
+    assert "another host" in notes["worker_log"]
+
+
+def test_a_worker_log_that_could_not_be_read_is_a_failed_reading_not_a_clean_log(good: Samples) -> None:
+    good[2].update(worker_errors=None, errors=["worker log: no running container"])
+    assert against(verdict(good)) == ["readings"]
+
+
 def test_many_reasons_are_summed_up(good: Samples) -> None:
     for entry in good:
         entry["containers"] = []
