@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from drills import operators, power, product, trackers
+from drills import operators, power, product, trackers, wayback
 from drills.framework import Drill
 
-DRILLS: tuple[Drill, ...] = (*power.DRILLS, *operators.DRILLS, *product.DRILLS, *trackers.DRILLS)
+DRILLS: tuple[Drill, ...] = (
+    *power.DRILLS,
+    *operators.DRILLS,
+    *product.DRILLS,
+    *trackers.DRILLS,
+    *wayback.DRILLS,
+)
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

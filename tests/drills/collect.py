@@ -49,6 +49,10 @@ def journal_phase(path):
             "rollback_begin": "open",
             "rollback_incomplete": "incomplete",
             "rolled_back": "rolled_back",
+            "override_begin": "open",
+            "override_incomplete": "incomplete",
+            "override_done": "confirmed",
+            "override_dropped": "confirmed",
         }.get(event, phase)
     return phase, events
 

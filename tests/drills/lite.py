@@ -324,11 +324,12 @@ class Lite:
         """Keep what the beginning is: .env, PM2's saved list, configuration, units."""
         self.root(
             f"mkdir -p {BASE}/units && cp -p {ENV_FILE} {BASE}/env && cp -p {DUMP} {BASE}/dump.pm2"
-            f" && cp -p {CONFIG} {BASE}/config.json && cp -a /etc/glitchtip-ops {BASE}/ops"
-            f" && cp -a {STATE_DIR}/before {BASE}/before"
+            f" && cp -a /etc/ai-admin-cutover {BASE}/etc && cp -a /etc/glitchtip-ops {BASE}/ops"
+            f" && cp -a {STATE_DIR} {BASE}/state"
             f" && cp -p /etc/systemd/system/ai-admin-cutover*.service {BASE}/units/"
             f" && cp -a /opt/ai-admin/src {BASE}/src && cp -p /opt/ai-admin/ecosystem.config.js {BASE}/"
             f" && cp -pL $(readlink -f /usr/local/sbin/{PROGRAM}) {BASE}/program.pyz"
+            f" && cp -p /usr/local/sbin/glitchtip-rollback {BASE}/glitchtip-rollback"
         )
 
     def reset(self) -> None:
@@ -351,7 +352,7 @@ class Lite:
         self.root(
             f"""
             for unit in {PROGRAM}.service {PROGRAM}-recover.service {PROGRAM}-deadline.timer {PROGRAM}-deadline.service \\
-                        {PROGRAM}-watch.service {PROGRAM}-watch.timer; do
+                        {PROGRAM}-verify.service {PROGRAM}-watch.service; do
               systemctl kill -s KILL $unit 2>/dev/null; systemctl stop $unit 2>/dev/null; systemctl reset-failed $unit 2>/dev/null
             done
             pkill -9 -f '[a]i-admin-cutover.pyz'
@@ -361,12 +362,13 @@ class Lite:
             cp -p {BASE}/units/* /etc/systemd/system/; systemctl daemon-reload
             systemctl enable --quiet {PROGRAM}-recover.service 2>/dev/null
             cp -p {BASE}/program.pyz $(readlink -f /usr/local/sbin/{PROGRAM})
+            cp -p {BASE}/glitchtip-rollback /usr/local/sbin/
             systemctl stop pm2-root; PM2_HOME=/root/.pm2 pm2 kill >/dev/null 2>&1; rm -f /root/.pm2/rpc.sock /root/.pm2/pub.sock
             pkill -9 -f '^node.*/opt/ai-admin/src' 2>/dev/null
-            rm -rf /opt/ai-admin/src {ENV_FILE}.part {ENV_FILE}.pre-* {ENV_FILE}.damaged-* {STATE_DIR} /etc/glitchtip-ops
-            mkdir -p {STATE_DIR}; chmod 700 {STATE_DIR}
-            cp -a {BASE}/before {STATE_DIR}/before; cp -a {BASE}/src /opt/ai-admin/src; cp -p {BASE}/ecosystem.config.js /opt/ai-admin/
-            cp -p {BASE}/env {ENV_FILE}; cp -p {BASE}/dump.pm2 {DUMP}; rm -f {DUMP}.bak; cp -p {BASE}/config.json {CONFIG}
+            rm -rf /etc/ai-admin-cutover /opt/ai-admin/src {ENV_FILE}.part {ENV_FILE}.pre-* {ENV_FILE}.damaged-* {STATE_DIR} /etc/glitchtip-ops
+            cp -a {BASE}/state {STATE_DIR}; cp -a {BASE}/etc /etc/ai-admin-cutover
+            cp -a {BASE}/src /opt/ai-admin/src; cp -p {BASE}/ecosystem.config.js /opt/ai-admin/
+            cp -p {BASE}/env {ENV_FILE}; cp -p {BASE}/dump.pm2 {DUMP}; rm -f {DUMP}.bak
             cp -a {BASE}/ops /etc/glitchtip-ops
             journalctl --rotate --vacuum-time=1s -q 2>/dev/null
             systemctl start pm2-root
@@ -419,6 +421,8 @@ class Lite:
             "ai_admin_cutover_stable_seconds": 1,
             "ai_admin_cutover_confirm_window": 600,
             "ai_admin_cutover_run_max": 300,
+            "ai_admin_cutover_verdict_file": "",
+            "ai_admin_cutover_watch_seconds": 0,
             **changes,
         }
         document = {"all": {"children": {"servers": {"hosts": {"drill": variables}}}}}

@@ -26,17 +26,20 @@ with zipfile.ZipFile(path, "a") as new:
 """
 
 
-def patched(module: str, attribute: str, code: str) -> Callable[[Lite], None]:
-    """The installed program with ``code`` at the end of one module; ``attribute`` must exist there, or it would be no control."""
+def patched(module: str, attribute: str, code: str, command: str = lite.PROGRAM) -> Callable[[Lite], None]:
+    """The installed program with ``code`` at the end of one module.
+
+    ``attribute`` must exist there, or it would be no control. ``command``: which of the installed copies.
+    """
 
     def off(world: Lite) -> None:
         check = f"\nassert callable({attribute})\n{code}\n"
-        path = world.root(f"readlink -f /usr/local/sbin/{lite.PROGRAM}").out
+        path = world.root(f"readlink -f /usr/local/sbin/{command}").out
         world.write("/root/patch.py", _PATCH)
         done = world.root(f'python3 /root/patch.py {path} {module} "$(cat)"', input_text=check, check=False)
         if done.code:
             raise RigError(f"The protection in {module} cannot be switched off: {done.err[-300:]}")
-        if world.program("status --json").code:
+        if command == lite.PROGRAM and world.program("status --json").code:
             raise RigError(f"The program does not run with {attribute} switched off.")
 
     return off

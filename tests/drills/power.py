@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from drills import lite, off
 from drills.framework import Case, Control, Drill, docker
+from drills.lite import Lite
 
 #: systemd-run without the property.
 _WITHOUT_LIMIT = """
@@ -24,14 +25,14 @@ NO_ON_FAILURE = Control(
     off.shell(f"rm /etc/systemd/system/{lite.PROGRAM}-recover.service; systemctl daemon-reload"),
     "not closed|mark of an open",
 )
-NO_HANDLER = Control(
-    "signal not handled, recovery unit removed",
-    lambda world: (
-        off.patched("cli", "_interrupt", "_interrupt = lambda number, frame: os._exit(1)\nimport os")(world),
-        NO_ON_FAILURE.off(world),
-    )[-1],
-    "not closed|mark of an open",
-)
+
+
+def _handler_off(world: Lite) -> None:
+    off.patched("cli", "_interrupt", "import os\n_interrupt = lambda number, frame: os._exit(1)")(world)
+    NO_ON_FAILURE.off(world)
+
+
+NO_HANDLER = Control("signal not handled, recovery unit removed", _handler_off, "not closed|mark of an open")
 NO_RUN_MAX = Control(
     "RuntimeMaxSec off",
     off.patched("deadline", "run_detached", _WITHOUT_LIMIT),
