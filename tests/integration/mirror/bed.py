@@ -238,10 +238,13 @@ class Bed:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
             return
+        as_root = os.geteuid() == 0
         self.process = subprocess.Popen(
             [NGINX, "-e", "stderr", "-c", str(self.settings.file)],
             stderr=subprocess.PIPE,
-            user=self.user if os.geteuid() == 0 else None,
+            user=self.user if as_root else None,
+            group=pwd.getpwnam(self.user).pw_gid if as_root else None,
+            extra_groups=[] if as_root else None,
         )
 
     def wait_for(self, revision: str) -> None:
