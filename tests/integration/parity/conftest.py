@@ -135,7 +135,8 @@ def world(
 ) -> World:
     """Both trackers empty; Sentry is read with the least scopes that the documents name."""
     sides = import_module("glitchtip_ops.parity.sides")
-    monkeypatch.setattr(sides, "REQUESTS_A_MINUTE", None)
+    for pace in ("REQUESTS_A_MINUTE", "REQUESTS_A_SECOND"):
+        monkeypatch.setattr(sides, pace, None)
     first, second = (standin(line) for line in request.param)
     sentry = _tracker(first, name, {"project:read", "event:read", "org:read"})
     glitchtip = _tracker(second, name, {"project:read", "event:read", "org:read"})
