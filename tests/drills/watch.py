@@ -2,7 +2,7 @@
 
 ``python3 watch.py JOURNAL LOCK SKIP EVENT [NTH [FIELD=VALUE]]`` - ``SKIP`` lines of the journal are old; at the NTH
 record of that event the holder of the lock gets SIGSTOP, and its process id is printed. A record is on the disk
-before the act that it announces begins, so the act is caught in its first millisecond: no hook in the program.
+before the act that it announces begins, so the act is caught within milliseconds: no hook in the program.
 Exit code 3 when the record does not come within 120 s.
 """
 
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> int:
-    """Poll every half millisecond; see the module."""
+    """Poll every two milliseconds; see the module."""
     journal, lock, skip, event = sys.argv[1:5]
     nth = int(sys.argv[5]) if len(sys.argv) > 5 else 1
     field, _, value = sys.argv[6].partition("=") if len(sys.argv) > 6 else ("", "", "")
@@ -43,7 +43,7 @@ def main() -> int:
                 os.kill(pid, signal.SIGSTOP)
                 print(pid, flush=True)
                 return 0
-        time.sleep(0.0005)
+        time.sleep(0.002)
     return 3
 
 
