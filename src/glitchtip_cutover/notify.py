@@ -23,6 +23,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,41 +37,50 @@ from .errors import CutoverError, UsageError
 if TYPE_CHECKING:
     from .config import Config
 
-#: What can be told, and what is said when the file has no text of its own. The first line is the subject; a line
-#: that names a fact which is not known is left out.
+#: What can be told, and what is said when the file has no text of its own. The first line is the subject; a further
+#: line that names a fact which is not known is left out.
 TEMPLATES: Mapping[str, str] = {
     "start": (
-        "$product on $host: $phase begins\n"
-        "From $old to $new.\n"
-        "Services: $services.\n"
-        "Each service restarts once; users may notice a few seconds. Please deploy nothing until the next message.\n"
+        "$product on $host: moving the error tracking begins\n"
+        "Step: $phase\n"
+        "To: $to\n"
+        "DSN: from $old_host to $new_host\n"
+        "Services: $services\n"
+        "Each service restarts once; users may notice a few seconds. Please deploy and restart nothing until the "
+        "next message.\n"
         "If something looks wrong meanwhile, call $contact."
     ),
     "gate": (
-        "$product on $host: gate $gate: $verdict\n"
+        "$product on $host: a gate $verdict\n"
+        "Gate: $gate\n"
         "$reason\n"
-        "Overridden because: $override\n"
-        "The next phase waits for this gate. Questions and objections now, please, to $contact."
+        "A gate that is not passed changes nothing. Questions and objections go to $contact now."
     ),
     "applied": (
-        "$product on $host: errors now go to $new\n"
-        "Every service was restarted and proven by an event of its own, in $seconds s.\n"
-        "Services: $services.\n"
-        "Not confirmed yet: without a confirmation by $confirm_before it takes itself back.\n"
+        "$product on $host: the switch is made and proven, not yet confirmed\n"
+        "Errors go to: $to ($new_host)\n"
+        "Services: $services\n"
+        "It took $seconds s.\n"
+        "Without a confirmation by $confirm_before it takes itself back.\n"
         "Please look at your service now; if it misbehaves, call $contact (the way back: glitchtip-rollback)."
     ),
     "done": (
-        "$product on $host: the switch of the error tracking is done\n"
-        "Errors go to $new.\n"
-        "Deployments are free again. New errors are found in the new tracker from now on, older ones in the old one.\n"
-        "The first hour is watched. If events are missing, call $contact."
+        "$product on $host: the switch is done\n"
+        "Errors go to: $to\n"
+        "Services: $services\n"
+        "It took $seconds s.\n"
+        "Deployments are free again. Errors of before are where they were.\n"
+        "If errors are missing from now on, call $contact."
     ),
     "rolled_back": (
         "$product on $host: the switch was taken back\n"
         "Reason: $reason\n"
-        "Errors go to $old again.\n"
+        "Only for: $service\n"
+        "Errors go to: $back_to\n"
+        "It took $seconds_to_last_restart s.\n"
+        "Without proof yet: $unproven\n"
         "Still open: $problems\n"
-        "Nothing has to be done for your service. Who wants to know more, or sees it misbehave, calls $contact."
+        "Nothing has to be done for your service. Who sees it misbehave calls $contact."
     ),
     "incomplete": (
         "$product on $host: SOMEBODY HAS TO LOOK, the way back is not complete\n"
@@ -80,15 +90,15 @@ TEMPLATES: Mapping[str, str] = {
         "Please deploy and restart nothing until this is closed."
     ),
     "watch_alarm": (
-        "$product on $host: the first-hour watch raised an alarm\n"
+        "$product on $host: the watch after the switch raised an alarm\n"
         "Reason: $reason\n"
         "The switch is being taken back now; the next message tells how that ended.\n"
         "Call $contact if no message follows within two minutes."
     ),
     "watch_passed": (
-        "$product on $host: the first hour passed\n"
-        "Looks at containers, services, memory and events: $looks, all good.\n"
-        "Services that sent nothing in that time: $silent.\n"
+        "$product on $host: the watch after the switch ended well\n"
+        "Looks at containers, services, memory and events: $looks\n"
+        "Services that sent nothing in that time: $silent\n"
         "Nothing has to be done. Later trouble goes to $contact as always."
     ),
 }
@@ -348,29 +358,48 @@ def fact_text(value: object) -> str | None:
     return _CREDENTIALS.sub("***@", text) or None
 
 
+#: What facts of the switch are called for people.
+_WORDS: Mapping[str, Mapping[object, str]] = {
+    "to": {"glitchtip": "GlitchTip", "mirror": "the old tracker, with a copy to GlitchTip (mirror)"},
+    "back_to": {
+        "before": "the tracker of before the migration",
+        "mirror": "the old tracker, with a copy to GlitchTip (mirror)",
+        "glitchtip": "GlitchTip",
+    },
+    "verdict": {True: "is passed", False: "is NOT passed"},
+}
+
+
 def compose(settings: Settings, event: str, facts: Mapping[str, Any], host: str, now: float) -> Message:
-    """The message of an event. Facts named ``product``, ``contact``, ``host`` and ``event`` are ours."""
-    known = {name: text for name, value in facts.items() if (text := fact_text(value)) is not None}
-    ours = {"product": settings.product, "contact": settings.contact, "host": host, "event": event}
-    known |= {name: text for name, value in ours.items() if (text := fact_text(value)) is not None}
-    if "confirm_before" in known and known["confirm_before"].isdigit():
-        moment = datetime.fromtimestamp(int(known["confirm_before"])).astimezone()
-        known["confirm_before"] = f"{moment:%H:%M %Z}"
-    known.setdefault("contact", "the people who run the switch")
-    lines: list[str] = []
-    for text in (settings.templates.get(event, ""), TEMPLATES.get(event, "$product on $host: $event")):
-        lines = lines or _filled(text, known)
+    """The message of an event. Facts named ``product``, ``contact``, ``host`` and ``event`` are ours.
+
+    ``to``, ``back_to`` and ``verdict`` are made from ``target``, ``stands`` and ``passed`` where these are given.
+    """
+    words = {
+        name: _WORDS[name].get(facts.get(source)) if isinstance(facts.get(source), str | bool) else None
+        for name, source in (("to", "target"), ("back_to", "stands"), ("verdict", "passed"))
+    }
+    ours = {"product": settings.product, "host": host, "event": event}
+    ours["contact"] = settings.contact or "the people who run the switch"
+    known = {
+        name: text
+        for name, value in {**words, **facts, **ours}.items()
+        if (text := fact_text(value)) is not None
+    }
+    if known.get("confirm_before", "").isdigit():
+        known["confirm_before"] = f"{datetime.fromtimestamp(int(known['confirm_before'])).astimezone():%H:%M %Z}"
+    lines = _filled(settings.templates.get(event) or TEMPLATES[event], known)
     return Message(event, lines[0], "\n".join(lines), known, datetime.fromtimestamp(now, UTC))
 
 
 def _filled(text: str, facts: Mapping[str, str]) -> list[str]:
-    """The lines of a template whose facts are all known."""
-    lines = []
-    for line in text.splitlines():
+    """The lines of a template whose facts are all known; in the subject an unknown one is a question mark."""
+    subject, *rest = text.strip().splitlines()
+    lines = [string.Template(subject).substitute(defaultdict(lambda: "?", facts)).strip()]
+    for line in rest:
         template = string.Template(line)
-        if template.is_valid() and set(template.get_identifiers()) <= facts.keys():
-            filled = template.substitute(facts).strip()
-            lines += [filled] if filled else []
+        if set(template.get_identifiers()) <= facts.keys():
+            lines.append(template.substitute(facts).rstrip())
     return lines
 
 
@@ -456,7 +485,8 @@ def _post(url: str, document: Mapping[str, Any], timeout: float) -> None:
 
 
 def _unreached(error: Exception) -> _NotSentError:
-    cause = getattr(error, "reason", None) or error
+    reason = getattr(error, "reason", None)
+    cause = reason if isinstance(reason, Exception) else error
     if isinstance(cause, TimeoutError):
         return _NotSentError("did not answer in time")
     if isinstance(cause, ssl.SSLCertVerificationError):
