@@ -82,10 +82,10 @@ class NginxSettings:
     unit: str = "glitchtip-mirror.service"
     user: str = "glitchtip-mirror"
     ca_file: str = "/etc/ssl/certs/ca-certificates.crt"
-    concurrent: int = 64
+    concurrent: int = 256
     connections: int = 2048
     connect_timeout: int = 1
-    answer_timeout: int = 2
+    answer_timeout: int = 5
 
     @property
     def file(self) -> Path:

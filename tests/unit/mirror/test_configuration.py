@@ -369,7 +369,7 @@ def test_what_nginx_refuses_never_gets_the_name_and_the_sentence_holds_no_key(pl
 def test_when_nginx_does_not_take_it_on_the_file_of_before_is_back_and_answers(place):
     first = place.run()
     before = (place.root / "conf/nginx.conf").read_bytes()
-    place.document["mirror"]["answer_timeout"] = 5
+    place.document["mirror"]["answer_timeout"] = 7
     place.nginx.deaf = 1
     with pytest.raises(CutoverError, match="the configuration of before is back and answers"):
         place.run()
