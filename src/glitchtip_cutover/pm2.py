@@ -13,6 +13,7 @@ that does not exist keeps such a daemon from coming up (and the command ends wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -35,7 +36,7 @@ _LIST_TIMEOUT = 30.0
 _AT_ONCE = 8
 _NO_DAEMON = {"PM2_NODE_OPTIONS": "--no-new-daemon-is-wanted"}
 _SPAWNED = "Spawning PM2 daemon"
-_DAEMON_TITLE = re.compile(r"^PM2 v[^:]*: God Daemon \((?P<home>[^)]*)\)")
+_DAEMON_TITLE = re.compile(rb"^PM2 v[^:]*: God Daemon \((?P<home>[^)\0]*)")
 _DROPPED = frozenset(
     {"NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "SENTRY_EVENT_ID"}
 )
@@ -316,14 +317,22 @@ def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, s
 
 
 def daemons() -> list[tuple[str, str]]:
-    """User and PM2_HOME of every PM2 daemon of this host, by the titles that they give their processes."""
+    """User and PM2_HOME of every PM2 daemon of this host, known by the titles that they give their processes.
+
+    A title is cut to the length of the command line before it, so the home is taken from the environment.
+    """
     found: set[tuple[str, str]] = set()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            title = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            match = _DAEMON_TITLE.match(title)
-            if match:
-                found.add((user_name(directory.stat().st_uid), match["home"]))
+            title = _DAEMON_TITLE.match((directory / "cmdline").read_bytes())
+            if title is None:
+                continue
+            owner = user_name(directory.stat().st_uid)
+            home = title["home"]
+            with contextlib.suppress(OSError):
+                variables = (directory / "environ").read_bytes().split(b"\0")
+                home = next((line[9:] for line in variables if line.startswith(b"PM2_HOME=")), home)
+            found.add((owner, os.fsdecode(home)))
         except OSError:
             continue
     return sorted(found)

@@ -44,10 +44,13 @@ class Services:
         self._sleep = sleep
         self.watched: dict[str, Watched] = {}
         self._latest: list[Process] = []
+        self._seen_at = float("-inf")
 
     def processes(self) -> list[Process]:
         """The manager's list now."""
+        began = self._monotonic()
         self._latest = self.manager.processes()
+        self._seen_at = began
         return self._latest
 
     def jobs_last(self, names: Iterable[str]) -> list[str]:
@@ -138,7 +141,8 @@ class Services:
         old = {process.pm_id: process.pid for process in watched.before if process.pid}
         deadline = self._monotonic() + self.config.restart_wait
         while True:
-            listed = self.processes()
+            # One list of after the restart serves all services that were restarted together.
+            listed = self._latest if self._seen_at > watched.since else self.processes()
             self._check(listed)
             instances = of(listed, name)
             if instances and all(
@@ -154,6 +158,7 @@ class Services:
                     f"{name} did not come back within {self.config.restart_wait:g} s: it is {status}"
                 )
             self._sleep(_POLL)
+            self._seen_at = float("-inf")
 
     def wait_stable(self, names: Iterable[str]) -> list[Process]:
         """Wait until each ran ``stable_seconds`` without another restart, and return the manager's list."""

@@ -1,0 +1,239 @@
+"""Services of a Compose project, over a docker that behaves as the real one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glitchtip_cutover.compose import Compose, epoch
+from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.errors import CutoverError
+from glitchtip_cutover.manager import Process, manager_for
+from glitchtip_cutover.services import Services
+
+OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7"
+NEW = "http://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb@127.0.0.1:8080/3"
+KEY = "SENTRY_DSN"
+
+
+class Host:
+    """Services: DSN by env_file, by a value in the Compose file, read by the product itself; and a job."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.env_file = root / ".env"
+        self.env_file.write_text(f"{KEY}={OLD}\n")
+        compose_file = str(root / "compose.yaml")
+        services: dict[str, Any] = {
+            "file": {"env_file": str(self.env_file), "environment": {}},
+            "text": {"env_file": str(self.env_file), "environment": {KEY: OLD, "PRICE": "5$"}},
+            "reads": {"environment": {}},
+            "job": {"env_file": str(self.env_file), "environment": {}},
+        }
+        containers = {
+            name: {
+                "id": f"{name}-1",
+                "pid": 100 + number,
+                "restarts": 0,
+                "status": "exited" if name == "job" else "running",
+                "started": "2026-11-21T08:00:00.123456789Z",
+                "policy": "no" if name == "job" else "unless-stopped",
+                "env": {"PATH": "/usr/bin", **({KEY: OLD} if name != "reads" else {})},
+                "files": compose_file,
+            }
+            for number, name in enumerate(services)
+        }
+        containers["job"]["pid"] = 0
+        self.store = root / "project.json"
+        self.store.write_text(
+            json.dumps({"file": compose_file, "services": services, "containers": containers})
+        )
+        program = root / "docker"
+        fake = Path(__file__).with_name("fake_docker.py")
+        program.write_text(f'#!/bin/sh\nFAKE_DOCKER={root} exec {sys.executable} -I -S {fake} "$@"\n')
+        program.chmod(0o755)
+        self.config = parse_config(
+            {
+                "migration_id": "m",
+                "manager": "compose",
+                "state_dir": str(root / "state"),
+                "env_file": str(self.env_file),
+                "app_dir": str(root),
+                "compose": {"directory": str(root), "project": "shop", "docker": str(program)},
+                "services": ["file", "text", "reads", "job"],
+            },
+            root / "config.json",
+        )
+        self.manager = Compose(self.config)
+
+    def project(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(self.store.read_text())
+        return data
+
+    def change(self, **changes: Any) -> None:
+        self.store.write_text(json.dumps(self.project() | changes))
+
+    def change_container(self, name: str, **changes: Any) -> None:
+        project = self.project()
+        project["containers"][name] |= changes
+        self.store.write_text(json.dumps(project))
+
+    def calls(self, word: str) -> list[str]:
+        return [
+            line for line in (self.root / "calls.log").read_text().splitlines() if f" {word}" in f" {line}"
+        ]
+
+    def processes(self) -> dict[str, Process]:
+        return {process.name: process for process in self.manager.processes()}
+
+    def uses(self) -> dict[str, str | None]:
+        """The DSN that each running container was created with."""
+        return {name: one["env"].get(KEY) for name, one in self.project()["containers"].items()}
+
+    def services(self) -> Services:
+        return Services(self.config, self.manager, monotonic=time.monotonic, sleep=lambda _: None)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_containers_are_read_as_services(host: Host) -> None:
+    found = host.processes()
+    assert list(found) == ["file", "text", "reads", "job"]
+    assert all(process.healthy for process in found.values())
+    assert found["job"].idle_job
+    assert found["file"].node_options == ("--import", "./a.mjs")
+    assert found["file"].started_at == epoch("2026-11-21T08:00:00.123456Z")
+    assert all(process.environment.get(KEY) is None for process in found.values())
+
+
+def switch(host: Host, dsn: str, names: tuple[str, ...] = ("file", "text", "reads")) -> None:
+    host.env_file.write_text(f"{KEY}={dsn}\n")
+    services = host.services()
+    assert services.restart_together(dict.fromkeys(names, dsn)) == {}
+    for name in names:
+        services.wait_online(name)
+
+
+def test_all_services_are_made_anew_by_one_call_and_all_use_the_new_dsn(host: Host) -> None:
+    switch(host, NEW)
+    ups = host.calls("up")
+    assert len(ups) == 1
+    assert ups[0].endswith("up --detach --force-recreate --no-deps --no-build -- file text reads")
+    assert host.uses() == {"file": NEW, "text": NEW, "reads": None, "job": OLD}
+    assert host.processes()["text"].environment.get(KEY) is None
+    assert host.processes()["file"].environment.get(KEY) is None
+
+
+def test_a_container_that_env_file_has_left_behind_shows_the_dsn_that_it_has(host: Host) -> None:
+    """The file alone proves nothing: without being made anew the container keeps the old value."""
+    host.env_file.write_text(f"{KEY}={NEW}\n")
+    found = host.processes()
+    assert (found["file"].environment[KEY], found["text"].environment[KEY]) == (OLD, OLD)
+
+
+def test_only_a_value_that_env_file_cannot_change_goes_into_our_file_which_is_private(host: Host) -> None:
+    switch(host, NEW)
+    override = host.config.state_dir / "compose.override.json"
+    assert json.loads(override.read_text()) == {"services": {"text": {"environment": {KEY: NEW}}}}
+    assert stat.S_IMODE(override.stat().st_mode) == 0o600
+    assert NEW not in (host.root / "calls.log").read_text()
+
+
+def test_the_way_back_leaves_no_override(host: Host) -> None:
+    switch(host, NEW)
+    switch(host, OLD)
+    assert not (host.config.state_dir / "compose.override.json").exists()
+    assert host.uses() == {"file": OLD, "text": OLD, "reads": None, "job": OLD}
+
+
+def test_the_project_s_own_files_are_named_before_ours(host: Host) -> None:
+    switch(host, NEW)
+    host.manager.processes()
+    last = host.calls("config")[-1]
+    files = [word for word in last.split() if word.startswith("--file=")]
+    assert files == [
+        f"--file={host.root}/compose.yaml",
+        f"--file={host.config.state_dir}/compose.override.json",
+    ]
+
+
+def test_compose_is_asked_again_only_when_a_file_has_changed(host: Host) -> None:
+    for _ in range(5):
+        host.manager.processes()
+    assert len(host.calls("config")) == 1
+    host.env_file.write_text(f"{KEY}={NEW}\nMORE=1\n")
+    os.utime(host.env_file, (1, 1))
+    host.manager.processes()
+    assert len(host.calls("config")) == 2
+
+
+def test_without_docker_the_way_back_is_not_called_complete(host: Host) -> None:
+    switch(host, NEW)
+    host.change(down=True)
+    assert not host.manager.running
+    with pytest.raises(CutoverError, match="start Docker, then run ai-admin-cutover recover"):
+        host.manager.rewrite_dump(KEY, dict.fromkeys(host.config.services, OLD))
+    assert OLD in (host.config.state_dir / "compose.override.json").read_text()
+
+
+def test_a_service_that_does_not_start_is_named(host: Host) -> None:
+    project = host.project()
+    project["services"]["text"]["dies"] = True
+    host.store.write_text(json.dumps(project))
+    services = host.services()
+    failed = services.restart_together(dict.fromkeys(("file", "text"), OLD))
+    assert {name: str(error) for name, error in failed.items()} == {
+        "text": "docker compose up of text failed"
+    }
+    assert set(services.watched) == {"file"}
+
+
+def test_a_container_that_restarts_by_itself_is_not_stable(host: Host) -> None:
+    services = host.services()
+    host.change_container("reads", restarts=7)
+    services.restart_together({"reads": OLD})
+    services.wait_online("reads")
+    host.change_container("reads", restarts=1)
+    with pytest.raises(CutoverError, match="reads is not stable"):
+        services.wait_stable(["reads"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"health": "unhealthy"}, "unhealthy"), ({"status": "exited", "code": 1}, "errored"), ({"status": "restarting"}, "launching")],
+)  # fmt: skip
+def test_a_container_that_is_ill_is_no_healthy_service(
+    host: Host, changes: dict[str, Any], status: str
+) -> None:
+    host.change_container("file", **changes)
+    process = host.processes()["file"]
+    assert (process.status, process.healthy) == (status, False)
+
+
+def test_a_probe_runs_in_the_service_s_container_or_in_a_new_one_for_a_job(host: Host) -> None:
+    found = host.processes()
+    out = host.manager.run_node(found["file"], ["--input-type=module", "-", "{}"], "SCRIPT", 10).output
+    assert out.strip() == f"exec {OLD} node --import ./a.mjs --input-type=module - {{}} SCRIPT"
+    host.env_file.write_text(f"{KEY}={NEW}\n")
+    assert host.manager.run_node(found["job"], ["-"], "SCRIPT", 10).output.strip() == f"run {NEW}"
+    assert not host.calls("up")
+
+
+def test_times_of_the_engine_are_read() -> None:
+    assert epoch("1970-01-01T00:00:10.5Z") == 10.5
+    assert epoch("1970-01-01T01:00:10.123456789+01:00") == 10.123456
+    assert epoch("0001-01-01T00:00:00Z") == 0.0
+
+
+def test_the_configuration_names_the_manager(host: Host) -> None:
+    assert isinstance(manager_for(host.config), Compose)
