@@ -115,7 +115,7 @@ def _axis(chart: Chart) -> _Axis:
     if chart.logarithmic:
         positive = [value for value in values if value > 0] or [1.0]
         marks = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 2, 5)]
-        low = max((mark for mark in marks if mark <= min(positive)), default=marks[0])
+        low = max((mark for mark in marks[:-1] if mark <= min(positive)), default=marks[0])
         high = min((mark for mark in marks if mark >= max(positive) and mark > low), default=marks[-1])
         return _Axis(low, high, [mark for mark in marks if low <= mark <= high], True)
     highest = max([*values, 1.0 if chart.whole else 0.0])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ..soak.plan import span_text
+from ..soak.plan import span_text, time_text
 from .collecting import Report
-from .page import badge, headline, time_text
+from .page import badge, headline
 
 LONGEST = 4000
 _MARKS = {True: "✅", False: "❌", None: "▫️"}

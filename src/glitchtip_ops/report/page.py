@@ -7,10 +7,10 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from ..soak.plan import span_text
+from ..soak.plan import span_text, time_text
 from .chart import Chart, Limit, Line, style_of, svg, text
 from .collecting import MOST_LINES, Report
 from .style import CSS
@@ -21,15 +21,6 @@ _RESULT = {
     None: ("open", "– not judged"),
 }
 _MOST_ROWS = 50
-
-
-def time_text(iso: str) -> str:
-    """A moment for people, in UTC; what is none as it is."""
-    try:
-        moment = datetime.fromisoformat(iso)
-    except ValueError:
-        return iso
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def headline(report: Report) -> str:
@@ -177,6 +168,10 @@ def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
     return f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
+def _short(label: str, value: object) -> str:
+    return f'<td class="short" data-label="{text(label)}">{text(value, 60)}</td>'
+
+
 def _cell(label: str, value: object, longest: int = 300) -> str:
     return f'<td class="number" data-label="{text(label)}">{text(value, longest)}</td>'
 
@@ -250,7 +245,7 @@ def _events(report: Report) -> str:
     if not events.kept:
         return '<h2>What happened</h2><div class="card"><p>Nothing of note.</p></div>'
     rows = [
-        f"<tr>{_cell('at', time_text(event.at))}{_cell('kind', event.kind)}<td>{text(event.text, 400)}</td></tr>"
+        f"<tr>{_short('at', time_text(event.at))}{_short('kind', event.kind)}<td>{text(event.text, 400)}</td></tr>"
         for event in events.kept
     ]
     left = events.count - len(events.kept)
@@ -268,7 +263,8 @@ def _parity(report: Report) -> str:
     for name, key in (("Sentry", "sentry"), ("GlitchTip", "glitchtip")):
         side = _mapping(parity.get(key))
         told = (name, side.get("project", "–"), side.get("issues", "–"), side.get("events", "–"))
-        sides.append("<tr>" + "".join(map(_cell, ("tracker", "project", "issues", "events"), told)) + "</tr>")
+        labels = ("tracker", "project", "issues", "events")
+        sides.append("<tr>" + "".join(map(_cell, labels, told)) + "</tr>")
     rows = []
     for issue in list(parity.get("issues") or [])[:_MOST_ROWS]:
         row = _mapping(issue)
@@ -277,11 +273,11 @@ def _parity(report: Report) -> str:
             _mapping(row.get("sentry")).get("events", "–"),
             _mapping(row.get("glitchtip")).get("events", "–"),
             row.get("missing_in_glitchtip", "–"),
-            row.get("grouping", "–"),
-            ", ".join(different) or "none",
+            str(row.get("grouping", "–")).replace("_", " "),
         )
-        labels = ("in Sentry", "in GlitchTip", "missing", "grouping", "fields that differ")
-        rows.append(f"<tr><td>{text(row.get('title', ''), 160)}</td>{''.join(map(_cell, labels, cells))}</tr>")
+        shorts = "".join(map(_short, ("in Sentry", "in GlitchTip", "missing", "grouping"), cells))
+        differing = _cell("fields that differ", ", ".join(different) or "none")
+        rows.append(f"<tr><td>{text(row.get('title', ''), 160)}</td>{shorts}{differing}</tr>")
     table = ""
     if rows:
         heads = ("issue", "in Sentry", "in GlitchTip", "missing", "grouping", "fields that differ")
@@ -291,8 +287,9 @@ def _parity(report: Report) -> str:
     left_out = f'<p class="soft">Cannot be compared: {text(named)}.</p>' if named else ""
     return (
         f'<h2>Parity with Sentry</h2><div class="card" id="parity"><p><strong>{text(share)}</strong> of Sentry\'s events are in '
-        f"GlitchTip (verdict: {text(parity.get('verdict', '–'))}), {text(window.get('since', '–'))} to "
-        f"{text(window.get('until', '–'))}; compared {text(parity.get('compared_at', '–'))}.</p>"
+        f"GlitchTip (verdict: {text(parity.get('verdict', '–'))}), "
+        f"{text(time_text(str(window.get('since', '–'))))} to {text(time_text(str(window.get('until', '–'))))}; "
+        f"compared {text(time_text(str(parity.get('compared_at', '–'))))}.</p>"
         f"{_table(('tracker', 'project', 'issues', 'events'), sides)}{table}{left_out}</div>"
     )
 

@@ -35,6 +35,8 @@ tr:last-child>td{border-bottom:0}
 th{font-weight:600;color:var(--soft);font-size:.85rem}
 td small{display:block;color:var(--soft)}
 td.good span,td.bad span,td.open span{font-weight:600;padding:1px 9px;border-radius:6px;white-space:nowrap;font-size:.88rem}
+th{overflow-wrap:normal}
+td.short{overflow-wrap:normal;white-space:nowrap}
 td.number{font-variant-numeric:tabular-nums}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr));gap:16px}
 figure{margin:0}
@@ -52,6 +54,7 @@ svg .limit-label{fill:var(--limit);paint-order:stroke;stroke:var(--card);stroke-
 .missed{--c:var(--limit)}
 .line{stroke:var(--c)}
 circle{fill:var(--c)}
+table+h3{margin-top:16px}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:3px 18px;margin:0}
 dt{color:var(--soft)}
 dd{margin:0}
@@ -65,6 +68,7 @@ svg text{font-size:19px}
 table.stack thead{position:absolute;clip-path:inset(50%);height:1px;width:1px;overflow:hidden}
 table.stack tr{display:block;padding:9px 0;border-bottom:1px solid var(--edge)}
 table.stack tr:last-child{border-bottom:0}
+table.stack td.short{white-space:normal}
 table.stack td{display:block;border:0;padding:1px 0}
 table.stack td[data-label]:before{content:attr(data-label) ": ";color:var(--soft)}
 dl{grid-template-columns:1fr}

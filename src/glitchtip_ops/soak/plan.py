@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from ..process import OpsError
@@ -148,6 +149,15 @@ def span_text(seconds: float) -> str:
         return f"{whole} s"
     parts = [(whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")]
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def time_text(iso: str) -> str:
+    """A moment for people, in UTC; what is none as it is."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def check_times(duration: float, interval: float) -> None:

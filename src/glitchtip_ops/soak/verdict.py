@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .plan import GO, NO_GO, Plan, span_text
+from .plan import GO, NO_GO, Plan, span_text, time_text
 from .store import Sample
 
 _GAP_INTERVALS = 3
@@ -128,7 +128,7 @@ class _Containers:
             container = found.get(service)
             if container is None or not container["well"]:
                 state = "absent" if container is None else f"{container['state']}/{container['health']}"
-                self.down.add(f"container {service} was {state} at {sample['at']}")
+                self.down.add(f"container {service} was {state} at {time_text(str(sample['at']))}")
             else:
                 self.well += 1
             if container is None:
@@ -138,7 +138,7 @@ class _Containers:
             life = (str(container["id"]), str(container["started_at"]))
             if container["oom_killed"] and life not in self.oom:
                 self.oom.add(life)
-                self.killed.add(f"container {service} was killed for lack of memory before {sample['at']}")
+                self.killed.add(f"container {service} was killed for lack of memory before {time_text(str(sample['at']))}")
 
     def _restarted(self, service: str, now: Mapping[str, Any]) -> int:
         """Restarts between two samples; a counter that did not move may hide one by hand or a replacement."""
@@ -190,7 +190,8 @@ class _Memory:
         if not memory:
             return
         self.measured = True
-        system = (float(memory["system_percent"]), str(memory["system_source"]), str(sample["at"]))
+        at = time_text(str(sample["at"]))
+        system = (float(memory["system_percent"]), str(memory["system_source"]), at)
         self.system = max(self.system, system) if self.system else system
         if memory["stack_limit"] > 0:
             used = 100.0 * memory["stack_used"] / memory["stack_limit"]
@@ -282,7 +283,7 @@ class _Pm2:
             process = found.get(name)
             if process is None or not process["well"]:
                 status = process["status"] if process else "absent"
-                self.down.add(f"PM2 service {name} was {status} at {sample['at']}")
+                self.down.add(f"PM2 service {name} was {status} at {time_text(str(sample['at']))}")
             else:
                 self.well += 1
             if process is None or process["job"]:
@@ -474,7 +475,7 @@ class _Readings:
     def add(self, sample: Sample) -> None:
         errors = sample.get("errors") or []
         self.count += len(errors)
-        self.first = self.first or next((f"{error} ({sample['at']})" for error in errors), "")
+        self.first = self.first or next((f"{error} ({time_text(str(sample['at']))})" for error in errors), "")
 
     def judge(self) -> list[Criterion]:
         reasons = []
@@ -501,9 +502,9 @@ def judge_parity(plan: Plan, parity: Mapping[str, Any] | None) -> Criterion:
     if 100.0 * ratio < least:
         reasons.append(
             f"GlitchTip has {100.0 * ratio:.2f} % of Sentry's events (wanted: {least:g} %), "
-            f"compared {parity['compared_at']}"
+            f"compared {time_text(str(parity['compared_at']))}"
         )
-    note = f"compared {parity['compared_at']}: {parity['verdict']}"
+    note = f"compared {time_text(str(parity['compared_at']))}: {parity.get('verdict', 'no verdict')}"
     return _judged(*line[:2], f"{100.0 * ratio:.2f} %", line[2], reasons, note)
 
 
