@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench drills drills-short molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench drills drills-short proof molecule clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ drills: setup ## faults on a throwaway server (power cuts, kill -9, trackers tha
 
 drills-short: setup
 	@$(RIG) drills-short
+
+proof: setup-python ## what real SDKs send is read back, from any server: PROOF="--url ... --token-file ..." (docs/local_test.md)
+	@PYTHONPATH=src $(VENV)/python -m glitchtip_ops local-test --no-stack --result=artifacts/proof.json --markdown=artifacts/proof.md $(PROOF)
 
 molecule: setup ## roles and the whole walk on throwaway servers
 	@$(RIG) molecule

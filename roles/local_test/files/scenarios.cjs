@@ -16,7 +16,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { createRequire } = require('node:module');
 
-const CLOSE_TIMEOUT_MS = 60_000;
+const CLOSE_TIMEOUT_MS = 120_000;
 
 /** An error of a class of its own: the name is what the tracker shows as its type. */
 function errorClass(name) {

@@ -24,7 +24,7 @@ try:
 except ImportError as missing:
     sys.exit(f"No module named {missing.name!r}: install sentry-sdk into the Python {sys.executable}")
 
-CLOSE_TIMEOUT = 60.0
+CLOSE_TIMEOUT = 120.0
 _LOCK = threading.Lock()
 
 

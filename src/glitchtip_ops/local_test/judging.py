@@ -13,6 +13,9 @@ from ..docker_stack import Container
 from .expectations import ENVIRONMENT, RELEASE, Crumb, Expectation
 
 
+NOT_SENT = -1  # instead of a status: the SDK's process ended before it was answered
+
+
 @dataclass(frozen=True)
 class Raised:
     """Where an SDK's own process says that an error was raised, and that line of its script, stripped."""
@@ -237,7 +240,7 @@ def judge_burst(
         late=len(late),
         lost=len(missing & taken),
         refused=len(missing - taken),
-        answers=refusals([status.get(event_id) for event_id in at]),
+        answers=refusals([status.get(event_id, NOT_SENT) for event_id in at]),
         issues=len({issues[event_id] for event_id in at if event_id in issues}),
         sending_seconds=max(answered.values(), default=begun) - begun,
         drained_seconds=max((seen[event_id] for event_id in stored | late), default=begun) - begun,
@@ -283,9 +286,12 @@ def accepted(status: int | None) -> bool:
 
 
 def refusals(statuses: Sequence[int | None]) -> str:
-    """How those that were not accepted were answered: ``38 got no answer, 2 got 429``."""
+    """How those that were not accepted were answered: ``38 got no answer, 2 got 429, 1 did not leave the SDK``."""
     counts = Counter(status for status in statuses if not accepted(status))
-    return ", ".join(f"{count} got {status or 'no answer'}" for status, count in counts.most_common())
+    return ", ".join(
+        f"{count} did not leave the SDK" if status == NOT_SENT else f"{count} got {status or 'no answer'}"
+        for status, count in counts.most_common()
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:

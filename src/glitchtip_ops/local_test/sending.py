@@ -17,7 +17,7 @@ from glitchtip_api.errors import scrub
 from ..process import OpsError, run
 from .judging import Raised, accepted
 
-_TIMEOUT = 150.0
+_TIMEOUT = 200.0
 SDKS = ("node", "python")
 
 
