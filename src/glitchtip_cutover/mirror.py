@@ -734,6 +734,25 @@ def _wait_for(host: Host, server: Server, revision: str) -> None:
         host.sleep(0.1)
 
 
+def problem(config: Config, *, server: Server | None = None, names: Names | None = None) -> str:
+    """Why services must not be switched to the mirror now, one sentence; empty when it stands with today's DSNs."""
+    settings = settings_of(config)
+    server = server or SystemdNginx(settings)
+    advice = "run ai-admin-cutover mirror-config first"
+    try:
+        running = revision_of(settings.file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return f"the mirror is not configured on this host; {advice}"
+    except CutoverError as error:
+        return str(error)
+    found = routes_of(config, Snapshot(config.state_dir).before(), settings)
+    if running != revision_of(render(found, settings, names if names is not None else read_names())):
+        return f"the mirror was configured for other DSNs or settings than today's; {advice}"
+    if server.revision() != running:
+        return f"nothing answers as the mirror at {settings.listen}; look at systemctl status {settings.unit}"
+    return ""
+
+
 def still_mirrored(config: Config, host: Host, settings: NginxSettings) -> list[str]:
     """Who reports to the mirror: env files and services whose DSN is at its listener."""
     found = []

@@ -18,6 +18,7 @@ from glitchtip_cutover.mirror import (
     configure,
     mirror_dsn,
     parse_settings,
+    problem,
     read_names,
     remove,
     render,
@@ -409,6 +410,25 @@ def test_what_is_missing_is_one_sentence_and_nothing_is_written(place, spoil, to
     with pytest.raises(CutoverError, match=told):
         place.run()
     assert not (place.root / "conf/nginx.conf").exists()
+
+
+# ------------------------------------------------------------------------------------------------- entering
+
+
+def test_services_may_enter_a_mirror_that_answers_with_todays_dsns_and_no_other(place):
+    def told():
+        return problem(place.config(), server=place.nginx, names=NAMES)
+
+    assert "not configured on this host" in told()
+    place.run()
+    assert told() == ""
+    place.nginx.running = ""
+    assert "nothing answers as the mirror at http://127.0.0.1:19000" in told()
+    place.nginx.running = revision_of((place.root / "conf/nginx.conf").read_text())
+    (place.root / "dsn").write_text(f"http://{OTHER_KEY}@127.0.0.1:8080/1")
+    assert "other DSNs" in told()
+    (place.root / "conf/nginx.conf").write_text("server {}")
+    assert "not written by this program" in told()
 
 
 # -------------------------------------------------------------------------------------------------- remove
