@@ -12,6 +12,7 @@ from .config import Config, Side
 from .deadline import Deadline
 from .dsn import Dsn
 from .manager import Manager, manager_for
+from .notify import Notifier
 from .proof import Prober
 
 
@@ -50,17 +51,9 @@ class Host:
     start_watch: Callable[[Mapping[str, Any]], None] = _unwatched
 
 
-def _notifier(config: Config) -> Callable[[str, Mapping[str, Any]], list[str]]:
-    try:
-        from .notify import Notifier
-    except ImportError:
-        return _untold
-    return Notifier(config.notify_file).send
-
-
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
     """The host we run on."""
-    from .watch import start_watch
+    from .watch import start_watch  # watch.py itself needs what is in here
 
     manager = manager_for(config)
     return Host(
@@ -69,6 +62,6 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         deadline=Deadline(config),
         prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep, manager=manager),
         progress=progress,
-        notify=_notifier(config),
+        notify=Notifier(config.notify_file).send,
         start_watch=lambda facts: start_watch(config, facts),
     )

@@ -328,25 +328,33 @@ class Cutover:
             problems += closed.values()
             if problems or target is None:
                 if closed and len(problems) == len(closed):
-                    self.tell("gate", {"target": to, "passed": False, "reason": problems[0]})
+                    told = {"gate": ", ".join(closed), "passed": False, "reason": problems[0]}
+                    self.tell("gate", {"target": to, **told})
                 raise CutoverError(problems[0], {"problems": problems, "state": plan["state"]})
             if not plan["would_change"]:
                 return self._unchanged(plan["state"], target)
             began = self.host.monotonic()
             state = self.state()
             attempt = state.attempt + 1
-            facts = {"target": to, "attempt": attempt, "services": len(self.config.services)}
-            self.tell("start", {**facts, "new_host": target.label})
+            facts = {
+                "target": to,
+                "attempt": attempt,
+                "services": list(self.config.services),
+                "old_host": plan["old"],
+                "new_host": target.label,
+            }
+            self.tell("start", facts)
             try:
                 self._gate(target)
             except CutoverError as error:
-                self.tell("gate", {**facts, "passed": False, "reason": str(error)})
+                self.tell("gate", {**facts, "gate": "test event", "passed": False, "reason": str(error)})
                 raise
             for gate in gates:
                 reason = str(reasons[gate]).strip()
                 self.journal.append("gate_overridden", gate=gate, reason=reason, attempt=attempt)
-            told = "; ".join(f"{gate} overridden: {reasons[gate]}" for gate in gates)
-            self.tell("gate", {**facts, "passed": True, "reason": told})
+            passed = [*(row["gate"] for row in plan["gates"]), "test event"]
+            why = "; ".join(f"{gate} overridden: {reasons[gate]}" for gate in gates)
+            self.tell("gate", {**facts, "gate": ", ".join(passed), "passed": True, "reason": why})
             before = take(self.config, self._env_values(), self.services.processes())
             self._record(attempt, before, target)
             self.store.mark_open(attempt)  # before the journal: the recovery unit looks only where it is
@@ -515,7 +523,7 @@ class Cutover:
         try:
             self.way_back.put_back(before, "attempt", reason)
         except IncompleteError as incomplete:
-            self.tell("incomplete", {**facts, "reason": f"{reason}; {incomplete}"})
+            self.tell("incomplete", {**facts, "reason": reason, **incomplete.details})
             raise IncompleteError(
                 f"{reason}; and the way back is incomplete: {incomplete}", incomplete.details
             ) from error
@@ -665,7 +673,7 @@ class Cutover:
         try:
             self.way_back.put_back(before, "snapshot", reason)
         except IncompleteError as error:
-            self.tell("incomplete", {"reason": f"{reason}; {error}"})
+            self.tell("incomplete", {"reason": reason, **error.details})
             raise
         names = [name for name in self.config.services if name in self.services.watched]
         result = self._rollback_result(names, before, began)

@@ -58,8 +58,26 @@ def _dsn(service: dict[str, Any]) -> str | None:
 
 
 def pm2(arguments: list[str]) -> int:
-    """``restart ID [--update-env]`` and ``save``; each is logged. (The wrapper answers ``jlist``.)"""
+    """``restart ID|/PATTERN/ [--update-env]`` and ``save``; each is logged. (The wrapper answers ``jlist``.)
+
+    Calls that come together follow each other, as in PM2's one daemon.
+    """
+    import fcntl
+
     home = Path(os.environ["PM2_HOME"])
+    with (home / "daemon.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _pm2(home, arguments)
+
+
+def _wanted(service: dict[str, Any], target: str) -> bool:
+    """Whether PM2 means this service by an id or by a pattern of names."""
+    if target.startswith("/") and target.endswith("/"):
+        return re.search(target[1:-1], service["name"]) is not None
+    return str(service["pm_id"]) == target
+
+
+def _pm2(home: Path, arguments: list[str]) -> int:
     store = home / "fake.json"
     services = json.loads(store.read_text())
     with (home / "calls.log").open("a") as log:
@@ -69,25 +87,24 @@ def pm2(arguments: list[str]) -> int:
             json.dumps([{"name": service["name"], **service["pm2_env"]} for service in services])
         )
         return 0
-    for service in services:
-        if arguments[0] == "restart" and str(service["pm_id"]) == arguments[1]:
-            details = service["pm2_env"]
-            if "--update-env" in arguments:
-                details.update(
-                    {
-                        key: value
-                        for key, value in os.environ.items()
-                        if key not in ("PM2_HOME", "FAKE_SYSTEMD_LOG")
-                    }
-                )
-            details["restart_time"] += 1 if service["pid"] else 0
-            if not service.get("fake_ignores_restart"):
-                _start(service, [other["pid"] for other in services] + [1000])
-            part = store.with_suffix(".part")
-            part.write_text(json.dumps(services))
-            part.rename(store)
-            return 0
-    return 1
+    found = [service for service in services if arguments[0] == "restart" and _wanted(service, arguments[1])]
+    for service in found:
+        details = service["pm2_env"]
+        if "--update-env" in arguments:
+            details.update(
+                {
+                    key: value
+                    for key, value in os.environ.items()
+                    if key not in ("PM2_HOME", "FAKE_SYSTEMD_LOG")
+                }
+            )
+        details["restart_time"] += 1 if service["pid"] else 0
+        if not service.get("fake_ignores_restart"):
+            _start(service, [other["pid"] for other in services] + [1000])
+    part = store.with_suffix(".part")
+    part.write_text(json.dumps(services))
+    part.rename(store)
+    return 0 if found else 1
 
 
 def node(arguments: list[str]) -> int:

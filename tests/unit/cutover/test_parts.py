@@ -246,6 +246,29 @@ def configuration(root: Path, **changes: Any) -> dict[str, Any]:
         ({"canary": "x"}, "canary x is not one of the services"),
         ({"without_sdk": ["api"]}, "both"),
         ({"strategy": "big_bang"}, "strategy"),
+        ({"strategy": "canary_first"}, "strategy must be one_by_one or all_at_once"),
+        ({"manager": "supervisor"}, "manager must be pm2, systemd or compose"),
+        ({"services": [{"name": ""}]}, r"services\[0\].name"),
+        ({"services": [{"name": "a", "dsn": "x"}]}, r"services\[0\].dsn is no setting"),
+        ({"services": [{"name": "a", "dsn_file": "/d"}]}, "needs an env_file that is the service's own"),
+        ({"services": [{"name": "a", "env_file": "/e", "project": "p"}]}, "needs the dsn_file"),
+        (
+            {"services": [{"name": "a", "env_file": "/e", "dsn_file": "/d"}, {"name": "b", "env_file": "/e"}]},
+            "a and b one env_file but two new DSNs",
+        ),
+        ({"window": "whenever"}, "window must be like"),
+        ({"window": 7}, "window must be a text"),
+        ({"window": "Sun 06:00-08:00 Mars/Phobos"}, "does not know"),
+        ({"verdict": {"file": "relative"}}, "verdict.file must be an absolute path"),
+        ({"verdict": {"file": "/v", "max_age": 1}}, "verdict.max_age must be a number of seconds from 60"),
+        ({"watch": {"interval": 30, "seconds": 10}}, "watch.interval is longer than the whole watch"),
+        ({"watch": {"max_memory_percent": 101}}, "watch.max_memory_percent must be a number from 1 to 100"),
+        ({"watch": {"max_memory_percent": 0}}, "watch.max_memory_percent"),
+        ({"watch": {"missed_events": 0}}, "watch.missed_events"),
+        ({"watch": {"missed_events": 1.5}}, "watch.missed_events must be a whole number"),
+        ({"run_max": 30}, "run_max of 30 s is shorter"),
+        ({"mirror": {"listen": "localhost"}}, "mirror.listen must be like"),
+        ({"notify_file": "relative"}, "notify_file must be an absolute path"),
         ({"env_file": "relative"}, "absolute"),
         ({"probe_wait": -1}, "probe_wait"),
         ({"probe_wait": True}, "probe_wait"),
@@ -294,6 +317,50 @@ def test_the_new_tracker_is_read_from_the_settings_once_they_exist(tmp_path: Pat
         "p",
         "5",
     )
+
+
+def test_a_configuration_of_before_the_new_settings_stays_valid(tmp_path: Path) -> None:
+    config = parse_config(configuration(tmp_path), tmp_path / "config.json")
+    assert (config.manager, config.strategy, config.canary) == ("pm2", "one_by_one", "api")
+    assert (config.window, config.verdict, config.notify_file) == (None, None, None)
+    assert config.mirror.listen == "http://127.0.0.1:19000"
+    assert (config.watch.seconds, config.watch.missed_events) == (3600, 3)
+    assert config.env_files == (tmp_path / ".env",)
+    assert config.service("api").env_file == tmp_path / ".env"
+
+
+def test_a_service_with_its_own_env_file_has_its_own_side(tmp_path: Path) -> None:
+    new = {
+        "api_url": "http://h",
+        "organization": "o",
+        "project": "p",
+        "project_id": 3,
+        "token_file": "/t",
+        "dsn_file": "/d",
+    }
+    own = {"name": "b", "env_file": "/b/.env", "dsn_file": "/b/dsn", "project": "q"}
+    config = parse_config(
+        configuration(tmp_path, services=["a", own], canary="", new=new), tmp_path / "config.json"
+    )
+    assert config.services == ("a", "b")
+    assert config.canary == ""
+    assert config.env_files == (tmp_path / ".env", Path("/b/.env"))
+    side, common = config.side_for("b"), config.side_for("a")
+    assert side is not None
+    assert common is not None
+    assert (side.project, side.project_id, side.dsn_file) == ("q", None, Path("/b/dsn"))
+    assert (common.project, common.project_id, common.dsn_file) == ("p", "3", Path("/d"))
+    with pytest.raises(UsageError, match="there is no service c; the services are a, b"):
+        config.service("c")
+
+
+def test_for_the_way_back_only_what_it_needs_has_to_be_right(tmp_path: Path) -> None:
+    """A damaged window, verdict or new tracker must not stand between a host and its way back."""
+    broken = {"window": "whenever", "verdict": {"file": "x"}, "new": {"api_url": "nonsense"}, "run_max": 30}
+    config = parse_config(configuration(tmp_path, **broken), tmp_path / "c", lenient=True)
+    assert (config.window, config.verdict, config.new) == (None, None, None)
+    with pytest.raises(UsageError):
+        parse_config(configuration(tmp_path, **broken), tmp_path / "c")
 
 
 def test_the_role_s_variables_are_documented_and_have_one_default() -> None:
