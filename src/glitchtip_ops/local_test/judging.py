@@ -12,7 +12,6 @@ from typing import Any
 from ..docker_stack import Container
 from .expectations import ENVIRONMENT, RELEASE, Crumb, Expectation
 
-
 NOT_SENT = -1  # instead of a status: the SDK's process ended before it was answered
 
 
