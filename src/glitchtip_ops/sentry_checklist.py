@@ -515,7 +515,7 @@ def secrets_point(
         names.append(f"client keys (DSNs) of {settings.organization}/{settings.project}: {count}")
     names += [
         "SENTRY_AUTH_TOKEN in continuous integration (source maps, releases)",
-        "sentry-dsn in .env backups",
+        "DSNs of Sentry in copies of .env that were kept",
     ]
     title = CONFIRMED_BY_PEOPLE["secrets"]
     point = Point(

@@ -240,6 +240,10 @@ def _frames(event: Mapping[str, Any], *, own: bool) -> list[dict[str, Any]]:
     return found
 
 
+def _count(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
 def _place(frame: Mapping[str, Any]) -> str:
     return f"{frame['function'] or '?'} {frame['file']}:{frame['line']}"
 
@@ -324,13 +328,13 @@ def _own_frames(sentry: Event, glitchtip: Event) -> Finding:
         return Finding("in_app_frames", EQUAL, ABSENT)
     if mine == other:
         if mine:
-            return Finding("in_app_frames", EQUAL, f"{len(mine)} frames")
+            return Finding("in_app_frames", EQUAL, _count(mine, "frame"))
         mine, other = all_mine, all_other  # nothing is marked as the product's own: all of them count
     elif all_mine == all_other:
         why = "all frames are equal, but Sentry's stack trace rules mark others as in-app than the SDK did"
         return Finding("in_app_frames", NOT_COMPARABLE, why)
     if mine == other:
-        return Finding("in_app_frames", EQUAL, f"{len(mine)} frames, none marked in-app")
+        return Finding("in_app_frames", EQUAL, f"{_count(mine, 'frame')}, none marked in-app")
     for number in range(max(len(mine), len(other))):
         one = _place(mine[number]) if number < len(mine) else None
         two = _place(other[number]) if number < len(other) else None
@@ -351,7 +355,7 @@ def _crumbs(sentry: Event, glitchtip: Event) -> Finding:
         return Finding("breadcrumbs", DIFFERENT, "their number", str(len(mine)), str(len(other)))
     verdict = compare_values(mine, other)
     if verdict.result == EQUAL:
-        return Finding("breadcrumbs", EQUAL, f"{len(mine)} breadcrumbs")
+        return Finding("breadcrumbs", EQUAL, _count(mine, "breadcrumb"))
     return _finding("breadcrumbs", verdict)
 
 
@@ -383,7 +387,7 @@ def _tags(sentry: Event, glitchtip: Event) -> Finding:
     if verdict.result != EQUAL:
         return _finding("tags", verdict)
     left_out = f"; made by one side alone and left out: {', '.join(sorted(made))}" if made else ""
-    return Finding("tags", EQUAL, f"{len(compared)} tags{left_out}")
+    return Finding("tags", EQUAL, f"{_count(compared, 'tag')}{left_out}")
 
 
 def _level_finding(sentry: Event, glitchtip: Event) -> Finding:
