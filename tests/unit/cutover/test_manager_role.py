@@ -1,0 +1,141 @@
+"""What the role writes: a configuration that the program accepts, and units in the right order, for each manager."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from glitchtip_cutover.config import parse_config
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLE = ROOT / "roles" / "ai-admin-cutover"
+UNITS = ("recover", "verify", "watch")
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars_files: [{role}/defaults/main.yml, {role}/vars/main.yml]
+  tasks:
+    - ansible.builtin.copy:
+        content: "{{{{ __ai_admin_cutover_config | to_nice_json }}}}"
+        dest: {out}/config.json
+    - ansible.builtin.template:
+        src: {role}/templates/ai-admin-cutover-{{{{ item }}}}.service.j2
+        dest: {out}/{{{{ item }}}}.service
+      loop: [recover, verify, watch]
+"""
+VARIABLES: dict[str, dict[str, Any]] = {
+    "pm2": {"ai_admin_cutover_pm2_user": "deploy"},
+    "systemd": {
+        "ai_admin_cutover_services": ["api", {"name": "bot.service", "env_file": "/opt/bot/.env"}],
+        "ai_admin_cutover_canary": "api",
+    },
+    "compose": {
+        "ai_admin_cutover_app_dir": "/srv/shop",
+        "ai_admin_cutover_services": ["web", "bot"],
+        "ai_admin_cutover_canary": "",
+        "ai_admin_cutover_window": "Sun 06:00-08:00",
+        "ai_admin_cutover_verdict_file": "",
+        "ai_admin_cutover_watch_compose_project": "",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directory of what the role writes, by manager."""
+    found = {}
+    for manager, variables in VARIABLES.items():
+        out = tmp_path_factory.mktemp(manager)
+        (out / "play.yml").write_text(PLAY.format(role=ROLE, out=out))
+        given = {"migration_id": "walk", "ai_admin_cutover_manager": manager, **variables}
+        (out / "given.json").write_text(json.dumps(given))
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-e", f"@{out / 'given.json'}", out / "play.yml"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_DEPRECATION_WARNINGS": "0"},
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[manager] = out
+    return found
+
+
+def unit(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser
+
+
+@pytest.mark.parametrize("manager", VARIABLES)
+def test_the_program_accepts_the_configuration_of_the_role(written: dict[str, Path], manager: str) -> None:
+    path = written[manager] / "config.json"
+    config = parse_config(json.loads(path.read_text()), path)
+    assert config.manager == manager
+    assert (config.watch.seconds, config.watch.missed_events) == (3600, 3)
+    assert config.state_dir == Path("/var/lib/ai-admin-cutover/walk")
+    assert config.strategy == "one_by_one"
+    if manager == "pm2":
+        assert config.verdict is not None
+        assert (config.verdict.file, config.verdict.max_age) == (
+            Path("/var/lib/glitchtip-ops/walk/verdict.json"),
+            259200,
+        )
+        assert config.pm2.home == Path("/home/deploy/.pm2")
+        assert config.canary == "ai-admin-booking-monitor"
+    if manager == "systemd":
+        assert config.service("bot.service").env_file == Path("/opt/bot/.env")
+    if manager == "compose":
+        assert (config.compose.project, config.compose.directory) == ("shop", Path("/srv/shop"))
+        assert (config.verdict, config.canary, config.watch.compose_project) == (None, "", "")
+        assert config.window is not None
+
+
+@pytest.mark.parametrize(
+    ("manager", "before", "after"),
+    [
+        ("pm2", ["pm2-deploy.service"], ["local-fs.target"]),
+        ("systemd", ["api.service", "bot.service"], ["local-fs.target"]),
+        ("compose", [], ["local-fs.target", "docker.service"]),
+    ],
+)
+def test_the_recovery_comes_before_the_services_where_that_helps_and_after_docker_where_it_needs_it(
+    written: dict[str, Path], manager: str, before: list[str], after: list[str]
+) -> None:
+    recover = unit(written[manager] / "recover.service")["Unit"]
+    assert recover.get("Before", "").split() == before
+    assert recover["After"].split() == after
+    assert recover["ConditionPathExists"] == "/var/lib/ai-admin-cutover/walk/open"
+    for name, mark in (("verify", "verify"), ("watch", "watch.json")):
+        section = unit(written[manager] / f"{name}.service")["Unit"]
+        assert {"ai-admin-cutover-recover.service", *(before or ["docker.service"])} <= set(
+            section["After"].split()
+        )
+        assert section["ConditionPathExists"] == f"/var/lib/ai-admin-cutover/walk/{mark}"
+
+
+def test_every_unit_starts_at_boot_and_the_watch_again_after_a_failure(written: dict[str, Path]) -> None:
+    for name in UNITS:
+        parsed = unit(written["pm2"] / f"{name}.service")
+        assert parsed["Install"]["WantedBy"] == "multi-user.target"
+        assert f" {name} " in parsed["Service"]["ExecStart"]
+    watch = unit(written["pm2"] / "watch.service")["Service"]
+    assert (watch["Restart"], watch["RestartPreventExitStatus"]) == ("on-failure", "2 3 4 5")
+
+
+def test_the_break_glass_is_a_copy_and_goes_with_the_program() -> None:
+    """A link would break with what it points to."""
+    install = yaml.safe_load((ROLE / "tasks" / "install.yml").read_text())
+    copies = [task["cutover_zipapp"]["dest"] for task in install if "cutover_zipapp" in task]
+    assert copies == ["{{ ai_admin_cutover_program }}", "{{ ai_admin_cutover_break_glass }}"]
+    assert "ai_admin_cutover_break_glass" in (ROLE / "tasks" / "remove.yml").read_text()
