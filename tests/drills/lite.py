@@ -440,7 +440,7 @@ def _ansible_environment() -> dict[str, str]:
     }
 
 
-def launch(*, interval_ms: int = 500) -> Lite:
+def launch(*, interval_ms: int = 1000) -> Lite:
     """Build the world from nothing (about a minute with images present) and bring it to the drills' beginning.
 
     ``interval_ms``: time between two errors of each of the five services that emit (20 events/s: 250).

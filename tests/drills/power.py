@@ -120,13 +120,13 @@ def _stopped_by_systemctl(case: Case) -> None:
 
 
 def _hang(case: Case) -> None:
-    """The program itself hangs; systemd ends it after RuntimeMaxSec, here 20 s."""
-    case.world.configure(run_max=20)
+    """The program itself hangs; systemd ends it after RuntimeMaxSec, here 30 s."""
+    case.world.configure(run_max=30, restart_wait=15, probe_wait=8)
     process, _ = case.at("restart", case.apply, 2)
-    deadline = time.monotonic() + 75
+    deadline = time.monotonic() + 100
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.5)
-    case.expect(process.poll() is not None, "the run still hangs after 75 s")
+    case.expect(process.poll() is not None, "the run still hangs after 100 s")
     if process.poll() is None:
         case.world.root(f"systemctl kill -s KILL {lite.PROGRAM}.service")
     done = case.world.end(process)
@@ -222,7 +222,7 @@ DRILLS = (
     Drill(
         "hang",
         "the transaction hangs at its second restart",
-        "ended after RuntimeMaxSec (20 s), back",
+        "ended after RuntimeMaxSec (30 s), back",
         _hang,
         NO_RUN_MAX,
     ),
