@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,7 +154,14 @@ def sample_due(
 
 
 def conclude(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
-    """Judge and write the verdict, once and for all but for ``refresh``. Raises OpsError when it cannot."""
+    """Judge and write the verdict, once and for all but for ``refresh``. Raises OpsError when it cannot.
+
+    ``judged_at`` is an interval after the last sample at the latest: written late (a full disk, a file that was
+    removed), a verdict is as old as what it was judged by.
+    """
+    edges = soak_files.edges()
+    if edges is not None:
+        now = min(now, datetime.fromisoformat(str(edges[1]["at"])) + timedelta(seconds=plan.interval))
     verdict = judge(plan, soak_files.read_samples(), now=now, parity=read_parity(soak_files))
     write_json(soak_files.verdict, verdict)
     return verdict

@@ -84,7 +84,7 @@ class SoakFiles:
     def set_aside(self, now: datetime) -> None:
         """Rename what is there, so that a new soak can begin; nothing is deleted."""
         stamp = now.strftime("%Y%m%d-%H%M%S")
-        for path in (self.verdict, self.samples, self.plan):
+        for path in (self.plan, self.verdict, self.samples):  # cut off after the first, no soak runs
             if path.exists():
                 path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
 

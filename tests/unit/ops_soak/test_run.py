@@ -305,6 +305,40 @@ def test_a_verdict_is_judged_again_when_parity_has_come_and_gets_no_younger(worl
     assert second["refreshed_at"] == later.isoformat(timespec="seconds")
 
 
+def test_a_verdict_that_was_removed_comes_back_as_old_as_its_samples(world: World) -> None:
+    order(world)
+    host = Host()
+    timer(files(world), host, 10)
+    files(world).verdict.unlink()
+    host.pass_time(3 * 86400)
+    assert sample_due(files(world), host, clock=host.clock)["state"] == "finished"
+    judged = datetime.fromisoformat(json.loads(files(world).verdict.read_text())["judged_at"])
+    assert judged <= START + timedelta(seconds=70)
+
+
+def test_a_restart_that_was_cut_off_leaves_no_soak_that_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(world)
+    host = Host()
+    timer(files(world), host, 10)
+    renamed: list[Path] = []
+
+    def cut(path: Path, target: Path, real: Callable[..., Path] = Path.rename) -> Path:
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(path)
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", cut)
+        with pytest.raises(KeyboardInterrupt):
+            order(world, restart=True)
+    assert sample_due(files(world), host, clock=host.clock)["state"] == "absent"
+    assert order(world)["changed"]
+    assert list(files(world).read_samples()) == []
+
+
 def test_a_soak_whose_timer_does_not_run_is_said_to_stand_still(world: World) -> None:
     order(world)
     assert status(files(world), START + timedelta(seconds=29))["stalled"] is None
