@@ -494,6 +494,7 @@ Sentry.init({dsn: process.env.SENTRY_DSN, tracesSampleRate: 1, enableLogs: false
   const started = Date.now();
   const flushed = await Sentry.flush(20000);
   console.log(JSON.stringify({flushed, ms: Date.now() - started}));
+  process.exit(0); // the timer of flush would keep the process for its 20 s
 })();
 """
 
