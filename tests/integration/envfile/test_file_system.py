@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -160,12 +161,15 @@ def test_attributes_that_cannot_be_kept_stop_the_edit(tmp_path: Path, monkeypatc
 
 
 @as_root
-def test_without_root_a_foreign_file_and_a_closed_directory_are_refused(tmp_path: Path) -> None:
-    directory = tmp_path / "app"
+def test_without_root_a_foreign_file_and_a_closed_directory_are_refused() -> None:
+    # pytest's directories are closed to other users.
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        refused_without_root(Path(place) / "app")
+
+
+def refused_without_root(directory: Path) -> None:
     env_file(directory / ".env")
-    tmp_path.chmod(0o755)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o011)
     os.chown(directory, 12345, 12345)
     directory.chmod(0o755)
     program = (

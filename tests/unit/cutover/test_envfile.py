@@ -233,8 +233,8 @@ def test_there_and_back_gives_the_very_bytes_of_before(
 @pytest.mark.parametrize("filler", ["\n", " ", "'", '"', "`", "\\", "x", "A=\n", "A='", "#", "A: ", "SENTRY_DSN ", "\\'", '=\\"'])
 def test_no_file_takes_long(filler: str) -> None:
     data = (filler * (60_000 // len(filler))).encode()
-    began = time.perf_counter()
+    began = time.process_time()
     for text in (data, data + b"\nSENTRY_DSN=x\n", b"SENTRY_DSN=x\n" + data):
         with contextlib.suppress(CutoverError):
             replace_value(text, "SENTRY_DSN", NEW)
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

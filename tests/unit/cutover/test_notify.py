@@ -473,11 +473,11 @@ def test_slow_targets_cost_together_no_more_than_the_time_and_do_not_hold_up_the
             {**email(post), **mute},
             slack(hook, "good"),
             email(post),
-            timeout=0.5,
+            timeout=3,
         )
         began = time.monotonic()
         problems = notifier(path).send("done", {})
-        assert time.monotonic() - began < 1.5
+        assert 3 <= time.monotonic() - began < 10
     late = [*(f"slow-{number} (slack)" for number in range(5)), "mute (email)"]
     assert problems == [f"{target} did not answer in time" for target in late]
     assert len(hook.requests) == 1
