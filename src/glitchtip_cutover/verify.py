@@ -13,7 +13,7 @@ from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
 from .errors import CutoverError
 from .host import Host
-from .journal import Journal
+from .journal import Journal, fold
 from .manager import Process, manager_label
 from .store import Store
 
@@ -31,8 +31,10 @@ def run_verify(config: Config, host: Host) -> Result:
     listed = _wait(config, host)
     rows: list[Result] = []
     problems: list[str] = []
+    alone = fold(journal.records()).overrides
     for name in config.services:
-        row, found = _look(config, host, name, [process for process in listed if process.name == name])
+        instances = [process for process in listed if process.name == name]
+        row, found = _look(config, host, name, instances, alone=name in alone)
         rows.append(row)
         problems += found
     result: Result = {
@@ -75,8 +77,10 @@ def _wait(config: Config, host: Host) -> list[Process]:
         host.sleep(_POLL)
 
 
-def _look(config: Config, host: Host, name: str, instances: list[Process]) -> tuple[Result, list[str]]:
-    """One service's row, and what does not fit."""
+def _look(
+    config: Config, host: Host, name: str, instances: list[Process], *, alone: bool = False
+) -> tuple[Result, list[str]]:
+    """One service's row, and what does not fit. One that was put back ``alone`` may have its DSN from its manager."""
     row: Result = {"name": name, "dsn_host": "-", "status": "gone", "proof": "none", "note": ""}
     if not instances:
         return row, [f"{manager_label(config)} knows no service {name}"]
@@ -85,6 +89,8 @@ def _look(config: Config, host: Host, name: str, instances: list[Process]) -> tu
     path = config.service(name).env_file
     try:
         value = EnvFile(path, config.env_key).value()
+        if alone:
+            value = instances[0].environment.get(config.env_key, value)
         expected = parse_dsn(value, f"the value of {config.env_key} in {path}")
     except CutoverError as error:
         return row, [*problems, str(error)]

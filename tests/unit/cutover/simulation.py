@@ -198,6 +198,12 @@ class MemoryProber:
             raise ServiceError(f"{expected.netloc} did not accept the probe's event of {process.name}")
         return Proof("probe", self.world.store(used, process.name, probe=True))
 
+    def uses(self, process: Process, expected: Dsn) -> int | None:
+        used = process.environment.get(KEY) or self.world.pm2.env_dsn(process.name)
+        if used != expected.value:
+            raise ServiceError(f"{process.name} would still report elsewhere")
+        return None if self.world.offline else 200
+
 
 class MemoryDeadline:
     """Remembers which attempt would be taken back."""

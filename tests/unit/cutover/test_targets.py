@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from glitchtip_cutover.errors import (
     UnprovenError,
     UsageError,
 )
+from glitchtip_cutover.verify import run_verify
 
 
 @pytest.fixture
@@ -408,3 +410,17 @@ def test_a_recovery_at_boot_leaves_the_mark_for_the_verification_and_tells_nobod
     assert world.cutover().status()["to_verify"] is True
     world.pm2.boot()
     assert (common(world), own(world)) == ({OLD}, {OWN_OLD})
+
+
+def test_the_verification_accepts_a_service_that_was_put_back_alone_and_no_other(world: Simulation) -> None:
+    world.cutover().apply()
+    world.cutover().confirm()
+    world.cutover().rollback(service="api")
+    world.cutover().store.mark_verify({"event": "rolled_back", "reason": "r"})
+    cutover = world.cutover()
+    assert run_verify(cutover.config, cutover.host)["problems"] == []
+    assert cutover.store.to_verify() is None
+    process = world.pm2.table["canary"]
+    world.pm2.table["canary"] = dataclasses.replace(process, environment={KEY: OLD})
+    with pytest.raises(CutoverError, match="canary is given another DSN"):
+        run_verify(cutover.config, cutover.host)
