@@ -33,7 +33,8 @@ class Case:
     def expect_code(self, output: Output, code: int, what: str) -> None:
         """Note another exit code, with the program's own reason."""
         reason = output.document.get("reason", output.err.strip()[-200:])
-        self.expect(output.code == code, f"{what} ended with code {output.code}, not {code}: {reason}")
+        because = f": {reason}" if reason else ""
+        self.expect(output.code == code, f"{what} ended with code {output.code}, not {code}{because}")
 
     def journal_lines(self) -> int:
         """Number of records now."""
