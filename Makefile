@@ -52,8 +52,9 @@ mutations: setup-tests ## break the stand-in in small ways: the contract suite m
 mutations-short: setup-tests
 	@$(RIG) mutations-short
 
-bench: setup ## a hundred projects provisioned in five ways; cutover and rollback at 20 events/s: seconds, longest gap, nothing lost
+bench: setup-tests ## a hundred projects provisioned in five ways; what the mirror costs; cutover and rollback at 20 events/s: seconds, longest gap, nothing lost
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.provision
+	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.mirror
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.cutover
 
 drills: setup ## faults on a throwaway server (power cuts, kill -9, trackers that fail ...), each with its negative control

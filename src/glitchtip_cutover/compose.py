@@ -7,7 +7,7 @@ stays the old one when it was replaced by a rename. So a service is always made 
 earlier one; a new container's ``RestartCount`` is 0. A value that ``env_file:`` cannot change is set by a Compose
 file of our own (JSON, mode 600, in the state directory), which every call of ours names last. Somebody who runs
 ``docker compose up`` without it brings the value of the project's own files back; ``ai-admin-cutover verify``
-and the watch find that.
+finds that.
 """
 
 from __future__ import annotations

@@ -29,12 +29,18 @@ def _unwatched(_facts: Mapping[str, Any]) -> None:
     """No watch follows."""
 
 
+def _no_problem() -> str:
+    """Nothing stands against it."""
+    return ""
+
+
 @dataclass
 class Host:
     """The services' manager, trackers, systemd, probes, time, and where progress and notifications go.
 
     ``notify`` takes an event and facts and returns problems; it never raises and takes a few seconds at most.
-    ``start_watch`` takes the facts of what was confirmed.
+    ``start_watch`` takes the facts of what was confirmed. ``mirror_problem`` says in one sentence why services must
+    not enter the mirror now, and is empty when they may.
     """
 
     manager: Manager
@@ -49,11 +55,13 @@ class Host:
     send_test_event: Callable[[Dsn, Mapping[str, str], str, float], str] = send_test_event
     notify: Callable[[str, Mapping[str, Any]], list[str]] = _untold
     start_watch: Callable[[Mapping[str, Any]], None] = _unwatched
+    mirror_problem: Callable[[], str] = _no_problem
 
 
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
     """The host we run on."""
-    from .watch import start_watch  # watch.py itself needs what is in here
+    from .mirror import problem  # these two themselves need what is in here
+    from .watch import start_watch
 
     manager = manager_for(config)
     return Host(
@@ -64,4 +72,5 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         progress=progress,
         notify=Notifier(config.notify_file).send,
         start_watch=lambda facts: start_watch(config, facts),
+        mirror_problem=lambda: problem(config),
     )

@@ -201,6 +201,8 @@ class Cutover:
             problems.append(f"there is no Node.js at {self.config.pm2.node}")
         if target is not None:
             self._collect(problems, self._verify_new)
+        if to == MIRROR and target is not None and (stands := self._collect(problems, self.host.mirror_problem)):
+            problems.append(stands)
         done = target is not None and bool(values) and self._settled(state, listed, target, values)
         if state.phase == "applied" and not done:
             problems.append(f"attempt {state.attempt} waits for confirm; confirm it or roll it back first")

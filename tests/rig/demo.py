@@ -406,7 +406,7 @@ def rollback() -> None:
         ],
     )
     say(
-        f"\nLast restart after {result['seconds_to_last_restart']} s, all proven after {result['seconds_proof']} s; "
+        f"\nLast restart after {result['seconds_to_last_restart']} s, proof {result['seconds_proof']} s more; "
         f"playbook {run.seconds} s, {run.tasks} tasks, whole {time.monotonic() - began:.0f} s."
     )
     require(not missing, f"Sentry does not have the events of {', '.join(missing)}.")

@@ -1,6 +1,6 @@
 """``systemctl`` for tests, run as a program. Units stand in ``$FAKE_UNITS/units.json``; drop-ins are read as systemd does.
 
-It keeps what was measured with systemd 252 and 257: ``show`` prints blocks of ``Name=value`` separated by an empty
+It keeps to what systemd documents (systemctl(1), systemd.service(5)): ``show`` prints blocks of ``Name=value`` separated by an empty
 line, words of ``Environment`` quoted where they need it; a unit that is not installed has ``LoadState=not-found``;
 ``restart`` sets ``NRestarts`` to 0 and gives a new process; a drop-in counts after ``daemon-reload``, the file that
 it names at each start.

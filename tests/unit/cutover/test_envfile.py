@@ -237,4 +237,5 @@ def test_no_file_takes_long(filler: str) -> None:
     for text in (data, data + b"\nSENTRY_DSN=x\n", b"SENTRY_DSN=x\n" + data):
         with contextlib.suppress(CutoverError):
             replace_value(text, "SENTRY_DSN", NEW)
-    assert time.process_time() - began < 3
+    # A guard against reading the file anew for each line, which takes minutes; no figure.
+    assert time.process_time() - began < 30

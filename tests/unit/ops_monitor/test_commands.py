@@ -12,10 +12,10 @@ from pytest_httpserver import HTTPServer
 from unit.ops_support import World
 from werkzeug import Response
 
-from glitchtip_ops import monitor, soak
+from glitchtip_ops import monitor
 from glitchtip_ops.cli import main
 from glitchtip_ops.monitor import Check
-from glitchtip_ops.probe import Probe, send_probe
+from glitchtip_ops.probe import send_probe
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_backup_that_is_not_there_is_one_sentence(world: World, capsys: pytest
 def test_soak_start_status_and_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     order = ("soak", "start", "--duration", "60s", "--interval", "10s")
     assert call(capsys, "soak", "status")[1]["state"] == "absent"
-    assert main(["soak", "run"]) == 1
+    assert main(["soak", "verdict"]) == 1
     assert "no soak was ordered" in capsys.readouterr().err
     assert call(capsys, *order, "--dry-run")[1]["changed"]
     assert [call(capsys, *order)[1]["changed"], call(capsys, *order)[1]["changed"]] == [True, False]
@@ -75,28 +75,6 @@ def test_soak_start_status_and_verdict(capsys: pytest.CaptureFixture[str]) -> No
     assert (code, verdict["verdict"]) == (3, "NO_GO")
     assert main(["soak", "start", "--duration", "soon"]) == 1
     assert "not a duration" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("world")
-def test_soak_run_writes_the_verdict_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs: list[str] = []
-
-    def run_soak(plan: Any, files: Any, _: Any) -> None:
-        runs.append(plan.migration_id)
-        soak.write_json(files.verdict, soak.judge(plan, []))
-
-    monkeypatch.setattr(soak, "run_soak", run_soak)
-    call(capsys, "soak", "start", "--duration", "60s", "--interval", "10s")
-    assert main(["soak", "run"]) == 0
-    assert "no sample was taken" in capsys.readouterr().out
-    assert call(capsys, "soak", "run")[1]["state"] == "finished"
-    assert runs == ["m1"]
-    monkeypatch.setattr(soak, "send_probe", lambda *_, **__: Probe("e", False, 1.0, "refused"))
-    assert call(capsys, "soak", "sample")[0] == 3
-    assert call(capsys, "soak", "status")[1]["figures"]["samples"] == 0
-    assert call(capsys, "soak", "verdict")[1]["reasons"][0] == "no sample was taken"
 
 
 def test_monitor_check_logs_alerts_and_ends_with_3_in_trouble(
