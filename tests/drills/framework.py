@@ -230,15 +230,15 @@ def table(header: list[str], rows: list[list[object]]) -> list[str]:
 
 
 def document(
-    outcomes: list[Outcome], *, server: str, seconds: float, sweep: dict[str, Any]
+    outcomes: list[Outcome], *, server: str, seconds: float, sweep: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """The artifact; the crash sweep counts as one more drill."""
-    survived = sum(outcome.survived for outcome in outcomes) + bool(sweep["survived"])
+    """The artifact; the crash sweep, where it was run, counts as one more drill."""
+    survived = sum(outcome.survived for outcome in outcomes) + bool(sweep and sweep["survived"])
     return {
         "server": server,
         "seconds": round(seconds, 1),
         "survived": survived,
-        "total": len(outcomes) + 1,
+        "total": len(outcomes) + (sweep is not None),
         "drills": [outcome.row() for outcome in outcomes],
         "sweep": sweep,
     }

@@ -180,7 +180,6 @@ DRILLS = (
         _second_operator,
         NO_LOCK,
         "glitchtip",
-        short=True,
     ),
     Drill(
         "Ctrl-C: install",

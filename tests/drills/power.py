@@ -210,7 +210,6 @@ DRILLS = (
         "the state of before, by OnFailure",
         _kill_nine,
         NO_ON_FAILURE,
-        short=True,
     ),
     Drill(
         "systemctl stop",

@@ -166,7 +166,6 @@ DRILLS = (
         "apply fails with 3, back",
         _crash_loop,
         NO_WATCH,
-        short=True,
     ),
     Drill(
         "DSN built in",
@@ -204,6 +203,7 @@ DRILLS = (
         "apply fails, nothing half-written",
         _disk_full,
         NOT_ATOMIC,
+        short=True,
     ),
     Drill(
         "disk full on the way back",

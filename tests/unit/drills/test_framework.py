@@ -42,6 +42,10 @@ def test_a_sweep_that_failed_counts():
     )
 
 
+def test_without_a_sweep_only_drills_are_counted():
+    assert last_line(document([_outcome()], server="s", seconds=2, sweep=None)) == "1 of 1 survived"
+
+
 def test_a_control_is_red_only_for_its_own_reason():
     assert judge_control(CONTROL, _outcome("the journal is not closed: open"))[0]
     assert not judge_control(CONTROL, _outcome())[0]
