@@ -249,6 +249,28 @@ def last_line(found: Mapping[str, Any]) -> str:
     return f"{found['survived']} of {found['total']} survived"
 
 
+def markdown(found: Mapping[str, Any]) -> str:
+    """The artifact as the table of ``docs/reliability.md``."""
+    lines = [
+        f"{last_line(found)}, {found['server']}, {found['seconds']:.0f} s in all.",
+        "",
+        "| drill | what is broken | what must stand | outcome | s | sent | stored | lost | twice | negative control |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in found["drills"]:
+        cells = [row[key] for key in ("name", "fault", "expected", "outcome", "seconds", "sent", "stored")]
+        cells += [row["lost"], row["duplicated"], row["control"]]
+        lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
+    sweep = found.get("sweep")
+    if sweep:
+        said = "survived" if sweep["survived"] else "failed"
+        lines.append(
+            f"| crash sweep | the transaction ends at every record and fsync, in-process | the state of before or after"
+            f" | {said} | {sweep['seconds']} | | | | | {sweep['tests']} tests of `{sweep['file']}` |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def docker(*arguments: str) -> None:
     """One docker command of a fault."""
     run(["docker", *arguments])

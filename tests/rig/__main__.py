@@ -23,6 +23,7 @@ def main() -> int:
         "molecule",
         "drills",
         "drills-short",
+        "drills-table",
         "registry",
         "up",
         "down",
@@ -40,7 +41,7 @@ def main() -> int:
             getattr(demo, options.command)()
         elif options.command in {"contract", "mutations", "mutations-short", "molecule"}:
             getattr(suites, options.command.replace("-", "_"))()
-        elif options.command in {"drills", "drills-short"}:
+        elif options.command in {"drills", "drills-short", "drills-table"}:
             from rig import drills
 
             getattr(drills, options.command.replace("-", "_"))()

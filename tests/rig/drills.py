@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from drills import catalogue, lite
-from drills.framework import document, last_line, run_all, table
+from drills.framework import document, last_line, markdown, run_all, table
 
 from rig.shell import ROOT, RigError, say
 
@@ -91,3 +91,17 @@ def drills(*, short: bool = False) -> None:
 def drills_short() -> None:
     """A few of them with their controls, for the gate."""
     drills(short=True)
+
+
+def drills_table() -> None:
+    """Put the table of the last whole run into docs/reliability.md, between its marks."""
+    if not ARTIFACT.exists():
+        raise RigError("There is no artifacts/drills.json; run `make drills` first.")
+    page = ROOT / "docs/reliability.md"
+    text = page.read_text()
+    begin, end = "<!-- drills: begin -->\n", "<!-- drills: end -->"
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise RigError(f"{page} has lost its marks {begin.strip()} and {end}.")
+    page.write_text(head + begin + markdown(json.loads(ARTIFACT.read_text())) + end + tail)

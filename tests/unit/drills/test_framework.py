@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import pytest
 from drills import catalogue
-from drills.framework import Case, Control, Drill, Outcome, document, judge_control, last_line, table
+from drills.framework import (
+    Case,
+    Control,
+    Drill,
+    Outcome,
+    document,
+    judge_control,
+    last_line,
+    markdown,
+    table,
+)
 
 
 def _nothing(_: object) -> None:
@@ -67,6 +77,14 @@ def test_an_expectation_that_fails_is_kept_as_a_sentence():
 
 def test_a_table_has_columns_of_one_width():
     assert table(["a", "b"], [["long", 1], [None, 22]]) == ["  a     b", "  long  1", "        22"]
+
+
+def test_the_page_has_a_row_a_drill_and_one_for_the_sweep():
+    text = markdown(document([_outcome("a | b")], server="s", seconds=2, sweep=SWEEP))
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert text.startswith("1 of 2 survived")
+    assert [row.split(" | ")[0] for row in rows] == ["| drill", "| kill -9", "| crash sweep"]
+    assert {row.replace(" | |", " | . |").count("|") for row in rows[:2]} == {11}
 
 
 def test_names_of_drills_are_unique_and_each_has_a_control_with_a_sign():
