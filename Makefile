@@ -41,7 +41,7 @@ unit: setup-python ## fast tests: no engine, no network
 	@$(VENV)/python -m pytest -q -n 2 --dist loadfile tests/unit
 
 integration: setup-tests ## tests with real processes: PM2, Node.js, sockets
-	@$(VENV)/python -m pytest -q tests/integration
+	@$(VENV)/python -m pytest -q -n 2 --dist loadfile tests/integration
 
 contract: $(if $(GLITCHTIP_URL),setup-python,setup) ## the rules that we rely on, held against the stand-in in both modes (GLITCHTIP_URL=... any server: docs/contract.md)
 	@$(RIG) contract

@@ -19,8 +19,8 @@ from contract_mutations.run import main as run_mutations
 from local import Unavailable, free_port
 from stack import Stack, StackError, start, stop
 
-from rig import engine, images
-from rig.shell import ROOT, RigError, run, say
+from rig import engine, images, world
+from rig.shell import CACHE, ROOT, RigError, run, say
 
 ARTIFACTS = ROOT / "artifacts"
 #: Alerts are evaluated every two seconds instead of every sixty, so that their rules do not wait.
@@ -168,23 +168,42 @@ def mutations_short() -> None:
 
 
 def molecule() -> None:
-    """Every Molecule scenario, one after the other."""
+    """Every Molecule scenario, two at a time: each server is bound to one CPU. Raises RigError when one fails."""
     engine.ensure()
     images.build_all(
         ["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
     )
-    environment = {"GTM_SERVER_IMAGE": images.tag("server"), "GTM_PRODUCT_IMAGE": images.tag("product")}
-    for scenario in sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")):
-        say(f"molecule: scenario {scenario}")
-        _run(
-            [str(ROOT / ".venv/bin/molecule"), "test", "--scenario-name", scenario],
-            environment,
-            f"Molecule scenario {scenario}",
+    # What scenarios share stands before the first begins.
+    world.ensure_network()
+    world.ensure_registry()
+    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))  # the walk comes first
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        failed = [name for name, well in zip(names, pool.map(_scenario, names), strict=True) if not well]
+    if failed:
+        raise RigError(f"Molecule scenario {', '.join(failed)} failed (see the lines above).")
+
+
+def _scenario(name: str) -> bool:
+    """Run one scenario; its lines are kept in a file, and shown when it fails."""
+    log = CACHE / f"molecule-{name}.log"
+    say(f"molecule: scenario {name} begins ({log.relative_to(ROOT)})")
+    began = time.monotonic()
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [str(ROOT / ".venv/bin/molecule"), "test", "--scenario-name", name],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
+                "GTM_SERVER_IMAGE": images.tag("server"),
+                "GTM_PRODUCT_IMAGE": images.tag("product"),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
-
-
-def _run(argv: list[str], environment: dict[str, str], what: str) -> None:
-    path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(argv, cwd=ROOT, env={**os.environ, "PATH": path, **environment}, check=False)
     if done.returncode:
-        raise RigError(f"{what} failed (exit code {done.returncode}, see the lines above).")
+        say("\n".join(log.read_text(errors="replace").splitlines()[-150:]))
+    result = f"failed with exit code {done.returncode}" if done.returncode else "passed"
+    say(f"molecule: scenario {name} {result} after {time.monotonic() - began:.0f} s")
+    return done.returncode == 0
