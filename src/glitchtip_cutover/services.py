@@ -10,6 +10,8 @@ from .errors import CutoverError, InterruptedRunError, ServiceError
 from .manager import Manager, Process, Restart, manager_label
 
 _POLL = 0.5
+# The way back is in a hurry: a job that is at work then gets this many seconds to end by itself.
+JOB_PATIENCE_BACK = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Services:
     def restart(self, name: str, dsn: str, *, strict: bool = True) -> bool:
         """Restart one service so that ``dsn`` is its DSN; False when there is nothing to do (an idle job).
 
-        A job that is at work is given ``restart_wait`` seconds to end by itself. With ``strict`` the restart
-        counter may grow by what one restart adds from here on; without, it is held once the service runs.
+        A job that is at work is given time to end by itself: ``restart_wait`` seconds with ``strict``, a few
+        without. With ``strict`` the restart counter may grow by what one restart adds from here on; without, it
+        is held once the service runs.
         """
-        instances = self._instances(name)
+        instances = self._instances(name, strict)
         restarts = self._restarts(instances, dsn)
         for process, variables in restarts:
             self.manager.restart(process, variables)
@@ -74,8 +77,8 @@ class Services:
     def restart_together(self, dsns: Mapping[str, str], *, strict: bool = True) -> dict[str, CutoverError]:
         """Restart many services at the same time, each so that ``dsns[name]`` is its DSN; what failed, by name.
 
-        Jobs come after all others, as one at work is given ``restart_wait`` seconds to end by itself. Services
-        that failed are not watched any more; the others are, as after ``restart``.
+        Jobs come after all others, as one at work is given time to end by itself (see ``restart``). Services that
+        failed are not watched any more; the others are, as after ``restart``.
         """
         failed: dict[str, CutoverError] = {}
         self.processes()
@@ -84,7 +87,7 @@ class Services:
             chosen: dict[str, tuple[Process, ...]] = {}
             for name in names:
                 try:
-                    chosen[name] = self._instances(name)
+                    chosen[name] = self._instances(name, strict)
                 except CutoverError as error:
                     failed[name] = error
             restarts = [
@@ -107,13 +110,14 @@ class Services:
                     self._watch(name, instances, strict)
         return failed
 
-    def _instances(self, name: str) -> tuple[Process, ...]:
+    def _instances(self, name: str, strict: bool) -> tuple[Process, ...]:
         """All instances as they were last seen; a job at work is waited for."""
         instances = of(self._latest or self.processes(), name)
         if not instances:
             raise ServiceError(f"{manager_label(self.config)} knows no service {name}")
         if all(process.cron_job for process in instances):
-            instances = self._let_job_end(name)
+            wait = self.config.restart_wait
+            instances = self._let_job_end(name, wait if strict else min(wait, JOB_PATIENCE_BACK))
         return instances
 
     def _restarts(self, instances: Iterable[Process], dsn: str) -> list[Restart]:
@@ -190,8 +194,8 @@ class Services:
                 if process.restarts > allowed and not process.cron_job:
                     raise ServiceError(f"{watched.name} is not stable: it restarted by itself")
 
-    def _let_job_end(self, name: str) -> tuple[Process, ...]:
-        deadline = self._monotonic() + self.config.restart_wait
+    def _let_job_end(self, name: str, wait: float) -> tuple[Process, ...]:
+        deadline = self._monotonic() + wait
         instances = of(self.processes(), name)
         while any(process.online for process in instances) and self._monotonic() < deadline:
             self._sleep(1.0)

@@ -120,3 +120,29 @@ def test_an_empty_dsn_in_pm2_is_refused(world: Simulation) -> None:
     world.pm2.table["api"] = dataclasses.replace(process, environment={KEY: ""})
     with pytest.raises(CutoverError, match=f"api carries an empty {KEY}"):
         world.cutover().apply()
+
+
+def test_a_job_at_work_holds_the_way_forward_up_but_not_the_way_back(tmp_path: Path) -> None:
+    """Otherwise a job that never ends would cost the way back the whole ``restart_wait``."""
+    world = Simulation(tmp_path, restart_wait=30)
+    world.cutover().snapshot()
+    work(world)
+    began = world.clock.now
+    world.cutover().apply()
+    assert restarted_after(world, began) > 30
+    world.cutover().confirm()
+    work(world)
+    result = world.cutover().rollback()
+    assert result["seconds_to_last_restart"] < 15
+
+
+def work(world: Simulation) -> None:
+    """The job is at work and does not end by itself."""
+    job = world.pm2.table["job"]
+    world.pm2.table["job"] = dataclasses.replace(job, pid=9000, status="online", started_at=world.clock.now)
+    world.pm2.loaded["job"] = world.pm2.env_dsn()
+
+
+def restarted_after(world: Simulation, began: float) -> float:
+    """Seconds until the job was restarted."""
+    return world.pm2.table["job"].started_at - began
