@@ -181,7 +181,8 @@ def compare(
             total[event_id] = total.get(event_id, 0) + times
     return Counts(
         captured=len(ledger.captured),
-        acknowledged=len(ledger.acknowledged),
+        # An answer to an event of just before is none of this drill's.
+        acknowledged=len(ledger.acknowledged.keys() & ledger.captured.keys()),
         stored=sum(1 for event_id in ledger.captured if event_id in total),
         lost=sum(1 for event_id in ledger.acknowledged if event_id not in total),
         duplicated=sum(1 for event_id in ledger.captured if total.get(event_id, 0) > 1),

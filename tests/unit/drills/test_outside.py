@@ -56,6 +56,12 @@ def test_an_event_that_was_never_acknowledged_is_not_lost():
     assert compare(SENT, [{"a": 1}, {"b": 1}]).lost == 0
 
 
+def test_an_answer_to_an_event_of_before_is_not_counted_but_must_be_stored():
+    late = _ledger(("api", "z", "acknowledged", "sentry.example.org"), ("api", "a", "captured", None))
+    assert compare(late, [{"z": 1}, {}]).acknowledged == 0
+    assert compare(late, [{}, {}]).lost == 1
+
+
 def test_one_event_twice_in_a_tracker_or_once_in_both_is_stored_twice():
     assert compare(SENT, [{"a": 2}, {"b": 1}]).duplicated == 1
     assert compare(SENT, [{"a": 1, "b": 1}, {"b": 1}]).duplicated == 1
