@@ -49,6 +49,7 @@ LEDGER = "/var/lib/ai-admin/ledger.jsonl"
 DUMP = "/root/.pm2/dump.pm2"
 BASE = "/root/drill-base"
 PROGRAM = "ai-admin-cutover"
+PAGE = 4096
 #: Carries the DSN in its PM2 environment: changing .env alone changes nothing there.
 CARRIER = "whatsapp-safe-monitor"
 SERVICES = (
@@ -464,6 +465,11 @@ def launch(*, interval_ms: int = 1000) -> Lite:
         f"AI_ADMIN_DSN_IN_PM2_ENV={CARRIER} AI_ADMIN_EVENT_INTERVAL_MS={interval_ms} /opt/ai-admin/provision.sh",
         input_text=world.sentry.dsn + "\n",
     )
+    # One byte less than a page of memory, so that the new, longer DSN needs a second one (drills of a full disk).
+    pad = f"python3 -c \"import os; n = {PAGE} - 4 - os.path.getsize('{ENV_FILE}'); print('# ' + '-' * n)\" >> {ENV_FILE}"
+    world.root(pad)
+    if world.root(f"stat -c %s {ENV_FILE}").out != str(PAGE - 1):
+        raise RigError(f"{ENV_FILE} of the drills' server has not the size that was wanted.")
     world.wait_online()
     settings = {
         "url": f"http://{world.glitchtip.host}",

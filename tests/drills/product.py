@@ -44,7 +44,7 @@ NOT_ATOMIC = Control(
     off.patched(
         "envfile",
         "write_new",
-        "def write_new(path, data, *, mode=0o600, owner=None):\n"
+        "def write_new(path, data, **options):\n"
         "    try:\n"
         "        with open(path, 'wb', buffering=0) as file:\n"
         "            file.write(data)\n"
@@ -134,7 +134,7 @@ def _unfill(case: Case) -> None:
 
 
 def _disk_full(case: Case) -> None:
-    """The disk is full when .env is to be switched."""
+    """The disk is full when .env is to be switched; the new value needs one page more."""
     _small_disk(case)
     _fill(case)
     try:
