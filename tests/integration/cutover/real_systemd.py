@@ -100,7 +100,7 @@ def detached() -> None:
         f"[Service]\nType=oneshot\nExecStart=/bin/touch {mark}\n"
     )
     systemctl("daemon-reload")
-    for ending, wanted in (("exit 1", False), ("exit 75", False), ("exit 4", True), ("kill -9 $$", True)):
+    for ending, wanted in (("exit 1", False), ("exit 75", False), ("exit 4", True), ("kill -9 $$$$", True)):
         mark.unlink(missing_ok=True)
         subprocess.run(
             ["systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec", "--unit=cutover-check-run",
