@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from glitchtip_cutover.bundle import bundle
 
 ROOT = Path(__file__).resolve().parents[3]
