@@ -33,7 +33,7 @@ from glitchtip_api.session import login
 WORLD = int(os.environ.get("DRILLS_WORLD", "1"))
 NETWORK = "gtm-drill" if WORLD == 1 else f"gtm-drill{WORLD}"
 SERVER = f"{NETWORK}-server"
-SSH_PORT = 22022 + WORLD
+SSH_PORT = 22040 + WORLD
 PUBLISHED = 29008 + 2 * WORLD
 DIRECTORY = CACHE / SERVER
 KEY = DIRECTORY / "id_ed25519"
