@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -176,16 +177,38 @@ def molecule() -> None:
     # What scenarios share stands before the first begins.
     world.ensure_network()
     world.ensure_registry()
-    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))  # the walk comes first
+    names = sorted(
+        path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")
+    )  # the walk comes first
     with ThreadPoolExecutor(max_workers=2) as pool:
         failed = [name for name, well in zip(names, pool.map(_scenario, names), strict=True) if not well]
     if failed:
+        for name in failed:
+            say(f"molecule: what scenario {name} failed on:")
+            say("\n".join(f"  {line}" for line in _reasons(_log(name).read_text(errors="replace"))))
         raise RigError(f"Molecule scenario {', '.join(failed)} failed (see the lines above).")
+
+
+def _log(name: str) -> Path:
+    return CACHE / f"molecule-{name}.log"
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_REASON = re.compile(
+    r"^(?:[| \u2502]*)(fatal: .*|FAILED (?!- RETRYING).*|ERROR .*|E  .*|failed: .*)$", re.MULTILINE
+)
+#: Enough to know where to look, few enough to be the end of what a gate prints.
+_REASONS = 12
+
+
+def _reasons(log: str) -> list[str]:
+    """The last lines of a log that say why: failed tasks of Ansible, failed tests of pytest, 300 characters of each."""
+    return [found[1][:300] for found in _REASON.finditer(_COLOUR.sub("", log))][-_REASONS:]
 
 
 def _scenario(name: str) -> bool:
     """Run one scenario; its lines are kept in a file, and shown when it fails."""
-    log = CACHE / f"molecule-{name}.log"
+    log = _log(name)
     say(f"molecule: scenario {name} begins ({log.relative_to(ROOT)})")
     began = time.monotonic()
     with log.open("wb") as output:

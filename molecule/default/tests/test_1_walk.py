@@ -48,6 +48,13 @@ def test_every_service_with_an_sdk_was_proven_on_the_new_dsn():
     assert sum(row["proof"] == "own_event" for row in rows) == 5
 
 
+def test_nothing_of_the_local_test_is_left(server):
+    everything = server.check_output(
+        "docker ps -a --format '{{.Names}}'; docker volume ls -q; ls /opt /etc/glitchtip-ops"
+    )
+    assert "staging" not in everything
+
+
 def test_timers_of_backup_and_monitoring_run(server):
     for unit in ("glitchtip-backup.timer", "glitchtip-monitor.timer", "docker.service"):
         assert server.service(unit).is_enabled, unit
@@ -58,7 +65,8 @@ def test_no_event_was_lost_or_duplicated():
     sentry = demo.sentry.provision()[0]
     with tunnel() as url:
         entries = demo.ledger()
-        events = settle(set(entries.captured), set(entries.acknowledged), sentry, demo.glitchtip_tracker(url))
+        glitchtip = demo.glitchtip_tracker(url)
+        events = settle(set(entries.captured), set(entries.acknowledged), sentry, glitchtip, mirrored=True)
     assert events["acknowledged"] > 100
     assert events["glitchtip"] > 0
     assert events["sentry"] > 0

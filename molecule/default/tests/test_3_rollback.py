@@ -62,6 +62,20 @@ def test_the_switch_refuses_a_dsn_of_another_project(damaged):
     assert demo.changed_parts(before, demo.fingerprint()) == ""
 
 
+def test_the_break_glass_command_leads_from_the_mirror_to_before(server):
+    world.ssh(
+        "/usr/local/sbin/ai-admin-cutover apply --to mirror && /usr/local/sbin/ai-admin-cutover confirm"
+    )
+    assert "19000" in server.file("/opt/ai-admin/.env").content_string
+    # Its exit code is 0 only when every service was heard on Sentry again; unproven is 5.
+    world.ssh("/usr/local/sbin/glitchtip-rollback")
+    assert (
+        server.file("/opt/ai-admin/.env").content
+        == server.file("/var/lib/ai-admin-cutover/demo/before/env").content
+    )
+    assert json.loads(world.ssh("/usr/local/sbin/ai-admin-cutover status --json")[1])["stands"] == "before"
+
+
 def test_the_switch_works_again_after_a_rollback():
     run = walk.playbook("phase4_cutover", quiet=True)
     assert run.changed
