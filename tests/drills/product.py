@@ -154,7 +154,13 @@ def _disk_full_back(case: Case) -> None:
     _fill(case)
     try:
         case.expect_code(case.world.program("rollback --json"), 4, "rollback on a full disk")
-        # systemd has the recovery try once more.
+        # systemd has the recovery try once more; only then is there nobody else at work.
+        deadline = time.monotonic() + 60
+        while (tries := case.observer.collected()["events"].count("rollback_incomplete")) < 2:
+            if time.monotonic() > deadline:
+                case.expect(False, f"the way back was tried {tries} time(s) on the full disk, not 2")
+                break
+            time.sleep(1)
         case.problems += case.observer.quiet()
     finally:
         _unfill(case)

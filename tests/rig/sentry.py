@@ -13,6 +13,8 @@ from rig.shell import RigError
 from rig.trackers import Tracker
 
 NAME = "gtm-sentry"
+#: A server beside the demo's has a project of its own: what one product reports is compared with what GlitchTip got of it.
+PROJECT = "ai-admin" if world.SERVER == "gtm-server" else f"ai-admin on {world.SERVER}"
 HOST = "sentry.example.org"
 URL_ON_SERVER = f"http://{HOST}:9000"
 SCOPES = [
@@ -64,9 +66,9 @@ def provision() -> tuple[Tracker, str]:
     )
     slug = organization["slug"]
     team = _one(client.teams.list(slug), "slug", "ai-admin") or client.teams.create(slug, "ai-admin")
-    project = _one(client.projects.list(slug), "name", "ai-admin")
+    project = _one(client.projects.list(slug), "name", PROJECT)
     if project is None:
-        project = client.projects.create(slug, team["slug"], name="ai-admin", platform="node")
+        project = client.projects.create(slug, team["slug"], name=PROJECT, platform="node")
     key = client.keys.list(slug, project["slug"])[0]
     tracker = Tracker(
         url=STACK.url,
