@@ -29,7 +29,7 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
 
-test: setup-tests lint unit integration contract mutations-short molecule ## everything, from nothing
+test: setup-tests lint unit integration contract mutations-short drills-short molecule ## everything, from nothing
 
 lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ruff check --quiet .

@@ -27,6 +27,8 @@ def main() -> int:
         "registry",
         "up",
         "down",
+        "topology-up",
+        "topology-down",
         "clean",
         "distclean",
     ):
@@ -58,6 +60,10 @@ def main() -> int:
             demo.prepare_world()
         elif options.command == "down":
             world.remove_server()
+        elif options.command in {"topology-up", "topology-down"}:
+            from rig import topology
+
+            getattr(topology, options.command.removeprefix("topology-"))()
         elif options.command == "images":
             engine.ensure()
             names = [options.name] if options.name else list(images.IMAGES)

@@ -27,8 +27,8 @@ GLITCHTIP_URL = "http://127.0.0.1:8080"
 WITHOUT_SDK = "pm2-logrotate"
 
 
-def prepare_world() -> Tracker:
-    """Engine, images, registry, "Sentry" and a fresh server whose product reports to it; returns "Sentry"."""
+def prepare_surroundings() -> None:
+    """What stands around every server: engine, images, network, "Sentry", and a registry where no public one answers."""
     engine.ensure()
     images.build_all(
         ["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
@@ -44,6 +44,11 @@ def prepare_world() -> Tracker:
             "images: no public registry answers, the stand-in serves in GlitchTip's place (same API, same container contract)"
         )
         world.ensure_registry()
+
+
+def prepare_world() -> Tracker:
+    """The surroundings and a fresh server whose product reports to "Sentry"; returns "Sentry"."""
+    prepare_surroundings()
     say("server: booting Debian 13 with 1.9 GB and 1 CPU ...")
     container = world.start_server()
     tracker, dsn = sentry.provision()
@@ -71,20 +76,20 @@ def write_inventory(container: str, tracker: Tracker) -> None:
     world.write_private(GENERATED, "---\n" + yaml.safe_dump(variables))
 
 
-def ledger() -> Ledger:
+def ledger(server: world.Server = world.MAIN) -> Ledger:
     """The product's ledger, read off the server."""
-    _, text = world.ssh(f"cat {LEDGER}")
-    copy = world.DEMO / "ledger.jsonl"
+    _, text = world.ssh(f"cat {LEDGER}", server=server)
+    copy = world.DEMO / f"ledger-{server.name}.jsonl"
     copy.write_text(text + "\n")
     return read_ledger(copy)
 
 
-def glitchtip_tracker(url: str) -> Tracker:
+def glitchtip_tracker(url: str, server: world.Server = world.MAIN) -> Tracker:
     """GlitchTip on the server, as the operator tools there know it."""
-    _, settings_text = world.ssh("cat /etc/glitchtip-ops/settings.json")
+    _, settings_text = world.ssh("cat /etc/glitchtip-ops/settings.json", server=server)
     settings = json.loads(settings_text)
-    _, token = world.ssh("cat /etc/glitchtip-ops/token")
-    _, password = world.ssh("sed -n s/^SUPERUSER_PASSWORD=//p /opt/glitchtip/.env")
+    _, token = world.ssh("cat /etc/glitchtip-ops/token", server=server)
+    _, password = world.ssh("sed -n s/^SUPERUSER_PASSWORD=//p /opt/glitchtip/.env", server=server)
     return Tracker(
         url=url,
         email="admin@example.org",
@@ -103,9 +108,9 @@ def sentry_tracker() -> Tracker:
     return Tracker(**json.loads(STATE.read_text())["sentry"])
 
 
-def service_rows() -> list[dict[str, Any]]:
+def service_rows(server: world.Server = world.MAIN) -> list[dict[str, Any]]:
     """One row a service: old and new DSN host, proof, event id, seconds; the module without SDK says so."""
-    _, text = world.ssh(f"cat {APPLIED}")
+    _, text = world.ssh(f"cat {APPLIED}", server=server)
     rows = [
         {key: service[key] for key in ("name", "old", "new", "proof", "event_id", "seconds")}
         for service in json.loads(text)["services"]

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from local import free_port
+
 from glitchtip_api import Client, GlitchTipError
 from rig import world
 from rig.shell import RigError, wait_for
-
-TUNNEL_PORT = 28080
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,24 @@ class Tracker:
 
 
 @contextmanager
-def tunnel() -> Iterator[str]:
+def tunnel(server: world.Server = world.MAIN) -> Iterator[str]:
     """An SSH tunnel to GlitchTip on the server for as long as the block runs; gives its URL on this machine."""
+    port = free_port()
+    *options, target = world.ssh_argv(server)
     argv = [
-        *world.ssh_argv()[:-1],
+        *options,
         "-N",
         "-o",
         "ExitOnForwardFailure=yes",
         "-L",
-        f"127.0.0.1:{TUNNEL_PORT}:127.0.0.1:8080",
-        world.ssh_argv()[-1],
+        f"127.0.0.1:{port}:127.0.0.1:8080",
+        target,
     ]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            url = f"http://127.0.0.1:{TUNNEL_PORT}"
+            url = f"http://127.0.0.1:{port}"
             wait_for("An answer of GlitchTip through the tunnel", lambda: answers(url), seconds=30)
             yield url
         finally:

@@ -100,9 +100,9 @@ def attempt(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quie
     )
 
 
-def evidence(phase: str) -> dict[str, object]:
+def evidence(phase: str, server: world.Server = world.MAIN) -> dict[str, object]:
     """What a phase recorded on the server (``{"proof": sentence, ...}``)."""
-    _, text = world.ssh(f"cat {EVIDENCE}/{phase}.json")
+    _, text = world.ssh(f"cat {EVIDENCE}/{phase}.json", server=server)
     document: dict[str, object] = json.loads(text)
     data = document.get("data", document)
     if not isinstance(data, dict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rig import images
@@ -25,6 +26,20 @@ DEMO = CACHE / SERVER
 KEY = DEMO / "id_ed25519"
 MEMORY = "1900m"
 CPUS = "1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A throwaway server: its container, its SSH port on the loopback address, its image and its memory."""
+
+    name: str
+    port: int
+    image: str = "product"
+    memory: str = MEMORY
+
+
+#: The one that most worlds consist of.
+MAIN = Server(SERVER, SSH_PORT)
 
 
 def _exists(name: str) -> bool:
@@ -123,14 +138,14 @@ def system_container(name: str, image: str, *, extra: list[str]) -> None:
     run(["docker", "run", "-d", "--name", name, "--hostname", name, *flags, "-v", volume, *extra, image])
 
 
-def start_server() -> str:
-    """A fresh server with the product's files, reachable over SSH on the loopback address; returns its full container id."""
+def start_server(server: Server = MAIN) -> str:
+    """A fresh server, reachable over SSH on the loopback address; returns its full container id."""
     make_key()
-    limits = ["--memory", MEMORY, "--memory-swap", MEMORY, "--cpus", CPUS]
+    limits = ["--memory", server.memory, "--memory-swap", server.memory, "--cpus", CPUS]
     system_container(
-        SERVER,
-        images.tag("product"),
-        extra=["--network", NETWORK, "-p", f"127.0.0.1:{SSH_PORT}:22", *limits],
+        server.name,
+        images.tag(server.image),
+        extra=["--network", NETWORK, "-p", f"127.0.0.1:{server.port}:22", *limits],
     )
     public = KEY.with_suffix(".pub").read_text()
     run(
@@ -138,24 +153,22 @@ def start_server() -> str:
             "docker",
             "exec",
             "-i",
-            SERVER,
+            server.name,
             "sh",
             "-c",
             "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys",
         ],
         input_text=public,
     )
-    wait_for("The server's boot", _booted, seconds=90)
-    wait_for("SSH on the server", lambda: ssh("true", check=False) == (0, ""), seconds=60)
-    return run(["docker", "inspect", "-f", "{{.Id}}", SERVER]).stdout.strip()
+    _wait_for_boot(server)
+    return run(["docker", "inspect", "-f", "{{.Id}}", server.name]).stdout.strip()
 
 
 def restart() -> None:
     """Pull the plug and boot again."""
     run(["docker", "kill", "-s", "KILL", SERVER])
     run(["docker", "start", SERVER])
-    wait_for("The server's boot", _booted, seconds=120)
-    wait_for("SSH on the server", lambda: ssh("true", check=False) == (0, ""), seconds=60)
+    _wait_for_boot(MAIN)
 
 
 def wait_for_stack() -> None:
@@ -166,12 +179,17 @@ def wait_for_stack() -> None:
     wait_for("The stack's health", lambda: ssh(listing, check=False)[1] == "4", seconds=180, pause=2)
 
 
-def _booted() -> bool:
-    state = run(["docker", "exec", SERVER, "systemctl", "is-system-running"], check=False).stdout.strip()
-    return state in {"running", "degraded"}
+def _wait_for_boot(server: Server) -> None:
+    asked = ["docker", "exec", server.name, "systemctl", "is-system-running"]
+    wait_for(
+        "The server's boot",
+        lambda: run(asked, check=False).stdout.strip() in {"running", "degraded"},
+        seconds=120,
+    )
+    wait_for("SSH on the server", lambda: ssh("true", check=False, server=server) == (0, ""), seconds=60)
 
 
-def ssh_argv() -> list[str]:
+def ssh_argv(server: Server = MAIN) -> list[str]:
     """The command that reaches the server as an operator would."""
     options = [
         "-o",
@@ -183,23 +201,29 @@ def ssh_argv() -> list[str]:
         "-o",
         "ConnectTimeout=5",
     ]
-    return ["ssh", "-i", str(KEY), "-p", str(SSH_PORT), *options, "root@127.0.0.1"]
+    return ["ssh", "-i", str(KEY), "-p", str(server.port), *options, "root@127.0.0.1"]
 
 
 def ssh(
-    command: str, *, input_text: str | None = None, check: bool = True, timeout: float = 300
+    command: str,
+    *,
+    input_text: str | None = None,
+    check: bool = True,
+    timeout: float = 300,
+    server: Server = MAIN,
 ) -> tuple[int, str]:
     """Run a shell command on the server; (exit code, standard output without the last newline)."""
-    done = run([*ssh_argv(), command], input_text=input_text, check=check, timeout=timeout)
+    done = run([*ssh_argv(server), command], input_text=input_text, check=check, timeout=timeout)
     return done.returncode, done.stdout.rstrip("\n")
 
 
-def provision_product(dsn: str) -> None:
+def provision_product(dsn: str, server: Server = MAIN) -> None:
     """The world before the migration: .env with the "Sentry" DSN, nine PM2 processes online, saved, started on boot.
 
     One service carries the DSN in its PM2 environment too: the case in which changing .env alone changes nothing.
     """
-    ssh("AI_ADMIN_DSN_IN_PM2_ENV=whatsapp-safe-monitor /opt/ai-admin/provision.sh", input_text=dsn + "\n")
+    command = "AI_ADMIN_DSN_IN_PM2_ENV=whatsapp-safe-monitor /opt/ai-admin/provision.sh"
+    ssh(command, input_text=dsn + "\n", server=server)
 
 
 def memory_mib(project: str) -> float:
@@ -217,10 +241,10 @@ def memory_mib(project: str) -> float:
     return round(total, 1)
 
 
-def remove_server() -> None:
+def remove_server(server: Server = MAIN) -> None:
     """Remove this server alone, with its engine's volume."""
-    run(["docker", "rm", "-f", "-v", SERVER], check=False)
-    run(["docker", "volume", "rm", "-f", f"{SERVER}-docker"], check=False)
+    run(["docker", "rm", "-f", "-v", server.name], check=False)
+    run(["docker", "volume", "rm", "-f", f"{server.name}-docker"], check=False)
     shutil.rmtree(DEMO, ignore_errors=True)
 
 

@@ -6,18 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-import testinfra
-from rig import demo, walk, world
+from rig import demo, hosts, walk, world
 
 
 @pytest.fixture(scope="session")
 def server():
     """The server over SSH, as testinfra sees it."""
-    return testinfra.get_host(
-        f"ssh://root@127.0.0.1:{world.SSH_PORT}",
-        ssh_identity_file=str(world.KEY),
-        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-    )
+    return hosts.seen()
 
 
 @pytest.fixture

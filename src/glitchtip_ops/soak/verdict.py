@@ -375,9 +375,10 @@ class _WorkerLog:
         return [_judged("worker_log", name, f"{self.count} lines", allowed, reasons)]
 
 
-class _Mirror:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+class _Legs:
+    """Both legs of the mirror, summed over the samples."""
+
+    def __init__(self) -> None:
         self.sums = {leg: {"sent": 0, "ok": 0, "failed": 0} for leg in ("sentry", "glitchtip")}
         self.measured = False
 
@@ -389,6 +390,15 @@ class _Mirror:
                 self.measured = True
                 for name in sums:
                     sums[name] += int(counts.get(name) or 0)
+
+
+class _Mirror:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.legs = _Legs()
+
+    def add(self, sample: Sample) -> None:
+        self.legs.add(sample)
 
     def judge(self) -> list[Criterion]:
         limits = self.plan.thresholds
@@ -407,9 +417,9 @@ class _Mirror:
         )
         if self.plan.mode != "mirror":
             return [_open(*line, note=f"no mirror in mode {self.plan.mode}") for line in lines]
-        if not self.measured:
+        if not self.legs.measured:
             return [_judged(id_, name, "-", wanted, ["the mirror was never counted"]) for id_, name, wanted in lines]
-        sentry, glitchtip = self.sums["sentry"], self.sums["glitchtip"]
+        sentry, glitchtip = self.legs.sums["sentry"], self.legs.sums["glitchtip"]
         return [
             self._delivered(lines[0], sentry["ok"], glitchtip["ok"], limits.min_mirror_percent),
             self._failed(lines[1], sentry, limits.max_sentry_failed_percent),
@@ -549,9 +559,11 @@ class _Figures:
         self.seconds: list[float] = []
         self.system: float | None = None
         self.stack: float | None = None
+        self.legs = _Legs()
 
     def add(self, sample: Sample) -> None:
         self.samples += 1
+        self.legs.add(sample)
         self.first, self.last = self.first or str(sample["at"]), str(sample["at"])
         probe, memory = sample.get("probe") or {}, sample.get("memory")
         if probe.get("captured"):
@@ -561,7 +573,7 @@ class _Figures:
             self.stack = max(self.stack or 0.0, round(memory["stack_used"] / 2**20, 1))
 
     def told(self) -> dict[str, Any]:
-        """Latencies in seconds, memory in percent and MiB."""
+        """Latencies in seconds, memory in percent and MiB; ``mirror``: both legs, None where none was counted."""
         ordered = sorted(self.seconds)
         span = 0.0
         if self.samples:
@@ -576,6 +588,7 @@ class _Figures:
             "probe_seconds_max": ordered[-1] if ordered else None,
             "system_memory_percent_max": self.system,
             "stack_memory_mib_max": self.stack,
+            "mirror": self.legs.sums if self.legs.measured else None,
         }
 
 

@@ -180,5 +180,13 @@ def test_a_host_is_judged_by_what_it_is_to_be():
     assert len(problems({**turned, **small})) == 2
 
 
+@pytest.mark.parametrize(("user", "refusals"), [("glitchtip-tunnel", 0), ("root", 1)])
+def test_on_a_server_of_the_product_alone_only_the_tunnel_may_hold_the_port(user, refusals):
+    listener = {"conflicts": True, "holders": [{"pid": 7, "process": "ssh", "user": user}], "containers": []}
+    held = {"free": False, "own": False, "held_by": f"ssh (pid 7, user {user})", "listeners": [listener]}
+    split = {"groups": {"app_servers": ["server"], "glitchtip_servers": ["tracker"]}}
+    assert len(problems({**split, f"{CAPACITY}.ports.0": held})) == refusals
+
+
 def test_services_of_another_manager_are_not_looked_for_in_pm2():
     assert problems({"preflight_manager": "systemd", PM2: {"changed": False, "skipped": True}}) == []

@@ -53,6 +53,9 @@ def test_a_whole_clean_run_with_the_mirror_is_go(good: Samples) -> None:
     found = verdict(with_mirror(good), parity, mode="mirror", require_parity=True)
     assert (found["verdict"], found["reasons"]) == (GO, [])
     assert all(each["met"] for each in found["criteria"])
+    told = next(each["value"] for each in found["criteria"] if each["id"] == "mirror_delivery")
+    legs = found["figures"]["mirror"]
+    assert f"{legs['glitchtip']['ok']} of {legs['sentry']['ok']}" in told
 
 
 def set_container(index: int, service: str, **values: Any) -> Callable[[Samples], None]:
