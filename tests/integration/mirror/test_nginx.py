@@ -443,7 +443,8 @@ def test_the_counts_are_what_the_trackers_saw(bed):
     found = counts(bed)
     assert found["sentry"] == {"sent": len(old.got), "ok": 50, "failed": 10}
     assert found["glitchtip"] == {"sent": len(new.got), "ok": 54, "failed": 6, "skipped": 0}
-    assert 0 < found["seconds"]["sentry_p50"] <= found["seconds"]["sentry_p95"] < 1
+    # nginx counts in milliseconds: an answer may take none of them.
+    assert 0 <= found["seconds"]["sentry_p50"] <= found["seconds"]["sentry_p95"] < 1
     assert 0 < found["seconds"]["glitchtip_p50"] <= found["seconds"]["glitchtip_p95"] < 1
     now = datetime.now(UTC)
     empty = read_counts(now + timedelta(hours=1), now + timedelta(hours=2), log_dir=bed.root / "log")
