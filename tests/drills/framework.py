@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,10 @@ class Outcome:
         """The invariant holds, and the control, where it was run, went red."""
         return not self.problems and self.control_red
 
+    def told(self) -> dict[str, Any]:
+        """``{"survived": bool, "row": its entry in the artifact}``."""
+        return {"survived": self.survived, "row": self.row()}
+
     def row(self) -> dict[str, Any]:
         """Its entry in the artifact."""
         return {
@@ -193,7 +197,7 @@ def judge_control(control: Control, outcome: Outcome) -> tuple[bool, str]:
     return False, f"{control.name}: NOT red ({'; '.join(outcome.problems) or 'everything held'})"
 
 
-def run_all(drills: list[Drill], world: Lite, *, controls: bool = True) -> list[Outcome]:
+def run_all(drills: Sequence[Drill], world: Lite, *, controls: bool = True) -> list[Outcome]:
     """All drills one after the other, each from the same beginning; a control is run once, with the first drill that names it."""
     observer = Observer(world)
     outcomes: list[Outcome] = []
@@ -230,16 +234,16 @@ def table(header: list[str], rows: list[list[object]]) -> list[str]:
 
 
 def document(
-    outcomes: list[Outcome], *, server: str, seconds: float, sweep: dict[str, Any] | None
+    told: Sequence[Mapping[str, Any]], *, server: str, seconds: float, sweep: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """The artifact; the crash sweep, where it was run, counts as one more drill."""
-    survived = sum(outcome.survived for outcome in outcomes) + bool(sweep and sweep["survived"])
+    """The artifact, of what outcomes told; the crash sweep, where it was run, counts as one more drill."""
+    survived = sum(one["survived"] for one in told) + bool(sweep and sweep["survived"])
     return {
         "server": server,
         "seconds": round(seconds, 1),
         "survived": survived,
-        "total": len(outcomes) + (sweep is not None),
-        "drills": [outcome.row() for outcome in outcomes],
+        "total": len(told) + (sweep is not None),
+        "drills": [one["row"] for one in told],
         "sweep": sweep,
     }
 

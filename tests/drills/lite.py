@@ -441,13 +441,18 @@ def _ansible_environment() -> dict[str, str]:
     }
 
 
+def prepare() -> None:
+    """What every world needs: the engine, and images."""
+    engine.ensure()
+    images.build_all(["product", "postgres", "valkey", "standin-5.2"])
+
+
 def launch(*, interval_ms: int = 1000) -> Lite:
     """Build the world from nothing (about a minute with images present) and bring it to the drills' beginning.
 
     ``interval_ms``: time between two errors of each of the five services that emit (20 events/s: 250).
     """
-    engine.ensure()
-    images.build_all(["product", "postgres", "valkey", "standin-5.2"])
+    prepare()
     if run(["docker", "network", "inspect", NETWORK], check=False).returncode:
         run(["docker", "network", "create", "--label", "owner=gtm", NETWORK])
     with ThreadPoolExecutor(max_workers=3) as pool:

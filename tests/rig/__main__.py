@@ -23,6 +23,7 @@ def main() -> int:
         "molecule",
         "drills",
         "drills-short",
+        "drills-part",
         "drills-table",
         "registry",
         "up",
@@ -43,7 +44,7 @@ def main() -> int:
             getattr(demo, options.command)()
         elif options.command in {"contract", "mutations", "mutations-short", "molecule"}:
             getattr(suites, options.command.replace("-", "_"))()
-        elif options.command in {"drills", "drills-short", "drills-table"}:
+        elif options.command in {"drills", "drills-short", "drills-part", "drills-table"}:
             from rig import drills
 
             getattr(drills, options.command.replace("-", "_"))()

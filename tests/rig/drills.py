@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from drills import catalogue, lite
-from drills.framework import document, last_line, markdown, run_all, table
+from drills.framework import Drill, Outcome, document, last_line, markdown, run_all, table
 
 from rig.shell import ROOT, RigError, say
 
@@ -35,8 +37,67 @@ def sweep() -> dict[str, Any]:
     return {"file": _SWEEP, "tests": tests, "failed": failed, "seconds": seconds, "survived": survived}
 
 
+def part(chosen: Sequence[Drill]) -> list[Outcome]:
+    """Boot one world, run these drills in it, remove it."""
+    began = time.monotonic()
+    say(f"drills: booting {lite.SERVER} and both trackers ...")
+    try:
+        world = lite.launch()
+        say(f"drills: {lite.SERVER} ready after {time.monotonic() - began:.0f} s, {len(chosen)} drills")
+        return run_all(chosen, world)
+    finally:
+        if not os.environ.get("DRILLS_KEEP"):
+            lite.remove()
+
+
+def drills_part() -> None:
+    """One of the worlds side by side: names of drills on standard input, what they came to on standard output, all else on standard error."""
+    names = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):
+        outcomes = part([drill for drill in catalogue.DRILLS if drill.name in names])
+    print(json.dumps([outcome.told() for outcome in outcomes]))
+
+
+def shares(chosen: Sequence[Drill], worlds: int) -> list[list[str]]:
+    """Names of the drills for each world: those that share a control stay together, and no world has many more than another."""
+    groups: dict[str, list[str]] = {}
+    for drill in chosen:
+        groups.setdefault(drill.control.name, []).append(drill.name)
+    found: list[list[str]] = [[] for _ in range(worlds)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        # The control is a run of its own.
+        min(found, key=lambda names: sum(len(g) + 1 for g in groups.values() if g[0] in names)).extend(group)
+    return found
+
+
+_WORLDS = 2
+
+
+def side_by_side(chosen: Sequence[Drill]) -> list[dict[str, Any]]:
+    """Each share in a process and a world of its own. Raises RigError when one of them broke off."""
+    running = []
+    for number, names in enumerate(shares(chosen, _WORLDS), start=1):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rig", "drills-part"],
+            cwd=ROOT,
+            env={**os.environ, "DRILLS_WORLD": str(number)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(names))
+        process.stdin.close()
+        running.append(process)
+    printed = [process.stdout.read() for process in running if process.stdout is not None]
+    if any(process.wait() for process in running):
+        raise RigError("A world of the drills broke off (see the lines above).")
+    found = {told["row"]["name"]: told for text in printed for told in json.loads(text)}
+    return [found[drill.name] for drill in chosen]
+
+
 def drills(*, short: bool = False) -> None:
-    """Boot the world, run the drills, print the table; RigError unless every one survived and every control went red."""
+    """Run the drills, in two worlds side by side where it is the whole catalogue; RigError unless every one survived and every control went red."""
     began = time.monotonic()
     wanted = os.environ.get("DRILLS", "").split(",") if os.environ.get("DRILLS") else []
     chosen = [
@@ -46,17 +107,14 @@ def drills(*, short: bool = False) -> None:
     ]
     if not chosen:
         raise RigError(f"No drill is called {', '.join(wanted)}.")
-    say("drills: booting the server and both trackers ...")
-    try:
-        world = lite.launch()
-        say(f"drills: world ready after {time.monotonic() - began:.0f} s, {len(chosen)} drills")
-        outcomes = run_all(chosen, world)
-        # The short form runs beside the unit tests, which hold the sweep.
-        counted = None if short else sweep()
-    finally:
-        if not os.environ.get("DRILLS_KEEP"):
-            lite.remove()
-    found = document(outcomes, server="stand-in 5.2", seconds=time.monotonic() - began, sweep=counted)
+    lite.prepare()
+    if short or wanted:
+        told = [outcome.told() for outcome in part(chosen)]
+    else:
+        told = side_by_side(chosen)
+    # The short form runs beside the unit tests, which hold the sweep.
+    counted = None if short else sweep()
+    found = document(told, server="stand-in 5.2", seconds=time.monotonic() - began, sweep=counted)
     if not wanted:
         path = ARTIFACT.with_name("drills-short.json") if short else ARTIFACT
         path.parent.mkdir(exist_ok=True)

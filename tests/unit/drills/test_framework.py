@@ -17,6 +17,7 @@ from drills.framework import (
     markdown,
     table,
 )
+from rig.drills import shares
 
 
 def _nothing(_: object) -> None:
@@ -33,27 +34,27 @@ def _outcome(*problems: str, red: bool = True) -> Outcome:
 
 
 def test_what_holds_and_has_a_red_control_survives():
-    found = document([_outcome()], server="s", seconds=2, sweep=SWEEP)
+    found = document([_outcome().told()], server="s", seconds=2, sweep=SWEEP)
     assert last_line(found) == "2 of 2 survived"
     assert found["drills"][0]["outcome"] == "survived"
 
 
 @pytest.mark.parametrize("outcome", [_outcome("the lock is held"), _outcome(red=False)])
 def test_a_violation_or_a_control_that_stays_green_is_no_survival(outcome: Outcome):
-    found = document([outcome], server="s", seconds=2, sweep=SWEEP)
+    found = document([outcome.told()], server="s", seconds=2, sweep=SWEEP)
     assert last_line(found) == "1 of 2 survived"
     assert found["drills"][0]["outcome"] != "survived"
 
 
 def test_a_sweep_that_failed_counts():
     assert (
-        last_line(document([_outcome()], server="s", seconds=2, sweep={**SWEEP, "survived": False}))
+        last_line(document([_outcome().told()], server="s", seconds=2, sweep={**SWEEP, "survived": False}))
         == "1 of 2 survived"
     )
 
 
 def test_without_a_sweep_only_drills_are_counted():
-    assert last_line(document([_outcome()], server="s", seconds=2, sweep=None)) == "1 of 1 survived"
+    assert last_line(document([_outcome().told()], server="s", seconds=2, sweep=None)) == "1 of 1 survived"
 
 
 def test_a_control_is_red_only_for_its_own_reason():
@@ -80,7 +81,7 @@ def test_a_table_has_columns_of_one_width():
 
 
 def test_the_page_has_a_row_a_drill_and_one_for_the_sweep():
-    text = markdown(document([_outcome("a | b")], server="s", seconds=2, sweep=SWEEP))
+    text = markdown(document([_outcome("a | b").told()], server="s", seconds=2, sweep=SWEEP))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert text.startswith("1 of 2 survived")
     assert [row.split(" | ")[0] for row in rows] == ["| drill", "| kill -9", "| crash sweep"]
@@ -115,3 +116,12 @@ def test_every_kind_of_journal_record_has_a_power_cut():
         "apply_begin", "env_switch", "restart", "proved", "pm2_save", "applied", "confirmed",
         "rollback_begin", "rollback_env", "rollback_restart", "rollback_save", "rolled_back",
     }  # fmt: skip
+
+
+def test_drills_that_share_a_control_run_in_one_world_and_the_worlds_have_about_the_same_to_do() -> None:
+    found = shares(catalogue.DRILLS, 2)
+    assert sorted(name for names in found for name in names) == sorted(drill.name for drill in catalogue.DRILLS)
+    controls = [{drill.control.name for drill in catalogue.DRILLS if drill.name in names} for names in found]
+    assert not controls[0] & controls[1]
+    runs = [len(names) + len(own) for names, own in zip(found, controls, strict=True)]
+    assert abs(runs[0] - runs[1]) <= 2
