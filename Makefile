@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench drills drills-short proof molecule clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract mutations mutations-short bench drills drills-short proof molecule topology clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -68,6 +68,9 @@ proof: setup-python ## what real SDKs send is read back, from any server: PROOF=
 
 molecule: setup ## roles and the whole walk on throwaway servers
 	@$(RIG) molecule
+
+topology: setup ## two servers of the product, GlitchTip on a third: the walk, the tunnel between them, and the way back (15 minutes; not in `make test`)
+	@$(RIG) topology
 
 clean: ## remove containers, volumes and networks that these targets made
 	@[ ! -x $(VENV)/python ] || $(RIG) clean

@@ -21,6 +21,7 @@ def main() -> int:
         "mutations",
         "mutations-short",
         "molecule",
+        "topology",
         "drills",
         "drills-short",
         "drills-part",
@@ -42,7 +43,7 @@ def main() -> int:
             from rig import demo
 
             getattr(demo, options.command)()
-        elif options.command in {"contract", "mutations", "mutations-short", "molecule"}:
+        elif options.command in {"contract", "mutations", "mutations-short", "molecule", "topology"}:
             getattr(suites, options.command.replace("-", "_"))()
         elif options.command in {"drills", "drills-short", "drills-part", "drills-table"}:
             from rig import drills
