@@ -181,6 +181,8 @@ DRILLS = (
         NO_LOCK,
         "glitchtip",
     ),
+    # First of those with this control: a play that ends before its switch needs no window.
+    Drill("no confirm", "nobody confirms", "back when the window has passed", _no_confirm, NO_TIMER),
     Drill(
         "Ctrl-C: install",
         "SIGINT to the play while the program is installed",
@@ -210,7 +212,6 @@ DRILLS = (
         NO_TIMER,
         either=True,
     ),
-    Drill("no confirm", "nobody confirms", "back when the window has passed", _no_confirm, NO_TIMER),
     Drill(
         "wrong host",
         "the inventory leads to another migration's host",
