@@ -114,7 +114,7 @@ def _interrupted_play(task: str, nth: int = 1) -> Callable[[Case], None]:
             case.expect(process.returncode != 0, "a play that was interrupted says that it is done")
         finally:
             case.world.write_inventory()
-        _out_of_window(case, 60)
+        _out_of_window(case, 240)
 
     return run
 
@@ -148,7 +148,7 @@ def _out_of_window(case: Case, seconds: float) -> None:
 def _no_confirm(case: Case) -> None:
     case.world.configure(confirm_window=3)
     case.expect_code(case.world.program("apply --json"), 0, "apply")
-    _out_of_window(case, 60)
+    _out_of_window(case, 240)
 
 
 def _wrong_host(case: Case) -> None:
