@@ -18,14 +18,14 @@ from .api import await_event, verify_dsn
 from .config import Config, Side
 from .dsn import parse_dsn, shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError, RolledBackError, UnprovenError, UsageError
+from .errors import CutoverError, IncompleteError, RolledBackError, ServiceError, UnprovenError, UsageError
 from .files import private_directory, read_json, read_secret, write_json
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
-from .proof import Proof
+from .proof import Proof, find_own_event
 from .proving import Proving
 from .services import Services, of
 from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
@@ -542,6 +542,8 @@ class Cutover:
         for name, outcome in self.proving.outcomes(names, target, baseline):
             if isinstance(outcome, CutoverError):
                 raise outcome
+            if outcome.kind == "probe":
+                self._see_that_none_goes_astray(name, target)
             if target.name == MIRROR and len(target.sides[name]) == 1:
                 note = "; ".join(filter(None, (outcome.note, "the old side accepted, not read back")))
                 outcome = replace(outcome, note=note)
@@ -549,6 +551,27 @@ class Cutover:
             self.host.progress(f"{name}: {outcome.kind} {outcome.event_id}")
             proofs[name] = outcome
         return proofs
+
+    def _see_that_none_goes_astray(self, name: str, target: Target) -> None:
+        """A probe speaks for a silent service's settings, not for its code: what it reported since its restart must not be at the old tracker.
+
+        Raises ServiceError. An old tracker that cannot be asked is no reason against the switch.
+        """
+        process = next(found for found in self.services.processes() if found.name == name)
+        sides = to_before(self.config, self.snapshots.before()).sides[name]
+        for side in sides:
+            if side in target.sides[name]:
+                continue
+            try:
+                events = self.host.tracker(side).recent_events()
+            except CutoverError as error:
+                self.host.progress(f"{error}; whether {name} still reports there was not seen")
+                continue
+            if own := find_own_event(events, self.config.service_tag, process, ()):
+                raise ServiceError(
+                    f"{name} still reports to the {side.name} tracker: its event {own.event_id} arrived there after its restart, "
+                    f"so its code sets the DSN itself, whatever {self.config.env_key} says"
+                )
 
     # ------------------------------------------------------------------ confirm
 

@@ -213,6 +213,20 @@ def test_a_service_that_fails_among_many_takes_all_back(tmp_path: Path) -> None:
     assert set(world.uses().values()) == {OLD}
 
 
+def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_path: Path) -> None:
+    world = Simulation(tmp_path)
+    world.cutover().snapshot()
+
+    def reports_to_the_old_one(restarted: str) -> None:
+        if restarted == "api":
+            world.pm2.loaded["api"] = OLD
+
+    world.pm2.after_restart = reports_to_the_old_one
+    with pytest.raises(RolledBackError, match="api still reports to the old tracker"):
+        world.cutover().apply()
+    assert set(world.uses().values()) == {OLD}
+
+
 # ------------------------------------------------------------------ plan
 
 
