@@ -227,6 +227,14 @@ def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_pa
     assert set(world.uses().values()) == {OLD}
 
 
+def test_what_the_last_run_of_a_resting_job_reported_is_no_reason_against_the_switch(tmp_path: Path) -> None:
+    world = Simulation(tmp_path)
+    world.cutover().snapshot()
+    world.store(OLD, "job")
+    rows = {row["name"]: row for row in world.cutover().apply()["services"]}
+    assert rows["job"]["proof"] == "probe"
+
+
 # ------------------------------------------------------------------ plan
 
 
