@@ -191,9 +191,6 @@ def _scenarios(names: list[str]) -> None:
     # What scenarios share stands before the first begins.
     world.ensure_network()
     world.ensure_registry()
-    names = sorted(
-        path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")
-    )  # the walk comes first
     with ThreadPoolExecutor(max_workers=2) as pool:
         failed = [name for name, well in zip(names, pool.map(_scenario, names), strict=True) if not well]
     if failed:
