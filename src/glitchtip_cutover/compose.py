@@ -170,6 +170,7 @@ class Compose:
             counter_resets=True,
             user=str(settings.get("User") or ""),
             container=str(item.get("Id") or ""),
+            hostname=str(settings.get("Hostname") or ""),
         )
 
     def _carried(self, name: str, inside: str | None, resolved: Mapping[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from the service's ``.env`` at each start is none of it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -32,7 +33,7 @@ class Process:
 
     ``pm_id`` tells the instances of one manager apart. ``counter_resets``: a restart that was asked for sets
     ``restarts`` to 0 (systemd, Docker); PM2 adds one instead. ``user`` is empty where the manager's settings
-    name it; ``container`` is set under Docker Compose.
+    name it; ``container`` and its ``hostname`` are set under Docker Compose.
     """
 
     name: str
@@ -50,6 +51,13 @@ class Process:
     counter_resets: bool = False
     user: str = ""
     container: str = ""
+    hostname: str = ""
+
+    @property
+    def server_names(self) -> frozenset[str]:
+        """What its SDK, unless told otherwise in code, puts into the tag ``server_name`` of its events."""
+        named = self.environment.get("SENTRY_NAME")
+        return frozenset({named or self.hostname or socket.gethostname()})
 
     @property
     def online(self) -> bool:

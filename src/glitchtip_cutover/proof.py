@@ -34,20 +34,40 @@ class Proof:
     note: str = ""
 
 
-def find_own_event(
-    events: Collection[Event], tag: str, process: Process, baseline: Collection[str]
-) -> Event | None:
-    """The newest event that this very process captured: tagged with its name, made after it started.
+SERVER_TAG = "server_name"
 
-    ``baseline`` holds the ids that were there before the restart. Probes never count. The sender's time and
-    the manager's start time come from the same clock.
+
+def is_own(event: Event, tag: str, process: Process, servers: Collection[str] = ()) -> bool:
+    """Whether a service captured this event, and not one of its probes, nor its namesake on another server.
+
+    Several servers of a product may report to one project, with the same services. SDKs name the server in each event:
+    one that names another is not ours. ``servers`` are further names by which this service is known to go.
+    """
+    server = event.tags.get(SERVER_TAG, "")
+    return (
+        event.tags.get(tag) == process.name
+        and PROBE_TAG not in event.tags
+        and (not server or server in process.server_names or server in servers)
+    )
+
+
+def find_own_event(
+    events: Collection[Event],
+    tag: str,
+    process: Process,
+    baseline: Collection[str],
+    servers: Collection[str] = (),
+) -> Event | None:
+    """The newest event that this very process captured: see ``is_own``, made after it started.
+
+    ``baseline`` holds the ids that were there before the restart. The sender's time and the manager's start time
+    come from the same clock.
     """
     for event in events:
         if (
-            event.tags.get(tag) == process.name
-            and PROBE_TAG not in event.tags
-            and event.event_id not in baseline
+            event.event_id not in baseline
             and event.created >= process.started_at
+            and is_own(event, tag, process, servers)
         ):
             return event
     return None

@@ -25,7 +25,7 @@ from .journal import Journal, State, fold
 from .manager import Process
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
-from .proof import Proof, find_own_event
+from .proof import SERVER_TAG, Proof, find_own_event
 from .proving import Proving
 from .services import Services, of
 from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
@@ -543,7 +543,7 @@ class Cutover:
             if isinstance(outcome, CutoverError):
                 raise outcome
             if outcome.kind == "probe":
-                self._see_that_none_goes_astray(name, target)
+                self._see_that_none_goes_astray(name, target, outcome.event_id)
             if target.name == MIRROR and len(target.sides[name]) == 1:
                 note = "; ".join(filter(None, (outcome.note, "the old side accepted, not read back")))
                 outcome = replace(outcome, note=note)
@@ -552,24 +552,28 @@ class Cutover:
             proofs[name] = outcome
         return proofs
 
-    def _see_that_none_goes_astray(self, name: str, target: Target) -> None:
+    def _see_that_none_goes_astray(self, name: str, target: Target, probe: str) -> None:
         """A probe speaks for a silent service's settings, not for its code: what it reported since its restart must not be at the old tracker.
 
-        A job that rests has not been restarted, what its last run reported may be there. Raises ServiceError. An old tracker that cannot be
-        asked is no reason against the switch.
+        A job that rests has not been restarted, what its last run reported may be there. Which name the service gives its server, where
+        its code sets one, is seen in the probe's event. Raises ServiceError. An old tracker that cannot be asked is no reason against
+        the switch.
         """
         running = [found for found in self.services.processes() if found.name == name and found.online]
-        sides = to_before(self.config, self.snapshots.before()).sides[name]
+        old = to_before(self.config, self.snapshots.before()).sides[name]
+        sides = [side for side in old if side not in target.sides[name]]
+        if not running or not sides:
+            return
+        stood_in = self.host.tracker(target.sides[name][0]).event(probe)
+        servers = {stood_in.tags[SERVER_TAG]} if stood_in and SERVER_TAG in stood_in.tags else set()
         for side in sides:
-            if side in target.sides[name] or not running:
-                continue
             try:
                 events = self.host.tracker(side).recent_events()
             except CutoverError as error:
                 self.host.progress(f"{error}; whether {name} still reports there was not seen")
                 continue
             for process in running:
-                if own := find_own_event(events, self.config.service_tag, process, ()):
+                if own := find_own_event(events, self.config.service_tag, process, (), servers):
                     raise ServiceError(
                         f"{name} still reports to the {side.name} tracker: its event {own.event_id} arrived there after its restart, "
                         f"so its code sets the DSN itself, whatever {self.config.env_key} says"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .api import PROBE_TAG, await_event
+from .api import await_event
 from .compose import Docker
 from .config import Config
 from .deadline import WATCH_UNIT, has_systemd, run_detached
@@ -27,6 +27,7 @@ from .host import Host
 from .journal import Journal, State, fold
 from .memory import Memory, read_memory
 from .process import SYSTEM_PATH, run
+from .proof import is_own
 from .store import Store
 from .targets import to_glitchtip
 
@@ -370,12 +371,14 @@ class Watch:
             return []
         heard: set[str] = set()
         try:
+            processes = self.host.manager.processes()
             for side in {self.config.side_for(str(name)) for name in talked if name in self.config.services}:
                 if side is not None:
+                    events = [event for event in self.host.tracker(side).recent_events() if event.created >= began]
                     heard |= {
-                        event.tags.get(self.config.service_tag, "")
-                        for event in self.host.tracker(side).recent_events()
-                        if event.created >= began and PROBE_TAG not in event.tags
+                        process.name
+                        for process in processes
+                        if any(is_own(event, self.config.service_tag, process) for event in events)
                     }
         except InterruptedRunError:
             raise

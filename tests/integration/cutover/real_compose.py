@@ -111,6 +111,7 @@ def managed(root: Path) -> None:
             all(running(one.pid) == dsn for one in found.values()),
         )
         check("every process is a new one", all(found[name].pid != before[name] for name in NAMES))
+        check("each has its own host name", all(one.hostname == running(one.pid, "HOSTNAME") for one in found.values()))
         check("start times are near", all(abs(one.started_at - time.time()) < 60 for one in found.values()))
         override = root / "state" / "compose.override.json"
         check(f"an override is {'there' if overridden else 'gone'}", overrides(override) == overridden)
@@ -124,9 +125,9 @@ def overrides(path: Path) -> bool:
     return path.exists() and KEY in path.read_text()
 
 
-def running(pid: int) -> str | None:
+def running(pid: int, variable: str = KEY) -> str | None:
     lines = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{KEY}=")), None)
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"{variable}=")), None)
 
 
 def main() -> None:

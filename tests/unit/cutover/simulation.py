@@ -243,6 +243,7 @@ class Simulation:
         (root / "node").write_text("")
         self.stored: dict[str, list[Event]] = {}
         self.emitting = {"canary", "api"}
+        self.server_names: dict[str, str] = {}
         self.deadline = MemoryDeadline()
         self.pm2 = MemoryPm2(
             self.env_file, self.clock, {"carrier": OLD}, self.names, {"silent": self.own_file} if own else {}
@@ -285,8 +286,11 @@ class Simulation:
             return [parsed.project_id]
         return [parsed.project_id, "4" if dsn == OWN_MIRROR else "3"]
 
-    def store(self, dsn: str, name: str, *, probe: bool = False) -> str:
+    def store(self, dsn: str, name: str, *, probe: bool = False, server: str = "") -> str:
+        """An event that a service, or its namesake on another ``server``, sends with ``dsn``."""
         tags = {"service": name, **({"cutover_probe": "service"} if probe else {})}
+        if server or name in self.server_names:
+            tags["server_name"] = server or self.server_names[name]
         event = Event(uuid.uuid4().hex, self.clock.now, tags)
         for project in self.receivers(dsn):
             if project not in self.lost:

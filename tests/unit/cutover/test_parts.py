@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -160,9 +162,20 @@ def test_only_an_event_of_this_very_process_proves_it() -> None:
         Event("4" * 32, start + 1, {"service": "worker"}),
         Event("5" * 32, start + 1, {"service": "api", "cutover_probe": "service"}),
         Event("6" * 32, start + 1, {}),
+        Event("7" * 32, start + 1, {"service": "api", "server_name": "another.example.org"}),
     ]
     assert find_own_event(others, "service", process, {known.event_id}) is None
     assert find_own_event([*others, good], "service", process, {known.event_id}) == good
+    here = dataclasses.replace(good, tags={"service": "api", "server_name": socket.gethostname()})
+    assert find_own_event([*others, here], "service", process, {known.event_id}) == here
+
+
+def test_the_server_s_name_is_the_one_that_sdks_take() -> None:
+    process = parse_process(entry())
+    assert process.server_names == {socket.gethostname()}
+    assert dataclasses.replace(process, hostname="3f2a").server_names == {"3f2a"}
+    named = dataclasses.replace(process, hostname="3f2a", environment={"SENTRY_NAME": "web-1"})
+    assert named.server_names == {"web-1"}
 
 
 def test_a_report_must_carry_this_probe_s_marker() -> None:

@@ -227,6 +227,37 @@ def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_pa
     assert set(world.uses().values()) == {OLD}
 
 
+def test_a_service_that_names_its_server_itself_is_known_by_its_probe(tmp_path: Path) -> None:
+    world = Simulation(tmp_path)
+    world.server_names["api"] = "web-1"
+    world.cutover().snapshot()
+
+    def reports_to_the_old_one(restarted: str) -> None:
+        if restarted == "api":
+            world.pm2.loaded["api"] = OLD
+
+    world.pm2.after_restart = reports_to_the_old_one
+    with pytest.raises(RolledBackError, match="api still reports to the old tracker"):
+        world.cutover().apply()
+
+
+def test_namesakes_on_another_server_speak_neither_for_nor_against_a_service(tmp_path: Path) -> None:
+    """Two servers of one product report to one project: one of them is switched, the other is not yet, or was before."""
+    world = Simulation(tmp_path)
+    world.emitting = {"canary"}
+    world.cutover().snapshot()
+
+    def reports_elsewhere(restarted: str) -> None:
+        world.clock.sleep(0.01)
+        for dsn in (OLD, NEW):
+            world.store(dsn, restarted, server="another.example.org")
+
+    world.pm2.after_restart = reports_elsewhere
+    rows = {row["name"]: row for row in world.cutover().apply()["services"]}
+    assert rows["canary"]["proof"] == "own_event"
+    assert rows["api"]["proof"] == rows["silent"]["proof"] == "probe"
+
+
 def test_what_the_last_run_of_a_resting_job_reported_is_no_reason_against_the_switch(tmp_path: Path) -> None:
     world = Simulation(tmp_path)
     world.cutover().snapshot()

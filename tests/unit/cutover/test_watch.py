@@ -340,6 +340,7 @@ def test_without_containers_that_is_said_once(tmp_path: Path, changes: dict[str,
 
 def test_services_that_fell_silent_are_reported_and_no_reason(watched: Watched) -> None:
     watched.world.emitting = {"canary"}
+    watched.at_look = lambda _look: watched.world.store(NEW, "api", server="another.example.org")
     assert watched.watch().run()["silent"] == ["api"]
 
 
