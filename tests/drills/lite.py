@@ -185,12 +185,16 @@ class Output:
 
 
 class Lite:
-    """The running world. ``outputs`` keeps all that commands printed since the drill began, to look for secrets in."""
+    """The running world. ``outputs`` keeps all that commands printed since the drill began, to look for secrets in.
+
+    ``interrupts``: whether a Ctrl-C reaches the play; a control says no, until the next reset.
+    """
 
     def __init__(self, sentry: Side, glitchtip: Side) -> None:
         self.sentry = sentry
         self.glitchtip = glitchtip
         self.outputs: list[str] = []
+        self.interrupts = True
         self.canaries: dict[str, str] = {
             "key of the old DSN": sentry.key,
             "key of the new DSN": glitchtip.key,
@@ -344,6 +348,7 @@ class Lite:
 
     def _reset(self) -> None:
         """Bring everything back to the beginning, whatever a drill left: trackers up, server up, product on its old DSN."""
+        self.interrupts = True
         for side in (self.sentry, self.glitchtip):
             names = side.containers()
             run(["docker", "unpause", *names], check=False)

@@ -49,6 +49,11 @@ NO_IDENTITY = Control(
     lambda world: world.write_inventory(**_OTHER, preflight_target_file="/root/no-mark"),
     "was not refused",
 )
+NOT_INTERRUPTED = Control(
+    "Ctrl-C that does not reach the play",
+    lambda world: setattr(world, "interrupts", False),
+    r"says that it is done",
+)
 
 
 def _ssh_drop(case: Case) -> None:
@@ -108,8 +113,9 @@ def _interrupted_play(task: str, nth: int = 1) -> Callable[[Case], None]:
         try:
             process = case.world.play()
             seen = _read_until(process, task, nth)
-            os.killpg(process.pid, signal.SIGINT)
-            out, _ = process.communicate(timeout=120)
+            if case.world.interrupts:
+                os.killpg(process.pid, signal.SIGINT)
+            out, _ = process.communicate(timeout=300)
             case.world.outputs.append(seen + out)
             case.expect(process.returncode != 0, "a play that was interrupted says that it is done")
         finally:
@@ -181,21 +187,21 @@ DRILLS = (
         NO_LOCK,
         "glitchtip",
     ),
-    # First of those with this control: a play that ends before its switch needs no window.
+    # First of those with this control.
     Drill("no confirm", "nobody confirms", "back when the window has passed", _no_confirm, NO_TIMER),
     Drill(
         "Ctrl-C: install",
         "SIGINT to the play while the program is installed",
         "the state of before",
         _interrupted_play("Install the program"),
-        NO_TIMER,
+        NOT_INTERRUPTED,
     ),
     Drill(
         "Ctrl-C: configure",
         "SIGINT to the play while the configuration is written",
         "the state of before",
         _interrupted_play("Write the configuration"),
-        NO_TIMER,
+        NOT_INTERRUPTED,
     ),
     Drill(
         "Ctrl-C: apply",
