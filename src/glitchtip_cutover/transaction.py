@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .api import await_event, verify_dsn
+from .api import Event, await_event, verify_dsn
 from .config import Config, Side
 from .dsn import parse_dsn, shown
 from .envfile import EnvFile
@@ -425,14 +425,7 @@ class Cutover:
                 self._await_test_event(side, event_id)
 
     def _await_test_event(self, side: Side, event_id: str) -> None:
-        stored = await_event(
-            self.host.tracker(side),
-            event_id,
-            self.config.probe_wait,
-            monotonic=self.host.monotonic,
-            sleep=self.host.sleep,
-        )
-        if stored is None:
+        if self._await(side, event_id) is None:
             raise CutoverError(
                 f"a test event was accepted, but the {side.name} tracker did not store it within "
                 f"{self.config.probe_wait:g} s (does its worker run?); the old DSN stands"
@@ -553,31 +546,42 @@ class Cutover:
         return proofs
 
     def _see_that_none_goes_astray(self, name: str, target: Target, probe: str) -> None:
-        """A probe speaks for a silent service's settings, not for its code: what it reported since its restart must not be at the old tracker.
+        """A probe speaks for a service's settings, not for its code: nothing that it reported since its restart may be at the old tracker alone.
 
         A job that rests has not been restarted, what its last run reported may be there. Which name the service gives its server, where
         its code sets one, is seen in the probe's event. Raises ServiceError. An old tracker that cannot be asked is no reason against
         the switch.
         """
         running = [found for found in self.services.processes() if found.name == name and found.online]
-        old = to_before(self.config, self.snapshots.before()).sides[name]
-        sides = [side for side in old if side not in target.sides[name]]
-        if not running or not sides:
+        new = target.sides[name][0]
+        old = [side for side in to_before(self.config, self.snapshots.before()).sides[name] if side != new]
+        if not running or not old:
             return
-        stood_in = self.host.tracker(target.sides[name][0]).event(probe)
+        stood_in = self.host.tracker(new).event(probe)
         servers = {stood_in.tags[SERVER_TAG]} if stood_in and SERVER_TAG in stood_in.tags else set()
-        for side in sides:
+        for side in old:
             try:
                 events = self.host.tracker(side).recent_events()
             except CutoverError as error:
                 self.host.progress(f"{error}; whether {name} still reports there was not seen")
                 continue
             for process in running:
-                if own := find_own_event(events, self.config.service_tag, process, (), servers):
+                own = find_own_event(events, self.config.service_tag, process, (), servers)
+                if own and not (side in target.sides[name] and self._await(new, own.event_id)):
                     raise ServiceError(
-                        f"{name} still reports to the {side.name} tracker: its event {own.event_id} arrived there after its restart, "
+                        f"{name} still reports to the {side.name} tracker alone: its event {own.event_id} arrived there after its restart, "
                         f"so its code sets the DSN itself, whatever {self.config.env_key} says"
                     )
+
+    def _await(self, side: Side, event_id: str) -> Event | None:
+        """The event, once that tracker has it; behind the mirror what reached one side is about to reach the other."""
+        return await_event(
+            self.host.tracker(side),
+            event_id,
+            self.config.probe_wait,
+            monotonic=self.host.monotonic,
+            sleep=self.host.sleep,
+        )
 
     # ------------------------------------------------------------------ confirm
 

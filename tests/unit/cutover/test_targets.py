@@ -213,7 +213,8 @@ def test_a_service_that_fails_among_many_takes_all_back(tmp_path: Path) -> None:
     assert set(world.uses().values()) == {OLD}
 
 
-def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["glitchtip", "mirror"])
+def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_path: Path, target: str) -> None:
     world = Simulation(tmp_path)
     world.cutover().snapshot()
 
@@ -222,8 +223,8 @@ def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_pa
             world.pm2.loaded["api"] = OLD
 
     world.pm2.after_restart = reports_to_the_old_one
-    with pytest.raises(RolledBackError, match="api still reports to the old tracker"):
-        world.cutover().apply()
+    with pytest.raises(RolledBackError, match="api still reports to the old tracker alone"):
+        world.cutover().apply(target)
     assert set(world.uses().values()) == {OLD}
 
 
@@ -237,7 +238,7 @@ def test_a_service_that_names_its_server_itself_is_known_by_its_probe(tmp_path: 
             world.pm2.loaded["api"] = OLD
 
     world.pm2.after_restart = reports_to_the_old_one
-    with pytest.raises(RolledBackError, match="api still reports to the old tracker"):
+    with pytest.raises(RolledBackError, match="api still reports to the old tracker alone"):
         world.cutover().apply()
 
 
