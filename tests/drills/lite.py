@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from ai_admin.ledger import Ledger, parse_ledger
 from rig import engine, images
 from rig.shell import CACHE, ROOT, RigError, run, wait_for
-from rig.trackers import Tracker
+from rig.trackers import SCOPES, Tracker
 from rig.world import system_container, write_private
 from stack import PARTS, Stack, start, stop
 
@@ -64,17 +64,6 @@ SERVICES = (
 )
 JOB = "ai-admin-batch-processor"
 CANARY = "ai-admin-booking-monitor"
-SCOPES = [
-    "project:read",
-    "project:write",
-    "project:admin",
-    "team:read",
-    "team:write",
-    "event:read",
-    "event:write",
-    "org:read",
-    "org:write",
-]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +16,8 @@ from local import running
 from glitchtip_api import Client
 from glitchtip_api.session import login
 from glitchtip_api.validate import SCOPES
+
+PRODUCT = Path(__file__).parents[1] / "ai_admin"
 
 
 @dataclass
@@ -76,3 +80,22 @@ def server(request: pytest.FixtureRequest, standin: Callable[[str], Server]) -> 
 def name() -> str:
     """Name of an organization that no other test has."""
     return f"Org {uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample product with exactly the packages of its lock file."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are not installed")
+    app = tmp_path_factory.mktemp("product") / "app"
+    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
+    done = subprocess.run(
+        ["npm", "ci", "--omit=dev", "--loglevel=error"],
+        cwd=app,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}"
+    return app

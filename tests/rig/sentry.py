@@ -10,24 +10,13 @@ from glitchtip_api import Client
 from glitchtip_api.session import login
 from rig import images, world
 from rig.shell import RigError
-from rig.trackers import Tracker
+from rig.trackers import SCOPES, Tracker
 
 NAME = "gtm-sentry"
 #: A server beside the demo's has a project of its own: what one product reports is compared with what GlitchTip got of it.
 PROJECT = "ai-admin" if world.SERVER == "gtm-server" else f"ai-admin on {world.SERVER}"
 HOST = "sentry.example.org"
 URL_ON_SERVER = f"http://{HOST}:9000"
-SCOPES = [
-    "project:read",
-    "project:write",
-    "project:admin",
-    "team:read",
-    "team:write",
-    "event:read",
-    "event:write",
-    "org:read",
-    "org:write",
-]
 STACK = Stack(
     name=NAME,
     image=images.tag("standin-5.2"),

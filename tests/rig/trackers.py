@@ -15,6 +15,19 @@ from glitchtip_api import Client, GlitchTipError
 from rig import world
 from rig.shell import RigError, wait_for
 
+#: Of the tokens with which the rig sets up and reads a tracker.
+SCOPES = [
+    "project:read",
+    "project:write",
+    "project:admin",
+    "team:read",
+    "team:write",
+    "event:read",
+    "event:write",
+    "org:read",
+    "org:write",
+]
+
 
 @dataclass(frozen=True)
 class Tracker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -31,10 +30,6 @@ EMITTING = {
     "src/services/baileys-whatsapp.js": "whatsapp",
 }
 SILENT = ("src/services/whatsapp-backup.js", "src/services/whatsapp-safe-monitor.js")
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
-)
 
 
 class Ingest:
@@ -87,23 +82,6 @@ class Ingest:
         self.before(event)
         self.events.append(event)
         return self.answer(event)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The product with exactly the packages of its lock file."""
-    app = tmp_path_factory.mktemp("product") / "app"
-    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
-    done = subprocess.run(
-        ["npm", "ci", "--omit=dev", "--loglevel=error"],
-        cwd=app,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}"
-    return app
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,29 +16,7 @@ from glitchtip_ops.local_test import running
 from glitchtip_ops.local_test.expectations import EXPECTATIONS
 
 ROOT = Path(__file__).parents[3]
-PRODUCT = ROOT / "tests/ai_admin"
 SCOPES = {"event:read", "org:read", "project:read", "project:write", "project:admin"}
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
-)
-
-
-@pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample product with exactly the packages of its lock file."""
-    app = tmp_path_factory.mktemp("product") / "app"
-    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
-    done = subprocess.run(
-        ["npm", "ci", "--omit=dev", "--loglevel=error"],
-        cwd=app,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}"
-    return app
 
 
 @dataclass
@@ -79,7 +55,7 @@ class Project:
 
 
 @pytest.fixture
-def project(server: Any, name: str, tmp_path: Path, product: Path) -> Project:
+def project(server: Any, name: str, tmp_path: Path, installed: Path) -> Project:
     """A fresh one on each line, and a token with the scopes that the documentation names."""
     client = server.client
     organization = client.organizations.create(name)["slug"]
@@ -88,7 +64,7 @@ def project(server: Any, name: str, tmp_path: Path, product: Path) -> Project:
     dsn = client.keys.list(organization, made["slug"])[0]["dsn"]["public"]
     with login(server.url, "admin@example.org", server.password) as session:
         token = session.ensure_token("proof", SCOPES).token
-    return Project(server, organization, made["slug"], token, dsn, tmp_path, product)
+    return Project(server, organization, made["slug"], token, dsn, tmp_path, installed)
 
 
 def leftovers(project: Project) -> list[str]:
