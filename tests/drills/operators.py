@@ -139,16 +139,22 @@ def _read_until(process: subprocess.Popen[str], task: str, nth: int) -> str:
     raise RigError(f"The play has no task {task!r}: {''.join(seen)[-400:]}")
 
 
+#: A module that the controller left behind may take this long until it starts the switch (seconds).
+_STARTING = 6.0
+
+
 def _out_of_window(case: Case, seconds: float) -> None:
     """Wait until the change is closed, or nothing would close it any more (no unit of ours, no timer)."""
     deadline = time.monotonic() + seconds
-    command = f"test -e {lite.STATE_DIR}/open && systemctl is-active -q {lite.PROGRAM}.service {_TIMER} {lite.PROGRAM}-deadline.service"
-    while time.monotonic() < deadline:
+    command = f"""
+        pgrep -f '[a]i-admin-cutover(.pyz)? (apply|confirm|rollback)' >/dev/null && exit 0
+        test -e {lite.STATE_DIR}/open && systemctl is-active -q {lite.PROGRAM}.service {_TIMER} {lite.PROGRAM}-deadline.service
+    """
+    idle_since = time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - idle_since < _STARTING:
         time.sleep(0.5)
-        if case.world.root(command, check=False).code:
-            time.sleep(0.5)
-            if case.world.root(command, check=False).code:
-                return
+        if case.world.root(command, check=False).code == 0:
+            idle_since = time.monotonic()
 
 
 def _no_confirm(case: Case) -> None:
