@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from rig.shell import run
@@ -76,6 +77,10 @@ def _token_before(case: Case) -> None:
     case.expect_code(case.world.program("apply --json"), 1, "apply")
 
 
+#: How long GlitchTip refuses a project after a wrong key (seconds), and a little.
+_REFUSED = 32
+
+
 def _wrong_key(case: Case) -> None:
     """The DSN has a key of no project: found by reading; a key that is tried would make GlitchTip refuse the project for 30 s."""
     side = case.world.glitchtip
@@ -86,6 +91,8 @@ def _wrong_key(case: Case) -> None:
     log = run(["docker", "logs", "--since", str(int(began)), f"{side.stack.name}-web"], check=False)
     tried = [line for line in (log.stdout + log.stderr).splitlines() if "/envelope/" in line]
     case.expect(not tried, "a wrong key was sent to GlitchTip")
+    if tried:
+        time.sleep(_REFUSED)
 
 
 def _no_sentry(case: Case) -> None:
