@@ -102,6 +102,8 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
     """
     results = config.state_dir / "runs"
     private_directory(results)
+    # A run that failed, and whose recovery failed too, stays loaded: its name would be taken for ever. What runs is not touched by this.
+    _systemctl(["reset-failed", f"{RUN_UNIT}.service", f"{RECOVER_UNIT}.service"])
     output = results / f"{uuid.uuid4().hex}.json"
     done = run(
         [

@@ -105,14 +105,19 @@ def _second_operator(case: Case) -> None:
     case.expect_code(case.world.program("confirm --json"), 0, "confirm")
 
 
-def _interrupted_play(task: str, nth: int = 1) -> Callable[[Case], None]:
-    """SIGINT to the play and its children the moment this task begins; what runs on the host goes on, the window closes it."""
+def _interrupted_play(task: str, nth: int = 1, begun: str = "") -> Callable[[Case], None]:
+    """SIGINT to the play and its children the moment this task begins; what runs on the host goes on, the window closes it.
+
+    ``begun``: not before this file is on the host.
+    """
 
     def run(case: Case) -> None:
         case.world.write_inventory(ai_admin_cutover_confirm_window=8)
         try:
             process = case.world.play()
             seen = _read_until(process, task, nth)
+            if begun:
+                case.world.root(f"for _ in $(seq 300); do test -e {begun} && exit; sleep 0.1; done; exit 1")
             if case.world.interrupts:
                 os.killpg(process.pid, signal.SIGINT)
             out, _ = process.communicate(timeout=300)
@@ -193,7 +198,6 @@ DRILLS = (
         NO_LOCK,
         "glitchtip",
     ),
-    # First of those with this control.
     Drill("no confirm", "nobody confirms", "back when the window has passed", _no_confirm, NO_TIMER),
     Drill(
         "Ctrl-C: install",
@@ -213,7 +217,7 @@ DRILLS = (
         "Ctrl-C: apply",
         "SIGINT to the play while it waits for apply",
         "the run ends, its window passes, back",
-        _interrupted_play("Run the command on the host"),
+        _interrupted_play("Run the command on the host", begun=f"{lite.STATE_DIR}/open"),
         NO_TIMER,
     ),
     Drill(

@@ -174,6 +174,13 @@ class FakeSystemdRun:
             f'printf %s {shlex.quote(document)} > "${{word#--output=}}";; esac; done\nexit {code}\n'
         )
         program.chmod(0o755)
+        # As systemd does: a unit that failed keeps its name until it is reset, where another failed unit refers to it.
+        self.failed = root / "failed"
+        loaded = "Failed to start transient service unit: Unit ai-admin-cutover.service was already loaded or has a fragment file."
+        program.write_text(program.read_text().replace("\n", f'\n[ ! -e {self.failed} ] || {{ echo "{loaded}" >&2; exit 1; }}\n', 1))
+        systemctl = root / "systemctl"
+        systemctl.write_text(f'#!/bin/sh\n[ "$1 $2" != "reset-failed ai-admin-cutover.service" ] || rm -f {self.failed}\n')
+        systemctl.chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
         self.config = parse_config(
             {
@@ -212,6 +219,14 @@ def test_an_incomplete_way_back_stays_a_failed_unit(tmp_path: Path, monkeypatch:
     assert deadline.run_detached(fake.config, "rollback", [])[0] == 4
     decided = next(word for word in fake.words() if word.startswith("--property=SuccessExitStatus="))
     assert "4" not in decided.split("=")[2].split()
+
+
+def test_a_run_that_failed_together_with_its_recovery_does_not_stand_in_the_way_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSystemdRun(tmp_path, monkeypatch, '{"exit_code": 0}')
+    fake.failed.touch()
+    assert deadline.run_detached(fake.config, "rollback", [])[0] == 0
 
 
 def test_the_program_starts_itself_again_under_any_name(
