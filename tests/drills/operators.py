@@ -198,6 +198,7 @@ DRILLS = (
         NO_LOCK,
         "glitchtip",
     ),
+    # First of those with this control: a play installs the program anew, and undoes what a control switched off in it.
     Drill("no confirm", "nobody confirms", "back when the window has passed", _no_confirm, NO_TIMER),
     Drill(
         "Ctrl-C: install",
@@ -218,7 +219,7 @@ DRILLS = (
         "SIGINT to the play while it waits for apply",
         "the run ends, its window passes, back",
         _interrupted_play("Run the command on the host", begun=f"{lite.STATE_DIR}/open"),
-        NO_TIMER,
+        NOT_INTERRUPTED,
     ),
     Drill(
         "Ctrl-C: confirm",

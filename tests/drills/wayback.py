@@ -10,6 +10,15 @@ from drills.lite import Lite
 from drills.product import NO_VARIABLES
 
 ALONE = "baileys-whatsapp-service"
+NO_PIN = Control(
+    "the service is restarted without a DSN of its own",
+    off.patched(
+        "override",
+        "Override._pin",
+        "_pin = Override._pin\nOverride._pin = lambda self, name, variables: _pin(self, name, {})",
+    ),
+    f"{ALONE} uses the new DSN",
+)
 NO_COPY = Control(
     "no copy of the configuration",
     off.patched("cli", "find_copy", "find_copy = lambda root: None", "glitchtip-rollback"),
@@ -82,7 +91,7 @@ DRILLS = (
         "one of eight services is put back alone",
         "that one on the old DSN, the others on the new one",
         _one_service,
-        NO_VARIABLES,
+        NO_PIN,
         "glitchtip",
         overrides={ALONE: "old"},
     ),
