@@ -54,10 +54,9 @@ class Process:
     hostname: str = ""
 
     @property
-    def server_names(self) -> frozenset[str]:
+    def server_name(self) -> str:
         """What its SDK, unless told otherwise in code, puts into the tag ``server_name`` of its events."""
-        named = self.environment.get("SENTRY_NAME")
-        return frozenset({named or self.hostname or socket.gethostname()})
+        return self.environment.get("SENTRY_NAME") or self.hostname or socket.gethostname()
 
     @property
     def online(self) -> bool:

@@ -47,7 +47,7 @@ def is_own(event: Event, tag: str, process: Process, servers: Collection[str] = 
     return (
         event.tags.get(tag) == process.name
         and PROBE_TAG not in event.tags
-        and (not server or server in process.server_names or server in servers)
+        and (not server or server == process.server_name or server in servers)
     )
 
 

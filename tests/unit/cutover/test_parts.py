@@ -172,10 +172,10 @@ def test_only_an_event_of_this_very_process_proves_it() -> None:
 
 def test_the_server_s_name_is_the_one_that_sdks_take() -> None:
     process = parse_process(entry())
-    assert process.server_names == {socket.gethostname()}
-    assert dataclasses.replace(process, hostname="3f2a").server_names == {"3f2a"}
+    assert process.server_name == socket.gethostname()
+    assert dataclasses.replace(process, hostname="3f2a").server_name == "3f2a"
     named = dataclasses.replace(process, hostname="3f2a", environment={"SENTRY_NAME": "web-1"})
-    assert named.server_names == {"web-1"}
+    assert named.server_name == "web-1"
 
 
 def test_a_report_must_carry_this_probe_s_marker() -> None:

@@ -213,16 +213,19 @@ def test_a_service_that_fails_among_many_takes_all_back(tmp_path: Path) -> None:
     assert set(world.uses().values()) == {OLD}
 
 
+def sets_the_old_dsn_in_its_code(world: Simulation, service: str) -> None:
+    def restarted(name: str) -> None:
+        if name == service:
+            world.pm2.loaded[name] = OLD
+
+    world.pm2.after_restart = restarted
+
+
 @pytest.mark.parametrize("target", ["glitchtip", "mirror"])
 def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_path: Path, target: str) -> None:
     world = Simulation(tmp_path)
     world.cutover().snapshot()
-
-    def reports_to_the_old_one(restarted: str) -> None:
-        if restarted == "api":
-            world.pm2.loaded["api"] = OLD
-
-    world.pm2.after_restart = reports_to_the_old_one
+    sets_the_old_dsn_in_its_code(world, "api")
     with pytest.raises(RolledBackError, match="api still reports to the old tracker alone"):
         world.cutover().apply(target)
     assert set(world.uses().values()) == {OLD}
@@ -232,12 +235,7 @@ def test_a_service_that_names_its_server_itself_is_known_by_its_probe(tmp_path: 
     world = Simulation(tmp_path)
     world.server_names["api"] = "web-1"
     world.cutover().snapshot()
-
-    def reports_to_the_old_one(restarted: str) -> None:
-        if restarted == "api":
-            world.pm2.loaded["api"] = OLD
-
-    world.pm2.after_restart = reports_to_the_old_one
+    sets_the_old_dsn_in_its_code(world, "api")
     with pytest.raises(RolledBackError, match="api still reports to the old tracker alone"):
         world.cutover().apply()
 
@@ -249,6 +247,7 @@ def test_namesakes_on_another_server_speak_neither_for_nor_against_a_service(tmp
     world.cutover().snapshot()
 
     def reports_elsewhere(restarted: str) -> None:
+        # Simulated time: captured after the restart, or its age alone would rule it out.
         world.clock.sleep(0.01)
         for dsn in (OLD, NEW):
             world.store(dsn, restarted, server="another.example.org")
