@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rig import engine, images, suites, world
+from rig import engine, images, subject, suites, world
 from rig.shell import RigError
 
 
@@ -18,6 +18,7 @@ def main() -> int:
         "repeat",
         "rollback",
         "contract",
+        "contract-empty",
         "mutations",
         "mutations-short",
         "molecule",
@@ -43,7 +44,14 @@ def main() -> int:
             from rig import demo
 
             getattr(demo, options.command)()
-        elif options.command in {"contract", "mutations", "mutations-short", "molecule", "topology"}:
+        elif options.command in {
+            "contract",
+            "contract-empty",
+            "mutations",
+            "mutations-short",
+            "molecule",
+            "topology",
+        }:
             getattr(suites, options.command.replace("-", "_"))()
         elif options.command in {"drills", "drills-short", "drills-part", "drills-table"}:
             from rig import drills
@@ -51,9 +59,7 @@ def main() -> int:
             getattr(drills, options.command.replace("-", "_"))()
         elif options.command == "registry":
             engine.ensure()
-            images.build_all(
-                ["registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
-            )
+            images.build_all(["registry", "postgres", "valkey", *subject.standins()])
             world.ensure_network()
             world.ensure_registry()
         elif options.command == "up":
