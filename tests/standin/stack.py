@@ -247,7 +247,7 @@ def _wait_for_postgres(name: str, seconds: float = 60) -> None:
             return
         time.sleep(0.3)
     raise StackError(
-        f"{name} is not ready after {seconds:.0f} s: {docker('logs', '--tail', '5', name, check=False)}"
+        f"{name} is not ready after {seconds:.0f} s: {_last_lines(name)}"
     )
 
 
@@ -260,8 +260,19 @@ def _wait_for_web(stack: Stack, seconds: float = 120) -> None:
                 return
         except (urllib.error.URLError, OSError, ValueError):
             time.sleep(0.2)
-    logs = docker("logs", "--tail", "5", f"{stack.name}-web", check=False)
-    raise StackError(f"{stack.url} does not answer after {seconds:.0f} s: {logs}")
+    raise StackError(f"{stack.url} does not answer after {seconds:.0f} s: {_last_lines(f'{stack.name}-web')}")
+
+
+def _last_lines(name: str) -> str:
+    """The end of what a container printed, on both streams."""
+    shown = subprocess.run(
+        ["docker", "logs", "--tail", "5", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return shown.stdout.strip()
 
 
 def stop(name: str, *, volumes: bool = True) -> None:
