@@ -29,7 +29,8 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
 
-test: setup-tests lint unit integration contract mutations-short drills-short molecule ## everything, from nothing
+test: setup-tests ## everything, from nothing: lint and all tests, two parts at a time
+	@$(RIG) test
 
 lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ruff check --quiet .
@@ -69,7 +70,7 @@ drills-short: setup
 proof: setup-python ## what real SDKs send is read back, from any server: PROOF="--url ... --token-file ..." (docs/local_test.md)
 	@PYTHONPATH=src $(VENV)/python -m glitchtip_ops local-test --no-stack --result=artifacts/proof.json --markdown=artifacts/proof.md $(PROOF)
 
-molecule: setup ## roles and the whole walk on throwaway servers
+molecule: setup ## roles and the whole walk on throwaway servers (SCENARIOS=default,docker: some of them)
 	@$(RIG) molecule
 
 topology: setup ## two servers of the product, GlitchTip on a third: the walk, the tunnel between them, and the way back (15 minutes; not in `make test`)

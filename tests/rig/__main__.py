@@ -14,6 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="rig", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in (
+        "test",
         "demo",
         "repeat",
         "rollback",
@@ -40,7 +41,11 @@ def main() -> int:
     listing.add_argument("--print", dest="name", help="print the full name of one image")
     options = parser.parse_args()
     try:
-        if options.command in {"demo", "repeat", "rollback"}:
+        if options.command == "test":
+            from rig import gate
+
+            gate.test()
+        elif options.command in {"demo", "repeat", "rollback"}:
             from rig import demo
 
             getattr(demo, options.command)()

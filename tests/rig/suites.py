@@ -198,11 +198,17 @@ TOPOLOGY = "topology"
 
 
 def molecule() -> None:
-    """Every Molecule scenario but that of the topology, two at a time: each server is bound to one CPU. Raises RigError when one fails."""
-    names = sorted(
-        path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")
-    )  # the walk comes first
-    _scenarios([name for name in names if name != TOPOLOGY])
+    """The Molecule scenarios that SCENARIOS names (separated by commas), else every one but that of the topology.
+
+    Two at a time: each server is bound to one CPU. Raises RigError when one fails.
+    """
+    # In this order the walk, the longest, comes first.
+    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+    wanted = [name for name in os.environ.get("SCENARIOS", "").split(",") if name]
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise RigError(f"SCENARIOS={','.join(unknown)}: no such scenario; there are {', '.join(names)}.")
+    _scenarios(wanted or [name for name in names if name != TOPOLOGY])
 
 
 def topology() -> None:
@@ -210,12 +216,16 @@ def topology() -> None:
     _scenarios([TOPOLOGY])
 
 
-def _scenarios(names: list[str]) -> None:
+def prepare() -> None:
+    """What suites share: the engine, every image, the network and the registry."""
     engine.ensure()
     images.build_all(["product", "registry", "postgres", "valkey", *subject.standins()])
-    # What scenarios share stands before the first begins.
     world.ensure_network()
     world.ensure_registry()
+
+
+def _scenarios(names: list[str]) -> None:
+    prepare()
     with ThreadPoolExecutor(max_workers=2) as pool:
         failed = [name for name, well in zip(names, pool.map(_scenario, names), strict=True) if not well]
     if failed:
