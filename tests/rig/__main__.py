@@ -16,6 +16,7 @@ def main() -> int:
     for name in (
         "test",
         "demo",
+        "check",
         "repeat",
         "rollback",
         "contract",
@@ -45,7 +46,7 @@ def main() -> int:
             from rig import gate
 
             gate.test()
-        elif options.command in {"demo", "repeat", "rollback"}:
+        elif options.command in {"demo", "check", "repeat", "rollback"}:
             from rig import demo
 
             getattr(demo, options.command)()

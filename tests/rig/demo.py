@@ -278,7 +278,8 @@ def tree(pattern):
 listed = json.loads(subprocess.run(["pm2", "jlist"], capture_output=True, text=True, env={**os.environ, "PM2_HOME": "/root/.pm2"}).stdout)
 print(json.dumps({
     "processes": {p["name"]: [p["pid"], p["pm2_env"]["restart_time"]] for p in listed if not p["pm2_env"].get("cron_restart")},
-    "containers": sorted(subprocess.run(["docker", "ps", "-q", "--no-trunc"], capture_output=True, text=True).stdout.split()),
+    "containers": sorted(subprocess.run(["sh", "-c", "docker ps -q --no-trunc"], capture_output=True, text=True).stdout.split()),
+    "packages": tree("/var/lib/dpkg/status"),
     ".env": tree("/opt/ai-admin/.env*"),
     "stack": tree("/opt/glitchtip/*") | tree("/opt/glitchtip/.*"),
     "snapshots": tree("/var/lib/ai-admin-cutover/demo/before/**"),
@@ -388,6 +389,14 @@ def repeat() -> None:
     say(
         "\nNothing changed: processes, containers, .env, snapshots, backups and evidence are the same; no secret in any output."
     )
+
+
+def check() -> None:
+    """`site.yml --check --diff` on a server on which no phase has run yet: it ends well and changes nothing there."""
+    before = fingerprint()
+    walk.playbook("site", check=True, quiet=True)
+    after = fingerprint()
+    require(before == after, f"Check mode changed the bare server: {changed_parts(before, after)}.")
 
 
 def secrets_of_demo(tracker: Tracker) -> dict[str, str]:
