@@ -121,6 +121,7 @@ class Transport:
         self.retries = max(0, retries)
         self.read_only = read_only
         self.user_agent = user_agent
+        self.clock = clock
         self.sleep = sleep
         self._jitter = jitter
         self._limiter = Limiter(per_second, per_minute, concurrent, clock=clock, sleep=sleep)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..client import Client
 from ..errors import GlitchTipError, InvalidError
+from ..late_answers import Made, Wanted, create_once
 from ..resources.base import Objects
 from ..validate import (
     RECIPIENTS_SINCE,
@@ -16,7 +17,7 @@ from ..validate import (
     check_recipients,
     normal_url,
 )
-from .outcome import Outcome, create_once, missing, only, within
+from .outcome import Outcome, missing, named, only, same_but, within
 
 _SHORTEST_SAFE_TIMESPAN = 5
 _SCALARS = ("name", "quantity", "timespanMinutes", "uptime")
@@ -71,11 +72,8 @@ def ensure_alert(
     wanted = {"quantity": quantity, "timespanMinutes": timespan_minutes, "uptime": uptime}
     wanted = {key: value for key, value in wanted.items() if value is not None}
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        rules = client.alerts.list(organization, project) if known is None else known
-        return only(rules, "name", name, "alert rules")
-
-    found = find(listed)
+    rules = client.alerts.list(organization, project) if listed is None else listed
+    found = only(rules, "name", name, "alert rules")
     if state == "absent":
         if found and not dry_run:
             client.alerts.delete(organization, project, int(found["id"]))
@@ -85,11 +83,13 @@ def ensure_alert(
         where = f"project {project!r} in organization {organization!r}"
         if not parent_known and client.projects.get(organization, project) is None:
             raise missing(where)  # the list of a missing project is empty, not 404
+        late: tuple[str, ...] = ()
         after = predicted_alert(name, wanted, given or [])
         if not dry_run:
             body = {"name": name, **wanted, "alertRecipients": given}
-            after = _create(client, organization, project, body, find, where)
-        return Outcome(True, None, after, predicted=dry_run, warnings=_warnings(after))
+            made = _create(client, organization, project, body, rules, where)
+            after, late = view_alert(made.thing), made.warnings
+        return Outcome(True, None, after, predicted=dry_run, warnings=(*_warnings(after), *late))
     before = view_alert(found)
     blind = update_tags == "always" and any(_tags_are_unknown(recipient, found) for recipient in given or [])
     changed = blind or not _is_as_wanted(found, wanted, given)
@@ -117,21 +117,30 @@ def _create(
     organization: str,
     project: str,
     body: dict[str, Any],
-    find: Callable[[], dict[str, Any] | None],
+    before: Objects,
     where: str,
-) -> dict[str, Any]:
-    """Create a rule; complete what a failed create left behind. Returns its view."""
+) -> Made:
+    """Create a rule that was not there `before`; complete what a failed create left behind."""
     sent: Objects = body["alertRecipients"]
 
     def create() -> dict[str, Any]:
         with_kinds = _kinds_explained(client, sent, lambda: client.alerts.create(organization, project, body))
         return within(with_kinds, where)
 
-    created = create_once(client, create, find)
+    wanted = Wanted(
+        f"alert rule {body['name']!r} of {where}",
+        lambda: named(client.alerts.list(organization, project), "name", body["name"], before),
+        lambda one, other: same_but("id")(view_alert(one), view_alert(other)),
+        lambda _: True,  # a rule has no events, and nothing refers to it
+        lambda twin: client.alerts.delete(organization, project, int(twin["id"])),
+    )
+    made = create_once(client.transport, create, wanted)
     scalars = {key: body[key] for key in _SCALARS if key in body}
-    if not _is_as_wanted(created, scalars, sent):  # left by a 500: its tags are not known either
-        created = _update(client, organization, project, created, scalars, sent, rewrite=True)
-    return view_alert(created)
+    if _is_as_wanted(made.thing, scalars, sent):
+        return made
+    # left by a 500: its tags are not known either
+    whole = _update(client, organization, project, made.thing, scalars, sent, rewrite=True)
+    return Made(whole, made.warnings)
 
 
 def _update(

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..client import Client
 from ..errors import GlitchTipError, InvalidError
+from ..late_answers import Made, Wanted, create_once, write_until_seen
 from ..resources.base import Objects
 from ..validate import check_name, check_number, check_project_slug, check_team_slug
-from .outcome import Outcome, create_once, missing, only, removal_warning, slugify, within
+from .outcome import Outcome, missing, named, only, removal_warning, same_but, slugify, within
 
 _WRITABLE = ("name", "slug", "platform", "eventThrottleRate")
 _LONGEST_PLATFORM = 64
@@ -90,14 +91,15 @@ def ensure_project(
     if dry_run:
         prediction = predicted_project(name, exactly or [first], wanted, slug=slug)
         return Outcome(True, None, prediction, predicted=True, warnings=warnings)
-    created = _create(client, organization, first, name, wanted, projects, parent)
+    creation = _create(client, organization, first, name, wanted, projects, parent)
+    created = creation.thing
     made = str(created.get("slug"))
     if slug is None:
         warnings = _other_slug(name, made)
     elif made != slug:
         created = _move(client, organization, created, slug)
     after = _settle(client, organization, created, wanted, team, exactly, dry_run=False)
-    return Outcome(True, None, after, warnings=warnings)
+    return Outcome(True, None, after, warnings=(*warnings, *creation.warnings))
 
 
 def _create(
@@ -108,13 +110,8 @@ def _create(
     wanted: Mapping[str, Any],
     before: Objects,
     parent: str,
-) -> dict[str, Any]:
+) -> Made:
     """Create a project in a team. After a lost answer the one that was not there `before` is taken."""
-    known = {project.get("id") for project in before}
-
-    def find() -> dict[str, Any] | None:
-        new = [project for project in client.projects.list(organization) if project.get("id") not in known]
-        return only(new, "name", name, "projects")
 
     def create() -> dict[str, Any]:
         made = partial(
@@ -127,7 +124,22 @@ def _create(
         )
         return {**within(made, parent), "teams": [{"slug": team}]}
 
-    return create_once(client, create, find)
+    return create_once(
+        client.transport,
+        create,
+        Wanted(
+            f"project {name!r} in organization {organization!r}",
+            lambda: named(client.projects.list(organization), "name", name, before),
+            lambda one, other: same_but("id", "slug", "dateCreated")(_compared(one), _compared(other)),
+            lambda twin: not twin.get("firstEvent") and not twin.get("firstTransaction"),
+            lambda twin: client.projects.delete(organization, str(twin["slug"])),
+            "keep the one that services send to and delete the other, then run it again",
+        ),
+    )
+
+
+def _compared(project: Mapping[str, Any]) -> dict[str, Any]:
+    return {**view_project(project), "platform": project.get("platform") or ""}
 
 
 def _move(client: Client, organization: str, created: dict[str, Any], slug: str) -> dict[str, Any]:
@@ -182,11 +194,24 @@ def _settle(
     gets = sorted({*has, team} if team is not None else has) if exactly is None else exactly
     if not dry_run:
         for one in [one for one in gets if one not in has]:
-            add = partial(client.projects.add_team, organization, slug, one)
-            within(add, f"team {one!r} in organization {organization!r}")
+            _add_team(client, organization, slug, one)
         for one in [one for one in has if one not in gets]:
             client.projects.remove_team(organization, slug, one)
     return {**view_project(after), "teams": gets}
+
+
+def _add_team(client: Client, organization: str, project: str, team: str) -> None:
+    where = f"team {team!r} in organization {organization!r}"
+
+    def has_it() -> bool:
+        return any(found.get("slug") == team for found in client.projects.teams(organization, project))
+
+    write_until_seen(
+        client.transport,
+        lambda: within(lambda: client.projects.add_team(organization, project, team), where),
+        has_it,
+        f"project {project!r} with {where}",
+    )
 
 
 def _namesakes(projects: Objects, name: str, slug: str | None) -> tuple[str, ...]:
