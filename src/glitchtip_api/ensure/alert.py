@@ -12,6 +12,7 @@ from ..resources.base import Objects
 from ..validate import (
     RECIPIENTS_SINCE,
     ZULIP_CONFIG,
+    ZULIP_TOPIC,
     check_name,
     check_number,
     check_recipients,
@@ -34,6 +35,7 @@ def ensure_alert(
     uptime: bool | None = None,
     recipients: Iterable[Mapping[str, Any]] | None = None,
     update_tags: str = "on_create",
+    incomplete: bool = False,
     listed: Objects | None = None,
     parent_known: bool = False,
     state: str = "present",
@@ -49,6 +51,8 @@ def ensure_alert(
         update_tags: the 5.2 line never returns a recipient's tags, so there "on_create" writes them with a
             new recipient only, and "always" writes them each time and always reports a change. 6.x returns
             them: they are compared, and this makes no difference.
+        incomplete: also take a rule without recipients, about which the server e-mails everyone in the project
+            (5.2 source), and a new one that never fires. Else both are refused, as slips of the pen.
         listed: all rules of the project as they were just read; None reads them.
         parent_known: the project was just seen, so it is not looked for before a rule is created in it.
 
@@ -64,7 +68,7 @@ def ensure_alert(
     check_number(quantity, "quantity")
     check_number(timespan_minutes, "timespan_minutes")
     given = None if recipients is None else check_recipients(recipients)
-    if given == []:
+    if given == [] and not incomplete:
         raise InvalidError(
             code="no_recipients",
             detail="an alert rule without recipients e-mails everyone in the project; name at least one",
@@ -79,14 +83,15 @@ def ensure_alert(
             client.alerts.delete(organization, project, int(found["id"]))
         return Outcome(bool(found), found and view_alert(found), None)
     if found is None:
-        _check_new(name, wanted, given)
+        if not incomplete:
+            _check_new(name, wanted, given)
         where = f"project {project!r} in organization {organization!r}"
         if not parent_known and client.projects.get(organization, project) is None:
             raise missing(where)  # the list of a missing project is empty, not 404
         late: tuple[str, ...] = ()
         after = predicted_alert(name, wanted, given or [])
         if not dry_run:
-            body = {"name": name, **wanted, "alertRecipients": given}
+            body = {"name": name, **wanted, "alertRecipients": given or []}
             made = _create(client, organization, project, body, rules, where)
             after, late = view_alert(made.thing), made.warnings
         return Outcome(True, None, after, predicted=dry_run, warnings=(*_warnings(after), *late))
@@ -285,13 +290,15 @@ def _as_sent(seen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_of(recipient: Mapping[str, Any]) -> dict[str, str]:
-    """What a zulip recipient needs beside its URL: sent flat, returned as `config`."""
+    """What a zulip recipient needs beside its URL: sent flat, returned as `config`. No topic is the default one."""
     if recipient.get("config"):
-        return {name: str(recipient["config"].get(name, "")) for name in ZULIP_CONFIG}
-    if "botEmail" not in recipient:
+        config = {name: str(recipient["config"].get(name) or "") for name in ZULIP_CONFIG}
+    elif "botEmail" in recipient:
+        flat = (recipient["botEmail"], recipient["apiKey"], recipient["channel"], recipient["topic"])
+        config = dict(zip(ZULIP_CONFIG, flat, strict=True))
+    else:
         return {}
-    flat = (recipient["botEmail"], recipient["apiKey"], recipient["channel"], recipient["topic"])
-    return dict(zip(ZULIP_CONFIG, flat, strict=True))
+    return {**config, "topic": config["topic"] or ZULIP_TOPIC}
 
 
 def view_alert(alert: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +321,10 @@ def _view_recipient(identity: tuple[str, str], recipient: Mapping[str, Any]) -> 
 
 def _warnings(alert: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
+    if not alert.get("recipients"):
+        found.append(
+            f"alert rule {alert['name']!r} has no recipients: the server e-mails everyone in the project"
+        )
     timespan = alert.get("timespanMinutes")
     if alert.get("quantity") and timespan is not None and timespan < _SHORTEST_SAFE_TIMESPAN:
         found.append(

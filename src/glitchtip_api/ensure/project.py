@@ -14,6 +14,7 @@ from ..validate import check_name, check_number, check_project_slug, check_team_
 from .outcome import Outcome, missing, named, only, removal_warning, same_but, slugify, within
 
 _WRITABLE = ("name", "slug", "platform", "eventThrottleRate")
+_LONGEST_NAME = 64
 _LONGEST_PLATFORM = 64
 _LONGEST_SLUG = 50
 
@@ -26,6 +27,7 @@ def ensure_project(
     *,
     slug: str | None = None,
     teams: Iterable[str] | None = None,
+    through: str | None = None,
     platform: str | None = None,
     event_throttle_rate: int | None = None,
     listed: Objects | None = None,
@@ -41,6 +43,8 @@ def ensure_project(
         slug: with it the project is found by slug, and renamed when its name differs. A new one is created by
             its name, because the server ignores a given slug then, and its slug is written after that.
         teams: the teams that it belongs to, exactly these; None leaves them as they are.
+        through: a team in which a new project is created that belongs to none in the end (`teams` is empty),
+            because the server creates projects in teams only.
         platform: free text on the server, at most 64 characters; None leaves it as it is.
         event_throttle_rate: percent of events to refuse, 0 to 100; None leaves it as it is.
         listed: all projects of the organization as they were just read; None reads them.
@@ -51,7 +55,8 @@ def ensure_project(
     name, InvalidError for values that the server refuses unclearly, GlitchTipError (code `slug_taken`) when
     the slug is not to be had: then the project that was created for it is deleted again.
     """
-    check_name(name, "a project", 64)
+    if slug is None or len(name) > _LONGEST_NAME:  # with a slug the name tells nothing apart, and may be empty
+        check_name(name, "a project", _LONGEST_NAME)
     check_number(event_throttle_rate, "the throttle rate", 100)
     if platform is not None and len(platform) > _LONGEST_PLATFORM:
         raise InvalidError(code="bad_platform", detail="a project's platform has at most 64 characters")
@@ -81,7 +86,7 @@ def ensure_project(
         after = _settle(client, organization, found, wanted, team, exactly, dry_run)
         return Outcome(after != before, before, after, predicted=dry_run and after != before)
 
-    first = team if team is not None else next(iter(exactly or []), None)
+    first = team if team is not None else next(iter(exactly or []), through)
     if first is None:
         raise InvalidError(code="no_team", detail=f"the new project {name!r} needs a team")
     parent = f"team {first!r} in {where}"
@@ -89,7 +94,8 @@ def ensure_project(
         raise missing(parent)
     warnings = _namesakes(projects, name, slug)
     if dry_run:
-        prediction = predicted_project(name, exactly or [first], wanted, slug=slug)
+        belongs = [first] if exactly is None else exactly
+        prediction = predicted_project(name, belongs, wanted, slug=slug)
         return Outcome(True, None, prediction, predicted=True, warnings=warnings)
     creation = _create(client, organization, first, name, wanted, projects, parent)
     created = creation.thing
