@@ -42,6 +42,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Text; with line breaks (of Unicode, too) and other signs that do not print escaped, or they are read as spaces."""
+    plain = text.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
 _Dumper.add_representer(
     _Literal, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style='"')
 )

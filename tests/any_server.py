@@ -30,7 +30,7 @@ AWKWARD = (
     "{# note #}",
     "}} {{",
     "#jinja2: variable_start_string:'[%'",
-    "#jinja2: variable_start_string:'[%', variable_end_string:'%]'\n[% lookup('pipe', 'touch /tmp/ran') %]",
+    "#jinja2: block_start_string:'[%'\n[% if 1 %}ran",
     "!unsafe x",
     "a: b",
     "- x",
@@ -43,6 +43,7 @@ AWKWARD = (
     "   ",
     "tab\tquote\"'\\",
     "line\nbreak",
+    "next\x85line\u2028and\u2029paragraph",
     "\x01\x7f\x85\u2028\ufeff",
     "*",
     "&a",
@@ -108,18 +109,19 @@ def alerts(line: str) -> st.SearchStrategy[Recipe]:
     )
 
 
-def monitors() -> st.SearchStrategy[Recipe]:
-    """Every kind."""
+def monitors(line: str, longest: int) -> st.SearchStrategy[Recipe]:
+    """Every kind, with intervals up to `longest` seconds."""
+    more = st.just({}) if line == "5.2" else st.sampled_from(({}, {"confirmationThreshold": 3}))
     kinds: list[tuple[str, str | None, int | None]] = [
         ("Ping", "https://www.example.org/a?key=canary", None),
-        ("GET", "https://user:canary@www.example.org/{{ x }}", 200),
+        ("GET", "https://user:canary@www.example.org/{{x}}", 200),
         ("POST", "https://www.example.org/", 201),
         ("TCP Port", "db.example.org:5432", None),
         ("SSL", "https://www.example.org/", None),
         ("Heartbeat", "", None),
     ]
     return st.builds(
-        lambda name, kind, interval, timeout, body, project: {
+        lambda name, kind, interval, timeout, body, project, more: {
             "name": name,
             "monitorType": kind[0],
             "url": kind[1],
@@ -128,13 +130,15 @@ def monitors() -> st.SearchStrategy[Recipe]:
             "interval": interval,
             "timeout": timeout,
             "project": project,
+            **more,
         },
         NAMES,
         st.sampled_from(kinds),
-        st.sampled_from((1, 60, 32767)),
+        st.sampled_from((1, 60, longest)),
         st.sampled_from((None, 1, 60)),
         st.sampled_from(("", "ok 🚀", "{{ body }}")),
         st.integers(0, 4),
+        more,
     )
 
 
@@ -153,8 +157,8 @@ def projects(line: str) -> st.SearchStrategy[Recipe]:
     )
 
 
-def organizations(line: str) -> st.SearchStrategy[Recipe]:
-    """An organization with everything in it."""
+def organizations(line: str, longest: int = 32767) -> st.SearchStrategy[Recipe]:
+    """An organization with everything in it; `longest` is the interval of monitors that the server takes."""
     return st.fixed_dictionaries(
         {
             "name": NAMES,
@@ -170,7 +174,7 @@ def organizations(line: str) -> st.SearchStrategy[Recipe]:
             ),
             "leaves": st.booleans(),
             "projects": st.lists(projects(line), max_size=4),
-            "monitors": st.lists(monitors(), max_size=3),
+            "monitors": st.lists(monitors(line, longest), max_size=3),
             "pages": st.lists(st.tuples(NAMES, st.booleans()), max_size=2),
             "gone": st.sampled_from((None, None, 0)),
         }
@@ -179,7 +183,8 @@ def organizations(line: str) -> st.SearchStrategy[Recipe]:
 
 def servers(line: str) -> st.SearchStrategy[list[Recipe]]:
     """One organization or two."""
-    return st.lists(organizations(line), min_size=1, max_size=2)
+    longest = 32767 if line == "5.2" else 86400
+    return st.lists(organizations(line, longest), min_size=1, max_size=2)
 
 
 def build(client: Client, recipe: list[Recipe]) -> list[str]:

@@ -12,7 +12,14 @@ from ..errors import MASK, GlitchTipError
 from ..late_answers import Made, Wanted, create_once
 from ..resources.base import Objects
 from ..validate import check_name
-from ..validate_monitor import DEFAULT_INTERVAL, FIELDS, check_monitor, normal_target
+from ..validate_monitor import (
+    DEFAULT_INTERVAL,
+    FIELDS,
+    LONGEST_INTERVAL,
+    LONGEST_INTERVAL_6,
+    check_monitor,
+    normal_target,
+)
 from .outcome import Outcome, missing, named, only, same_but, within
 
 # 6.x has it, and a PUT without it sets it back to 1 (documented, the terraform and pulumi providers for 6.2).
@@ -56,7 +63,8 @@ def ensure_monitor(
         type: one of `MONITOR_TYPES`; a new monitor needs it.
         url: what is watched; ``host:port`` for `TCP Port`, nothing for `Heartbeat`.
         project: slug of the project whose alert rules (with uptime) report it; "" for none.
-        interval: seconds between checks, 1 to 32767 (new: 60); for a heartbeat the longest silence.
+        interval: seconds between checks, 1 to 32767, to 86400 where `client.known_line` is 6.x (new: 60); for a
+            heartbeat the longest silence.
         timeout: seconds that a check may take, 1 to 60 (new: left to the server, which takes 20).
         expected_status: needed for `GET` and `POST`.
         expected_body: text that the answer has to contain; "" for any answer.
@@ -86,7 +94,8 @@ def ensure_monitor(
     }
     wanted = {key: value for key, value in given.items() if value is not None}
     body = _whole(name, wanted, found)
-    check_monitor(body)
+    newer = client.known_line == "6.x"
+    check_monitor(body, LONGEST_INTERVAL_6 if newer else LONGEST_INTERVAL)
     if found is None and listed is None and client.organizations.get(organization) is None:
         raise missing(f"organization {organization!r}")  # its list is empty, not 404
     if project is not None:

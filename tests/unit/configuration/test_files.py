@@ -76,7 +76,7 @@ def test_names_that_look_like_templates_stay_text(filters, loaded, tmp_path, tex
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no", "1", "null", "a: b", "- x", "Ünïcode", "tab\tquote\"'", "line\nbreak"]
+    "text", ["", "no", "1", "null", "a: b", "- x", "Ünïcode", "tab\tquote\"'", "line\nbreak", "a\x85b\u2028c\u2029d\ufeff", "\x01\x7f", " a\r\n "]
 )
 def test_text_stays_text(filters, loaded, tmp_path, text):
     found = organization(teams=[text])
