@@ -95,8 +95,10 @@ def ensure_monitor(
     wanted = {key: value for key, value in given.items() if value is not None}
     body = _whole(name, wanted, found)
     longest = LONGEST_INTERVAL
-    if (body["interval"] or 0) > longest and client.known_line == "6.x":
-        longest = LONGEST_INTERVAL_6
+    if (body["interval"] or 0) > longest:
+        stored = found is not None and (found.get("interval") or 0) > longest  # this server takes such ones
+        if stored or client.known_line == "6.x":
+            longest = LONGEST_INTERVAL_6
     check_monitor(body, longest)
     if found is None and listed is None and client.organizations.get(organization) is None:
         raise missing(f"organization {organization!r}")  # its list is empty, not 404

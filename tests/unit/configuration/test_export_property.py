@@ -46,7 +46,7 @@ def _plain(thing: Any) -> Any:
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
