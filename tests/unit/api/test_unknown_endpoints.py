@@ -63,3 +63,12 @@ def test_the_link_of_an_invitation_is_in_no_answer(client, server):
     link = "https://t.example.org/accept/4/canary-invite/"
     server.then(201, {"id": "4", "email": "a@example.org", "inviteLink": link})
     assert "canary" not in str(client.members.invite("acme", "a@example.org"))
+
+
+def test_a_repeated_removal_takes_no_unknown_path_for_success(client, server):
+    server.html(502).then(404, {"detail": "Not found"})
+    with pytest.raises(GlitchTipError) as failure:
+        client.teams.delete("acme", "crew")
+    assert failure.value.code == "no_endpoint"
+    server.html(502).then(404, {"detail": "Not Found"})
+    assert client.teams.delete("acme", "crew") is True
