@@ -60,8 +60,10 @@ class Wanted:
 def create_once(transport: Transport, create: Callable[[], Thing], wanted: Wanted) -> Made:
     """Create, and after a lost answer adopt what the request made.
 
-    A 500 is an answer: the request has ended, though a create that is not atomic may have left its object. Raises
-    the server's error when the object is not there in the end; AmbiguousError when two are there and the second
+    A 500 is an answer, and so is a page instead of JSON: the request has ended, though a create that is not atomic may
+    have left its object, so there are a few looks and no second try.
+
+    Raises the server's error when the object is not there in the end; AmbiguousError when two are there and the second
     one must not be removed.
     """
     try:
@@ -71,7 +73,7 @@ def create_once(transport: Transport, create: Callable[[], Thing], wanted: Wante
             raise
         lost = error
     found = _look(transport, wanted, lost)
-    if not found and lost.status != 500:
+    if not found and not _has_ended(lost):
         found, lost = _create_again(transport, create, wanted, lost)
     if not found:
         raise lost
@@ -92,7 +94,7 @@ def write_until_seen(
         if not error.maybe_applied:
             raise
         lost = error
-    for _ in _looks(transport, LOOKS_AFTER_AN_ANSWER if lost.status == 500 else None):
+    for _ in _looks(transport, LOOKS_AFTER_AN_ANSWER if _has_ended(lost) else None):
         try:
             if is_done():
                 return
@@ -101,7 +103,7 @@ def write_until_seen(
         except GlitchTipError as error:
             if not _is_transient(error):
                 raise
-    raise _unseen(lost, what)
+    raise lost if _has_ended(lost) else _unseen(lost, what)
 
 
 def _create_again(
@@ -124,7 +126,7 @@ def _look(transport: Transport, wanted: Wanted, lost: GlitchTipError, *, enough:
     """Look until there are `enough` or the request cannot live any more. What is there then."""
     found: list[Thing] = []
     failure: GlitchTipError | None = None
-    for _ in _looks(transport, LOOKS_AFTER_AN_ANSWER if lost.status == 500 else None):
+    for _ in _looks(transport, LOOKS_AFTER_AN_ANSWER if _has_ended(lost) else None):
         try:
             found, failure = wanted.find(), None
         except GlitchTipError as error:
@@ -153,6 +155,11 @@ def _looks(transport: Transport, most: int | None) -> Iterator[None]:
         transport.sleep(step)
         slept += step
         pause = min(LONGEST_PAUSE_SECONDS, pause * _PAUSE_FACTOR)
+
+
+def _has_ended(lost: GlitchTipError) -> bool:
+    """Whether the server itself answered. 502 to 504, and what proxies make beyond, say that nobody knows."""
+    return lost.status is not None and lost.status <= 501
 
 
 def _is_transient(error: GlitchTipError) -> bool:

@@ -139,7 +139,16 @@ def posts(api: FakeApi, kind: Kind) -> list[str]:
 
 @pytest.mark.parametrize(
     ("how", "delay"),
-    [(502, 5.0), (503, 0.0), (504, 0.0), (504, 5.0), (504, 30.0), (504, 60.0), ("timeout", 60.0), ("broken", 5.0)],
+    [
+        (502, 5.0),
+        (503, 0.0),
+        (504, 0.0),
+        (504, 5.0),
+        (504, 30.0),
+        (504, 60.0),
+        ("timeout", 60.0),
+        ("broken", 5.0),
+    ],
 )
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_carried_out_late_is_adopted(api: FakeApi, name: str, how: int | str, delay: float) -> None:
@@ -318,3 +327,26 @@ def test_every_post_of_the_client_is_in_the_sweep() -> None:
         *("releases.create", "issues.add_comment", "base.post", "issues.create"),
     }
     assert found - harmless <= swept
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_page_instead_of_an_answer_is_not_waited_for(api: FakeApi, name: str, status: int) -> None:
+    """The request has ended: nothing is there after a few looks, and the same body would fail again."""
+    kind = EVERY[name]
+    begin = api.now
+    for _ in range(9):  # adding a team is tried again at each look
+        api.lose(kind.path, status, None)
+    with pytest.raises(GlitchTipError, match=str(status)):
+        kind.make(api)
+    assert api.now - begin < 10
+    assert kind.count(api) == 0
+    assert len(posts(api, kind)) == 1 or name.startswith("second team")
+
+
+@pytest.mark.parametrize("status", [520, 522, 524])
+def test_what_other_proxies_answer_is_no_answer(api: FakeApi, status: int) -> None:
+    api.lose("alerts/$", status, 30.0)
+    KINDS["alert"].make(api)
+    api.sleep(200)
+    assert KINDS["alert"].count(api) == 1
