@@ -290,8 +290,8 @@ class Images:
             raise DigestError(
                 f"Image {reference} could not be pulled from {registry_of(reference)}: {error}. The pull was ended, "
                 "nothing was changed. Check that this host reaches the registry (a proxy or firewall may hold the "
-                "connection), then run it again: layers that arrived are kept. A slow line needs larger limits; without "
-                "a registry load the image with `docker load`."
+                "connection), then run it again: layers that arrived are kept. A slow line needs larger limits "
+                "(glitchtip_pull_seconds, glitchtip_pull_stall_seconds); without a registry load the image with `docker load`."
             ) from None
         if code:
             reason = err.strip().splitlines()[-1:] or ["no reason given"]
