@@ -22,7 +22,7 @@ from ..ensure.status_page import predicted_status_page
 from ..errors import AmbiguousError, InvalidError, MissingError
 from ..resources.members import whoami
 from .snapshot import Objects, Snapshot
-from .steps import Act, Addresses, Plan, Step
+from .steps import Act, Addresses, Plan, Step, deleting
 from .structure import (
     KINDS,
     PURGEABLE,
@@ -31,9 +31,11 @@ from .structure import (
     Where,
     check,
     described,
-    left_out,
+    kept_back,
     managed,
+    names_of,
     place_of,
+    projects_of,
 )
 
 __all__ = ["Plan", "Step", "plan"]
@@ -55,17 +57,6 @@ def plan(client: Client, snapshot: Snapshot, organizations: Iterable[Entry], pur
     return _Planner(client, snapshot, purge).plan(entries)
 
 
-def _kept_back(entries: Iterable[Entry]) -> set[tuple[Where, str, str]]:
-    """Place, kind and name of everything that the configuration lists as left out."""
-    found = set()
-    for entry in entries:
-        found |= {(Where(entry["name"]), kind, name) for kind, name in left_out(entry)}
-        for project in entry["projects"] or []:
-            place = place_of(entry["name"], project)
-            found |= {(place, kind, name) for kind, name in left_out(project)}
-    return found
-
-
 class _Planner:
     def __init__(self, client: Client, snapshot: Snapshot, purge: Collection[str]) -> None:
         self._client = client
@@ -81,7 +72,7 @@ class _Planner:
 
     def plan(self, organizations: list[Entry]) -> Plan:
         entries = managed(organizations)
-        self._kept_back = _kept_back(organizations)
+        self._kept_back = kept_back(organizations)
         for kind in KINDS:
             for step in getattr(self, f"_{kind}s")(entries):
                 self._foresee(*step)
@@ -216,7 +207,7 @@ class _Planner:
         return next(iter([*(entry["teams"] or []), *there]), None)
 
     def _keys(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act]]:
-        for where, project in _projects_of(entries):
+        for where, project in projects_of(entries):
             for name in project["keys"] or []:
 
                 def act(client: Client, dry_run: bool, where: Where = where, name: str = name) -> Outcome:
@@ -233,7 +224,7 @@ class _Planner:
                 yield "key", name, where, act
 
     def _alerts(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act]]:
-        for where, project in _projects_of(entries):
+        for where, project in projects_of(entries):
             for alert in project["alerts"] or []:
 
                 def act(client: Client, dry_run: bool, where: Where = where, alert: Entry = alert) -> Outcome:
@@ -360,7 +351,7 @@ class _Planner:
                     str(organization["name"]),
                     Where(str(organization["name"])),
                     organization,
-                    _deleting("organizations", slug),
+                    deleting("organizations", slug),
                 )
 
     def _in_organization(self, entry: Entry) -> None:
@@ -370,14 +361,14 @@ class _Planner:
         org = self._at.organization(entry["name"])
         for team in self._left("team", where, entry["teams"], "slug"):
             slug = str(team["slug"])
-            self._remove_or_report("team", slug, where, team, _deleting("teams", org, slug))
+            self._remove_or_report("team", slug, where, team, deleting("teams", org, slug))
         for member in self._strangers(where, entry["members"]):
             self._remove_or_report(
                 "member",
                 str(member.get("email") or ""),
                 where,
                 member,
-                _deleting("members", org, str(member["id"])),
+                deleting("members", org, str(member["id"])),
             )
         for project in self._other_projects(entry):
             slug = str(project["slug"])
@@ -386,20 +377,20 @@ class _Planner:
                 str(project["name"]),
                 where,
                 project,
-                _deleting("projects", org, slug),
+                deleting("projects", org, slug),
             )
         for project_entry in entry["projects"] or []:
             self._in_project(org, place_of(entry["name"], project_entry), project_entry)
-        for monitor in self._left("monitor", where, _names(entry["monitors"]), "name"):
+        for monitor in self._left("monitor", where, names_of(entry["monitors"]), "name"):
             number = int(monitor["id"])
             self._remove_or_report(
                 "monitor",
                 str(monitor["name"]),
                 where,
                 monitor,
-                _deleting("monitors", org, number),
+                deleting("monitors", org, number),
             )
-        for page in self._left("status_page", where, _names(entry["status_pages"]), "name"):
+        for page in self._left("status_page", where, names_of(entry["status_pages"]), "name"):
             self._report("status_page", str(page["name"]), where, page)
 
     def _in_project(self, org: str, where: Where, entry: Entry) -> None:
@@ -412,16 +403,16 @@ class _Planner:
                 str(key["name"]),
                 where,
                 key,
-                _deleting("keys", org, slug, str(key["id"])),
+                deleting("keys", org, slug, str(key["id"])),
             )
-        for alert in self._left("alert", where, _names(entry["alerts"]), "name"):
+        for alert in self._left("alert", where, names_of(entry["alerts"]), "name"):
             number = int(alert["id"])
             self._remove_or_report(
                 "alert",
                 str(alert.get("name") or ""),
                 where,
                 alert,
-                _deleting("alerts", org, slug, number),
+                deleting("alerts", org, slug, number),
             )
 
     def _left(self, kind: str, where: Where, names: Iterable[str] | None, field: str) -> Objects:
@@ -472,24 +463,3 @@ class _Planner:
         number = None if kind == "key" else found.get("id")  # the id of a key is its secret
         place = {"organization": where.organization, "project": where.project}
         self._unmanaged.append({"kind": kind, "name": name, **place, "id": number})
-
-
-def _deleting(resource: str, *address: Any) -> Act:
-    """A step that deletes one thing of the client's `resource`."""
-
-    def act(client: Client, dry_run: bool) -> Outcome:
-        if not dry_run:
-            getattr(client, resource).delete(*address)
-        return Outcome(True, {}, None, predicted=dry_run)
-
-    return act
-
-
-def _projects_of(entries: Iterable[Entry]) -> Iterator[tuple[Where, Entry]]:
-    for entry in entries:
-        for project in entry["projects"] or []:
-            yield place_of(entry["name"], project), project
-
-
-def _names(entries: Iterable[Entry] | None) -> list[str] | None:
-    return None if entries is None else [str(entry["name"]) for entry in entries]

@@ -116,3 +116,14 @@ class Addresses:
         """Slug to id, of all projects of an organization that are known here."""
         with self._lock:
             return {slug: number for at, (slug, number) in self._projects.items() if at[0] == organization}
+
+
+def deleting(resource: str, *address: Any) -> Act:
+    """A step that deletes one thing of the client's `resource`."""
+
+    def act(client: Client, dry_run: bool) -> Outcome:
+        if not dry_run:
+            getattr(client, resource).delete(*address)
+        return Outcome(True, {}, None, predicted=dry_run)
+
+    return act

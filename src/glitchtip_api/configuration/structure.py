@@ -88,6 +88,29 @@ def described(kind: str, name: str, where: Where) -> str:
     return what if kind == "organization" else f"{what} ({where})"
 
 
+def kept_back(entries: Iterable[Entry]) -> set[tuple[Where, str, str]]:
+    """Place, kind and name of everything that the configuration lists as left out."""
+    found = set()
+    for entry in entries:
+        found |= {(Where(entry["name"]), kind, name) for kind, name in left_out(entry)}
+        for project in entry["projects"] or []:
+            place = place_of(entry["name"], project)
+            found |= {(place, kind, name) for kind, name in left_out(project)}
+    return found
+
+
+def projects_of(entries: Iterable[Entry]) -> Iterator[tuple[Where, Entry]]:
+    """Every project of a configuration with its place."""
+    for entry in entries:
+        for project in entry["projects"] or []:
+            yield place_of(entry["name"], project), project
+
+
+def names_of(entries: Iterable[Entry] | None) -> list[str] | None:
+    """The names in a list; None for one that is left out."""
+    return None if entries is None else [str(entry["name"]) for entry in entries]
+
+
 def check(organizations: Iterable[Entry]) -> None:
     """Refuse what contradicts itself. Raises ConfigurationError naming every place at once."""
     entries = list(organizations)
