@@ -9,8 +9,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
-_TEMPLATE = re.compile(r"\{[{%#]")
-_HEADER = "# Desired state of GlitchTip, for playbooks/configure.yml. `ansible-doc glitchtip_configuration` explains it.\n"
+_TEMPLATE = re.compile(r"\{[{%#]|#jinja2:")  # a header of that name gives the template marks of its own
+_HEADER = """\
+# Desired state of GlitchTip, for playbooks/configure.yml. `ansible-doc glitchtip_configuration` explains it.
+# left_out: what is on the server and cannot be in here, with the reason. A purge never removes it.
+# Not in here, because the API does not give it or cannot write it: the values of DSN keys (a new server makes new DSNs),
+# tokens, the keys without a name, rate limits of keys, the monitors of a status page, passwords, issues and events;
+# on the 5.2 line also the tags of recipients. A member who accepted an invitation is invited again on a new server.
+"""
 _SECRETS_HEADER = (
     "# Addresses that hold a secret. Encrypt this file: ansible-vault encrypt configuration-secrets.yml\n"
 )
@@ -36,6 +42,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Text; with line breaks (of Unicode, too) and other signs that do not print escaped, or they are read as spaces."""
+    plain = text.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
 _Dumper.add_representer(
     _Literal, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style='"')
 )
@@ -62,8 +75,8 @@ def configuration_files(organizations: list[dict[str, Any]]) -> dict[str, str]:
     written = []
     for organization in organizations:
         entry = _literal(organization)
-        for project, plain in zip(entry["projects"], organization["projects"], strict=True):
-            for alert, rule in zip(project["alerts"], plain["alerts"], strict=True):
+        for project, plain in zip(_list(entry, "projects"), _list(organization, "projects"), strict=True):
+            for alert, rule in zip(_list(project, "alerts"), _list(plain, "alerts"), strict=True):
                 at = (organization["name"], plain["name"], rule["name"])
                 for recipient in alert.get("recipients") or []:
                     if _hides(recipient.get("url"), also_path=True):
@@ -71,7 +84,7 @@ def configuration_files(organizations: list[dict[str, Any]]) -> dict[str, str]:
                     config = recipient.get("config") or {}
                     if config.get("api_key"):
                         config["api_key"] = refer(str(config["api_key"]), *at, "api-key")
-        for monitor, plain in zip(entry["monitors"], organization["monitors"], strict=True):
+        for monitor, plain in zip(_list(entry, "monitors"), _list(organization, "monitors"), strict=True):
             if _hides(monitor.get("url"), also_path=False):
                 monitor["url"] = refer(str(monitor["url"]), organization["name"], "monitor", plain["name"])
         written.append(entry)
@@ -80,6 +93,12 @@ def configuration_files(organizations: list[dict[str, Any]]) -> dict[str, str]:
         "secrets": _SECRETS_HEADER
         + _yaml({"configuration_secrets": {name: _literal(url) for name, url in secrets.items()}}),
     }
+
+
+def _list(entry: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of an entry; one that was left out has none."""
+    found: list[dict[str, Any]] = entry.get(name) or []
+    return found
 
 
 def _hides(url: str | None, *, also_path: bool) -> bool:

@@ -52,7 +52,8 @@ options:
             type: list
             elements: str
       projects:
-        description: Projects, by slug where one is given, else by name.
+        description:
+          - Projects, by slug where one is given, else by name. Several may have one name when each gives its slug.
         type: list
         elements: dict
         suboptions:
@@ -133,6 +134,34 @@ options:
                     description: Tags to show, written together with a new recipient only.
                     type: list
                     elements: str
+              incomplete:
+                description:
+                  - Also take a rule without recipients, about which the server e-mails everyone in the project, and a new
+                    one that never fires. Else both are refused. An export sets it for the rules that are so.
+                type: bool
+                default: false
+          left_out:
+            description:
+              - What the server has and this structure cannot name, as an export lists it, with the reason. Nothing of that
+                kind and name is made, changed or removed here.
+            type: list
+            elements: dict
+            suboptions:
+              kind:
+                description: What it is.
+                type: str
+                choices: [organization, team, member, project, key, alert, monitor, status_page]
+                required: true
+              name:
+                description: Its name, which may be empty.
+                type: str
+                default: ''
+              id:
+                description: Its id on the server of the export.
+                type: str
+              why:
+                description: Why it is left out.
+                type: str
       monitors:
         description: Uptime monitors, by name; the values are those of M(glitchtip_monitor).
         type: list
@@ -150,10 +179,10 @@ options:
             description: What is asked, or V(host:port) for V(TCP Port). Not for V(Heartbeat).
             type: str
           project:
-            description: Slug or name of the project whose alert rules tell of it.
+            description: Slug of the project whose alert rules tell of it, or its name when only one has that name.
             type: str
           interval:
-            description: Seconds between checks, 1 to 32767.
+            description: Seconds between checks, 1 to 32767, on GlitchTip 6.2 to 86400.
             type: int
           timeout:
             description: Seconds to wait, 1 to 60.
@@ -176,6 +205,28 @@ options:
           public:
             description: Whether it is shown to everyone.
             type: bool
+      left_out:
+        description:
+          - What the server has and this structure cannot name, as an export lists it, with the reason. Nothing of that
+            kind and name is made, changed or removed here.
+        type: list
+        elements: dict
+        suboptions:
+          kind:
+            description: What it is.
+            type: str
+            choices: [organization, team, member, project, key, alert, monitor, status_page]
+            required: true
+          name:
+            description: Its name, which may be empty.
+            type: str
+            default: ''
+          id:
+            description: Its id on the server of the export.
+            type: str
+          why:
+            description: Why it is left out.
+            type: str
   purge:
     description:
       - Kinds of which everything is removed that a given list does not name. Removing an organization or a

@@ -9,7 +9,9 @@ module: glitchtip_configuration_info
 short_description: Read a GlitchTip server as the structure that glitchtip_configuration takes
 description:
   - Reads organizations with their teams, members, projects, keys, alert rules, monitors and status pages.
-    The result, given to M(glitchtip_configuration), changes nothing on that server.
+    The result, given to M(glitchtip_configuration), changes nothing on that server, and rebuilds it on an empty one.
+  - What the structure cannot name, or the module would refuse, is listed as C(left_out) beside what it belongs to, with
+    the reason; M(glitchtip_configuration) never removes it.
   - The addresses of webhooks are complete, because applying them would otherwise change them. They often hold
     a token, so set C(no_log) on the task; C(playbooks/export.yml) puts them into a file of their own.
   - Tags of recipients are not there on the 5.2 line, which never returns them. Applying leaves them as they are.
@@ -57,7 +59,7 @@ organizations:
   type: list
   elements: dict
 left_out:
-  description: Sentences about what the structure cannot name, because it has no name or shares it.
+  description: What is C(left_out) in the structure, a sentence each.
   returned: success
   type: list
   elements: str

@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 module: image_digests
 short_description: Pull images that are missing and hold them to their first digest
 description:
-  - Pulls each image that the host does not have, with C(docker pull).
+  - Pulls each image that the host does not have, with C(docker pull). A pull that makes no progress, or takes too
+    long, is ended with a message that names the image, the registry and the seconds; the layers that arrived stay.
   - Compares its registry digest with the expected one, when one is given, and with the one that O(record) kept from the first run for the
     same reference. A difference fails before anything is written.
   - An image without a registry digest (loaded from a file) is held by its image id.
@@ -21,6 +22,14 @@ options:
     description: JSON file on the host that keeps the digests; written when a reference is new in it.
     type: path
     required: true
+  pull_seconds:
+    description: Longest time for the pull of one image.
+    type: int
+    default: 1800
+  stall_seconds:
+    description: Longest time in which a pull may show no progress, no byte of a layer and no other step.
+    type: int
+    default: 180
 attributes:
   check_mode:
     description: Predicts; images that are missing are not pulled, and RV(pinned) names them by their tag.
@@ -52,14 +61,27 @@ pulled:
   type: list
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import selectors
+import signal
+import struct
+import subprocess
+import termios
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+INSPECT_SECONDS = 60
+TERM_SECONDS = 5
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LAYER = re.compile(r"\s*([^\s:]+): (.*)")
 
 
 class DigestError(Exception):
@@ -128,6 +150,111 @@ def check(name: str, reference: str, digest: str, expected: str, recorded: str |
         )
 
 
+def registry_of(reference: str) -> str:
+    """The registry of a reference; ``docker.io`` for one that names none."""
+    first, slash, _ = reference.partition("/")
+    named = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    return first if named else "docker.io"
+
+
+class Progress:
+    """What a pull has shown so far: the last state of each layer."""
+
+    def __init__(self) -> None:
+        self.last = "nothing"
+        self._states: dict[str, str] = {}
+        self._rest = ""
+
+    def feed(self, text: str) -> bool:
+        """Take output; True when a layer is in another state than before. A line that comes again is no progress."""
+        *lines, self._rest = re.split(r"[\r\n]+", self._rest + text)
+        moved = False
+        for line in (_ESCAPE.sub("", raw).strip() for raw in lines):
+            found = _LAYER.fullmatch(line)
+            key, state = (found[1], found[2]) if found else (line, line)
+            if line and self._states.get(key) != state:
+                self._states[key], self.last, moved = state, line, True
+        return moved
+
+
+class PullError(Exception):
+    """A pull that was ended: no progress, or too long in all."""
+
+
+def follow(argv: list[str], seconds: float, stall_seconds: float) -> tuple[int, str]:
+    """Run a pull on a terminal of its own, because docker shows the bytes of a layer to a terminal only.
+
+    Returns exit code and standard error. Ends it and raises PullError after `seconds` in all, or `stall_seconds`
+    without progress.
+    """
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    try:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=its, stderr=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
+        os.close(ours)
+        raise PullError(f"{argv[0]} cannot be run: {error.strerror}") from error
+    finally:
+        os.close(its)
+    try:
+        return _until_end(process, ours, seconds, stall_seconds)
+    finally:
+        _end(process)
+        os.close(ours)
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def _until_end(
+    process: subprocess.Popen[bytes], terminal: int, seconds: float, stall_seconds: float
+) -> tuple[int, str]:
+    assert process.stderr is not None  # noqa: S101
+    progress, complaint = Progress(), b""
+    began = moved = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        selector.register(terminal, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while selector.get_map():
+            now = time.monotonic()
+            left = min(began + seconds, moved + stall_seconds) - now
+            if left <= 0:
+                raise PullError(_why_ended(now - began, now - moved, seconds, progress.last))
+            for key, _ in selector.select(left):
+                try:
+                    data = os.read(key.fd, 65536)
+                except OSError:  # the other side of a terminal is closed
+                    data = b""
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fd == terminal:
+                    moved = time.monotonic() if progress.feed(data.decode("utf-8", "replace")) else moved
+                else:
+                    complaint += data
+    try:
+        return process.wait(TERM_SECONDS), complaint.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        raise PullError("docker closed its output and did not end") from None
+
+
+def _why_ended(total: float, silent: float, seconds: float, last: str) -> str:
+    if total >= seconds:
+        return f"it took longer than {total:.0f} s in all (pull_seconds; last seen: {last})"
+    return f"no progress for {silent:.0f} s, after {total:.0f} s in all (stall_seconds; last seen: {last})"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process with its children."""
+    for name in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, name)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TERM_SECONDS)
+
+
 class Images:
     """The host's images through the docker command."""
 
@@ -136,15 +263,36 @@ class Images:
 
     def inspect(self, reference: str) -> tuple[list[str], str] | None:
         """(registry digests, image id), or None when the host does not have it."""
-        code, out, _ = self.module.run_command(["docker", "image", "inspect", reference])
-        if code:
+        try:
+            done = subprocess.run(
+                ["docker", "image", "inspect", reference],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=INSPECT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise DigestError(
+                f"docker image inspect {reference} did not answer within {INSPECT_SECONDS} s; nothing was changed. See "
+                "`systemctl status docker` and its log."
+            ) from None
+        if done.returncode:
             return None
-        found = json.loads(out)[0]
+        found = json.loads(done.stdout)[0]
         return list(found.get("RepoDigests") or []), str(found["Id"])
 
     def pull(self, reference: str) -> None:
         """Pull; DigestError with the engine's reason when that fails."""
-        code, _, err = self.module.run_command(["docker", "pull", "--quiet", reference])
+        limits = self.module.params["pull_seconds"], self.module.params["stall_seconds"]
+        try:
+            code, err = follow(["docker", "pull", reference], *limits)
+        except PullError as error:
+            raise DigestError(
+                f"Image {reference} could not be pulled from {registry_of(reference)}: {error}. The pull was ended, "
+                "nothing was changed. Check that this host reaches the registry (a proxy or firewall may hold the "
+                "connection), then run it again: layers that arrived are kept. A slow line needs larger limits "
+                "(glitchtip_pull_seconds, glitchtip_pull_stall_seconds); without a registry load the image with `docker load`."
+            ) from None
         if code:
             reason = err.strip().splitlines()[-1:] or ["no reason given"]
             raise DigestError(
@@ -211,9 +359,14 @@ def main() -> None:
         argument_spec={
             "images": {"type": "dict", "required": True},
             "record": {"type": "path", "required": True},
+            "pull_seconds": {"type": "int", "default": 1800},
+            "stall_seconds": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
     )
+    wrong = [name for name in ("pull_seconds", "stall_seconds") if module.params[name] < 1]
+    if wrong:
+        module.fail_json(msg=f"{wrong[0]} is a number of seconds from 1 on, not {module.params[wrong[0]]}")
     try:
         result = run(module)
     except DigestError as error:

@@ -71,11 +71,14 @@ backup_file:
 import json
 import os
 import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+VALIDATE_SECONDS = 60
 
 
 class MergeError(Exception):
@@ -121,10 +124,26 @@ def prepare(module: AnsibleModule, path: Path, document: dict[str, Any], validat
         stream.write("\n")
     if validate:
         command = [word.replace("%s", scratch) for word in shlex.split(validate)]
-        code, out, err = module.run_command(command)
-        if code != 0:
-            reason = (err or out).strip().splitlines()
-            said = reason[-1].replace(scratch, str(path)) if reason else f"exit code {code}"
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=VALIDATE_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise MergeError(
+                f"{command[0]} did not judge the new content of {path} within {VALIDATE_SECONDS} s; it was not touched. "
+                "Run the command by hand to see why it hangs."
+            ) from None
+        except OSError as error:
+            raise MergeError(f"{command[0]} cannot be run: {error.strerror}; {path} was not touched") from None
+        if done.returncode != 0:
+            reason = (done.stderr or done.stdout).strip().splitlines()
+            said = reason[-1].replace(scratch, str(path)) if reason else f"exit code {done.returncode}"
             raise MergeError(f"{command[0]} refuses the new content of {path}, it was not touched: {said}")
     return str(scratch)
 

@@ -24,6 +24,9 @@ _CODES |= {
     429: "throttled",
 }
 _CODES |= {502: "unavailable", 503: "unavailable", 504: "unavailable"}
+#: What 6.x says of a path that it does not serve; of an object that is not there it says "Not Found" (from the
+#: 6.x source, which exact version began it is open). 5.2 answers such a path in HTML (measured).
+UNKNOWN_ENDPOINT = "Not found"
 _LOGIN = re.compile(r"(?i)/(log-?in|sign-?in|auth|oauth2?|sso|saml2?)\b")
 _ORGANIZATION = re.compile(r"/api/0/(?:organizations|projects|teams)/([^/]+)/")
 
@@ -100,7 +103,7 @@ def refusal(asked: Asked, answer: Answer) -> GlitchTipError:
             detail = "unreadable JSON"
     elif "html" not in answer.headers.get("content-type", "") or not answer.body.lstrip().startswith(b"<"):
         detail = answer.body.decode("utf-8", "replace").strip()
-    code, hint = _meaning(asked, answer)
+    code, hint = _meaning(asked, answer, detail)
     return GlitchTipError(
         asked.method,
         asked.path,
@@ -112,7 +115,7 @@ def refusal(asked: Asked, answer: Answer) -> GlitchTipError:
     )
 
 
-def _meaning(asked: Asked, answer: Answer) -> tuple[str, str]:
+def _meaning(asked: Asked, answer: Answer, detail: str) -> tuple[str, str]:
     """Code and hint of a refusal."""
     status = answer.status
     code = _CODES.get(status, "server_error" if status >= 500 else "refused")
@@ -125,6 +128,11 @@ def _meaning(asked: Asked, answer: Answer) -> tuple[str, str]:
     if status == 404:
         if not answer.is_json:
             return "no_endpoint", "no such endpoint on this server, or the address is not a GlitchTip"
+        if detail == UNKNOWN_ENDPOINT:
+            return "no_endpoint", (
+                "this server does not serve that path: its version lacks it, or the feature is switched off "
+                "(GET /api/settings/ lists enabledFeatures)"
+            )
         found = _ORGANIZATION.match(asked.path)
         if found:
             return code, f"it is not there, or the token's user is not a member of organization {found[1]!r}"

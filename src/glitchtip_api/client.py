@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from .answers import Response
+from .answers import UNKNOWN_ENDPOINT, Response
 from .errors import GlitchTipError, InvalidError, NotJsonError
 from .paging import pages
 from .resources import (
@@ -118,7 +118,11 @@ class Client:
         return self.request("DELETE", path).data
 
     def get_or_none(self, path: str) -> Any | None:
-        """GET: parsed JSON, or None after 404 in JSON (404 in HTML means an unknown endpoint, a failure)."""
+        """GET: parsed JSON, or None when the server says that the object is not there (404 ``Not Found``).
+
+        A path that the server does not serve is a failure (code `no_endpoint`): 404 in HTML, and on 6.x 404
+        ``Not found`` in JSON, also for a feature that is switched off.
+        """
         try:
             return self.get(path)
         except GlitchTipError as error:
@@ -127,7 +131,7 @@ class Client:
             raise
 
     def remove(self, path: str) -> bool:
-        """DELETE: True when it was there, False when the server answers 404."""
+        """DELETE: True when it was there, False when the server says that it is not; see `get_or_none`."""
         try:
             self.delete(path)
         except GlitchTipError as error:
@@ -177,6 +181,13 @@ class Client:
                 self._line = "6.x" if self._answers_json(_ONLY_ON_6) else "5.2"
             return self._line
 
+    @property
+    def known_line(self) -> Line | None:
+        """`line` when it was found out already, else None; asks nothing."""
+        if self._version is not None and self._version.numbers is not None:
+            return self._version.line
+        return self._line
+
     def _answers_json(self, path: str) -> bool:
         try:
             self.get(path)
@@ -185,7 +196,7 @@ class Client:
         except GlitchTipError as error:
             if error.status is None or error.status >= 500:
                 raise
-            return error.code != "no_endpoint"
+            return error.code != "no_endpoint" or error.detail == UNKNOWN_ENDPOINT
         return True
 
     def require(self, minimum: str = OLDEST) -> str | None:

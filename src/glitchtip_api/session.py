@@ -11,6 +11,7 @@ done with a session may safely be repeated from the beginning.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, Unpack
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple, Self, Unpack
 from .answers import Response
 from .client import Client
 from .errors import READ_METHODS, GlitchTipError, scrub
+from .late_answers import Thing, Wanted, create_once
 from .paging import pages
 from .resources.base import Objects, one, path_of
 from .transport import Options, Transport
@@ -27,6 +29,7 @@ _CONFIG = "/_allauth/browser/v1/config"
 _LOGIN = "/_allauth/browser/v1/auth/login"
 _SESSION = "/_allauth/browser/v1/auth/session"
 _TOKENS = path_of("api-tokens")
+_WHOLE_TOKEN = re.compile(r"[0-9A-Za-z_-]+")  # a masked one has dots or stars in it
 _ANOTHER_ACCOUNT = "use an automation account without one, or give a token that was made by hand"
 
 
@@ -50,7 +53,11 @@ class Tokens:
         self._session = session
 
     def list(self) -> Objects:
-        """All tokens of the user, newest first, each with its value."""
+        """All tokens of the user, newest first.
+
+        Each with its value on 5.2 (measured) and 6.2.6 (its OpenAPI document). Later versions show only the end of
+        it, ``...1a2b3c4d`` (from the source): see `is_whole`.
+        """
         return list(pages(lambda wanted: self._session.send("GET", _TOKENS, params=dict(wanted)), _TOKENS))
 
     def create(self, label: str, scopes: Iterable[str]) -> dict[str, Any]:
@@ -67,6 +74,11 @@ class Tokens:
                 return False
             raise
         return True
+
+
+def is_whole(token: Thing) -> bool:
+    """Whether a token of a list shows its whole value, not a masked one."""
+    return _WHOLE_TOKEN.fullmatch(str(token.get("token") or "")) is not None
 
 
 class Session:
@@ -141,6 +153,7 @@ class Session:
 
         Tokens cannot be changed: those of the label with other scopes are deleted, after the new one exists.
         Labels may repeat on the server; of several that fit the newest is taken and none of them is touched.
+        Where the list shows masked values (later 6.x) nobody can read a token again, so a new one is made.
         Cut off at any point it leaves a token that fits, or none, and a repeated call ends the work.
         """
         wanted = set(scopes)
@@ -148,23 +161,44 @@ class Session:
         same_label = [token for token in self.tokens.list() if token.get("label") == label]
         fitting = [token for token in same_label if set(token.get("scopes") or []) == wanted]
         stale = [token for token in same_label if token not in fitting]
-        if fitting:
-            value = str(max(fitting, key=lambda token: int(token["id"]))["token"])
+        readable = [token for token in fitting if is_whole(token)]
+        if readable:
+            value = str(max(readable, key=lambda token: int(token["id"]))["token"])
         else:
-            value = self._create_token(label, wanted)
+            value = self._create_token(label, wanted, {int(token["id"]) for token in same_label})
         revoked = sum(self.tokens.delete(int(token["id"])) for token in stale)
-        return EnsuredToken(value, not fitting, revoked)
+        return EnsuredToken(value, not readable, revoked)
 
-    def _create_token(self, label: str, scopes: set[str]) -> str:
-        try:
-            return str(self.tokens.create(label, scopes)["token"])
-        except GlitchTipError as error:
-            if not error.maybe_applied:
-                raise
-            for token in self.tokens.list():
-                if token.get("label") == label and set(token.get("scopes") or []) == scopes:
-                    return str(token["token"])
-            raise
+    def _create_token(self, label: str, scopes: set[str], known: set[int]) -> str:
+        """Create a token that is none of the `known` ids; its value.
+
+        One that was made without an answer is taken when the list shows its value, else revoked for another.
+        """
+
+        def find() -> Objects:
+            return [
+                token
+                for token in self.tokens.list()
+                if token.get("label") == label
+                and set(token.get("scopes") or []) == scopes
+                and int(token["id"]) not in known
+            ]
+
+        def remove(token: Thing) -> None:
+            self.tokens.delete(int(token["id"]))
+
+        wanted = Wanted(
+            f"the API token {label!r}",
+            find,
+            lambda one, other: set(one.get("scopes") or []) == set(other.get("scopes") or []),
+            lambda _: True,  # nobody was given its value
+            remove,
+        )
+        made = create_once(self._transport, lambda: self.tokens.create(label, scopes), wanted).thing
+        if is_whole(made):
+            return str(made["token"])
+        remove(made)
+        return str(self.tokens.create(label, scopes)["token"])
 
     def remove_token(self, label: str) -> int:
         """Revoke every token of `label`; returns how many there were."""

@@ -121,6 +121,7 @@ class Transport:
         self.retries = max(0, retries)
         self.read_only = read_only
         self.user_agent = user_agent
+        self.clock = clock
         self.sleep = sleep
         self._jitter = jitter
         self._limiter = Limiter(per_second, per_minute, concurrent, clock=clock, sleep=sleep)
@@ -228,11 +229,12 @@ class Transport:
     ) -> Response | GlitchTipError:
         if isinstance(came, UnreachableError):
             return came
-        if asked.method == "DELETE" and came.status == 404 and applied and came.is_json:
-            return Response(204, None, came.headers, came.cookies)
         if came.status < 400 or came.status in accept:
             return answers.read(asked, came)
-        return answers.refusal(asked, came)
+        refusal = answers.refusal(asked, came)
+        if asked.method == "DELETE" and applied and refusal.code == "not_found":
+            return Response(204, None, came.headers, came.cookies)
+        return refusal
 
     def _backoff(self, attempt: int) -> float:
         ceiling = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)

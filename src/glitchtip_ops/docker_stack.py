@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import IO, Any
 from .process import OpsError, run
 
 _LIST_TIMEOUT = 30.0
+_ANSWER_TIMEOUT = 900.0  # seconds for one answer of the database; counting the rows of a large one takes minutes
 _UNITS = {
     "B": 1,
     "kB": 1000,
@@ -310,11 +312,34 @@ class DatabaseSession:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def execute(self, sql: str) -> list[list[str]]:
+    def execute(self, sql: str, timeout: float = _ANSWER_TIMEOUT) -> list[list[str]]:
         r"""Run ``sql`` (statements end with ``;`` or ``\gexec``) and return its rows as lists of columns.
 
-        Raises OpsError with PostgreSQL's message when a statement fails: psql ends then (ON_ERROR_STOP).
+        Raises OpsError with PostgreSQL's message when a statement fails: psql ends then (ON_ERROR_STOP). After
+        ``timeout`` seconds without the whole answer the session is ended, which is an OpsError, too.
         """
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._answer(sql)
+        except OpsError:
+            if ended.is_set():
+                raise OpsError(
+                    f"the database did not answer within {timeout:g} s: see its container's log and pg_stat_activity for "
+                    "what holds it up, then run it again"
+                ) from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _answer(self, sql: str) -> list[list[str]]:
         assert self._process.stdin is not None  # noqa: S101
         assert self._process.stdout is not None  # noqa: S101
         try:

@@ -59,13 +59,20 @@ def apply(client: Client, plan: Plan, concurrency: int) -> Applied:
 
 
 def _groups(stage: Iterable[Step]) -> list[list[Step]]:
-    """Steps that must follow each other: organizations, and projects of which the server makes one slug."""
-    groups: dict[object, list[Step]] = {}
+    """Steps that must follow each other: organizations, and projects that may need the same slug.
+
+    A project is created under the slug of its name, and renamed when it is to have another.
+    """
+    groups: list[tuple[set[object], list[Step]]] = []
     for number, step in enumerate(stage):
-        key: object = number
+        keys: set[object] = {number}
         if step.kind == "organization":
-            key = "organization"
+            keys = {"organization"}
         elif step.kind == "project":
-            key = (step.where.organization, slugify(step.name))
-        groups.setdefault(key, []).append(step)
-    return list(groups.values())
+            slugs = slugify(step.name), (step.foreseen.after or {}).get("slug")
+            keys = {(step.where.organization, slug) for slug in slugs}
+        same = [group for group in groups if group[0] & keys]
+        merged = [one for _, steps in same for one in steps]
+        groups = [group for group in groups if group not in same]
+        groups.append((keys.union(*(names for names, _ in same)), [*merged, step]))
+    return [steps for _, steps in groups]

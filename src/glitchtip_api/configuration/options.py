@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from ..resources.members import ROLES
+from .structure import KINDS
 
+_LEFT_OUT: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "kind": {"type": "str", "required": True, "choices": list(KINDS)},
+        "name": {"type": "str", "default": ""},
+        "id": {"type": "str"},
+        "why": {"type": "str"},
+    },
+}
 _CONFIG: dict[str, Any] = {
     "bot_email": {"type": "str"},
     "api_key": {"type": "str", "no_log": True},
@@ -27,6 +38,7 @@ _ALERT: dict[str, Any] = {
     "timespan_minutes": {"type": "int"},
     "uptime": {"type": "bool"},
     "recipients": {"type": "list", "elements": "dict", "options": _RECIPIENT},
+    "incomplete": {"type": "bool", "default": False},
 }
 _PROJECT: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -36,6 +48,7 @@ _PROJECT: dict[str, Any] = {
     "teams": {"type": "list", "elements": "str"},
     "keys": {"type": "list", "elements": "str", "no_log": False},  # names of keys
     "alerts": {"type": "list", "elements": "dict", "options": _ALERT},
+    "left_out": _LEFT_OUT,
 }
 _MEMBER: dict[str, Any] = {
     "email": {"type": "str", "required": True},
@@ -63,6 +76,7 @@ ORGANIZATION: dict[str, Any] = {
     "projects": {"type": "list", "elements": "dict", "options": _PROJECT},
     "monitors": {"type": "list", "elements": "dict", "options": _MONITOR},
     "status_pages": {"type": "list", "elements": "dict", "options": _STATUS_PAGE},
+    "left_out": _LEFT_OUT,
 }
 ORGANIZATIONS: dict[str, Any] = {
     "type": "list",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..client import Client
@@ -24,115 +22,23 @@ from ..ensure.status_page import predicted_status_page
 from ..errors import AmbiguousError, InvalidError, MissingError
 from ..resources.members import whoami
 from .snapshot import Objects, Snapshot
-from .structure import KINDS, PURGEABLE, ConfigurationError, Entry, Where, check, described
+from .steps import Act, Addresses, Plan, Step, deleting
+from .structure import (
+    KINDS,
+    PURGEABLE,
+    ConfigurationError,
+    Entry,
+    Where,
+    check,
+    described,
+    kept_back,
+    managed,
+    names_of,
+    place_of,
+    projects_of,
+)
 
-Act = Callable[[Client, bool], Outcome]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One change: `verb` is create, update or delete; `act` makes it (called with dry_run False)."""
-
-    verb: str
-    kind: str
-    name: str
-    where: Where
-    foreseen: Outcome
-    act: Act
-
-    @property
-    def title(self) -> str:
-        """``alert 'chat' (organization 'AI Admin", project 'API')``"""
-        return described(self.kind, self.name, self.where)
-
-    def line(self) -> str:
-        """One line for people, secrets masked: ``~ alert 'chat' (...): quantity 1 -> 3``."""
-        diff = self.foreseen.diff()
-        before, after = diff["before"], diff["after"]
-        mark = {"create": "+", "update": "~", "delete": "-"}[self.verb]
-        if self.verb == "delete":
-            return f"{mark} {self.title}"
-        if self.verb == "create":
-            shown = {key: value for key, value in after.items() if value not in (None, "", [], "present")}
-            shown.pop("name", None)
-            parts = [f"{key} {_brief(value)}" for key, value in shown.items() if key != "state"]
-        else:
-            parts = [f"{key} {_brief(before.get(key))} -> {_brief(value)}" for key, value in after.items()]
-        return f"{mark} {self.title}" + (f": {', '.join(parts)}" if parts else "")
-
-    def as_dict(self) -> dict[str, Any]:
-        """For machines: action, kind, name, organization, project, and the masked `before` and `after`."""
-        diff = self.foreseen.diff()
-        return {
-            "action": self.verb,
-            "kind": self.kind,
-            "name": self.name,
-            "organization": self.where.organization,
-            "project": self.where.project,
-            **diff,
-        }
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_brief(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return " ".join(str(part) for part in value.values() if part not in (None, ""))
-    return "nothing" if value is None else str(value)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in the order in which they are made, what is left alone, and sentences for people.
-
-    Attributes:
-        stages: steps that may be made side by side, stage after stage.
-        unmanaged: ``{"kind", "name", "organization", "project", "id"}`` of what is in a managed list of the
-            server and not in the configuration, and is not purged.
-    """
-
-    stages: tuple[tuple[Step, ...], ...]
-    unmanaged: tuple[dict[str, Any], ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """All steps, in order."""
-        return tuple(step for stage in self.stages for step in stage)
-
-
-class Addresses:
-    """Slugs and ids of organizations and projects: those of the server, and those that a step just made."""
-
-    def __init__(self) -> None:
-        self._organizations: dict[str, str] = {}
-        self._projects: dict[Where, tuple[str, str]] = {}
-        self._lock = threading.Lock()
-
-    def learn(self, kind: str, name: str, where: Where, found: Mapping[str, Any] | None) -> None:
-        """Remember where something is; other kinds have no address of their own."""
-        if found is None:
-            return
-        with self._lock:
-            if kind == "organization":
-                self._organizations[name] = str(found["slug"])
-            elif kind == "project":
-                place = Where(where.organization, name)
-                self._projects[place] = (str(found["slug"]), str(found.get("id") or ""))
-
-    def organization(self, name: str) -> str:
-        """Slug of an organization of the configuration."""
-        return self._organizations[name]
-
-    def project(self, where: Where) -> str:
-        """Slug of a project of the configuration."""
-        return self._projects[where][0]
-
-    def project_ids(self, organization: str) -> dict[str, str]:
-        """Slug to id, of all projects of an organization that are known here."""
-        with self._lock:
-            return {slug: number for at, (slug, number) in self._projects.items() if at[0] == organization}
-
+__all__ = ["Plan", "Step", "plan"]
 
 def plan(client: Client, snapshot: Snapshot, organizations: Iterable[Entry], purge: Collection[str]) -> Plan:
     """Compare, and return the steps. Sends no request but the one that names the own account, for `purge`.
@@ -162,14 +68,17 @@ class _Planner:
         self._unmanaged: list[dict[str, Any]] = []
         self._warnings: list[str] = []
         self._complaints: list[str] = []
+        self._kept_back: set[tuple[Where, str, str]] = set()
 
-    def plan(self, entries: list[Entry]) -> Plan:
+    def plan(self, organizations: list[Entry]) -> Plan:
+        entries = managed(organizations)
+        self._kept_back = kept_back(organizations)
         for kind in KINDS:
             for step in getattr(self, f"_{kind}s")(entries):
                 self._foresee(*step)
         if self._complaints:
             raise ConfigurationError(self._complaints)
-        self._find_unmanaged(entries)
+        self._find_unmanaged(entries, {entry["name"] for entry in organizations})
         stages = [self._steps[kind] for kind in KINDS] + [self._removals[kind] for kind in reversed(KINDS)]
         return Plan(
             tuple(tuple(stage) for stage in stages if stage),
@@ -177,23 +86,23 @@ class _Planner:
             tuple(dict.fromkeys(self._warnings)),
         )
 
-    def _foresee(self, kind: str, name: str, where: Where, act: Act) -> None:
+    def _foresee(self, kind: str, name: str, where: Where, act: Act, address: Where | None = None) -> None:
         try:
             outcome = act(self._client, True)
         except (InvalidError, AmbiguousError, MissingError) as error:
             hint = f" ({error.hint})" if error.hint else ""
             self._complaints.append(f"{described(kind, name, where)}: {error.detail}{hint}")
             # what is inside is still checked, as if it had to be made
-            self._at.learn(kind, name, where, {"slug": "", "id": ""})
+            self._at.learn(kind, address or where, {"slug": "", "id": ""})
             return
-        self._at.learn(kind, name, where, outcome.after)
+        self._at.learn(kind, address or where, outcome.after)
         self._warnings += outcome.warnings
         if outcome.changed:
             verb = "create" if outcome.before is None else "update"
 
             def learn_by_doing(client: Client, dry_run: bool) -> Outcome:
                 made = act(client, dry_run)
-                self._at.learn(kind, name, where, made.after)
+                self._at.learn(kind, address or where, made.after)
                 return made
 
             self._steps[kind].append(Step(verb, kind, name, where, outcome, learn_by_doing))
@@ -257,7 +166,7 @@ class _Planner:
         there = self._snapshot.of("team", Where(entry["name"]))
         return [*(entry["teams"] or []), *(str(team["slug"]) for team in there)]
 
-    def _projects(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act]]:
+    def _projects(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act, Where]]:
         for entry in entries:
             where = Where(entry["name"])
             for project in entry["projects"] or []:
@@ -276,6 +185,7 @@ class _Planner:
                         project["name"],
                         slug=project["slug"],
                         teams=project["teams"],
+                        through=self._any_team(entry),
                         platform=project["platform"],
                         event_throttle_rate=project["event_throttle_rate"],
                         listed=self._snapshot.of("project", where),
@@ -283,7 +193,7 @@ class _Planner:
                         dry_run=dry_run,
                     )
 
-                yield "project", project["name"], where, act
+                yield "project", project["name"], where, act, place_of(entry["name"], project)
 
     def _first_team(self, entry: Entry, project: Entry) -> str | None:
         """The team of a new project that names none: the first of the organization."""
@@ -291,8 +201,13 @@ class _Planner:
             return None
         return next(iter(entry["teams"] or []), None)
 
+    def _any_team(self, entry: Entry) -> str | None:
+        """A team in which a project can be created that belongs to none in the end."""
+        there = [str(team["slug"]) for team in self._snapshot.of("team", Where(entry["name"]))]
+        return next(iter([*(entry["teams"] or []), *there]), None)
+
     def _keys(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act]]:
-        for where, project in _projects_of(entries):
+        for where, project in projects_of(entries):
             for name in project["keys"] or []:
 
                 def act(client: Client, dry_run: bool, where: Where = where, name: str = name) -> Outcome:
@@ -309,7 +224,7 @@ class _Planner:
                 yield "key", name, where, act
 
     def _alerts(self, entries: list[Entry]) -> Iterator[tuple[str, str, Where, Act]]:
-        for where, project in _projects_of(entries):
+        for where, project in projects_of(entries):
             for alert in project["alerts"] or []:
 
                 def act(client: Client, dry_run: bool, where: Where = where, alert: Entry = alert) -> Outcome:
@@ -322,6 +237,7 @@ class _Planner:
                         timespan_minutes=alert["timespan_minutes"],
                         uptime=alert["uptime"],
                         recipients=alert["recipients"],
+                        incomplete=bool(alert.get("incomplete")),
                         listed=self._snapshot.of("alert", where),
                         parent_known=True,
                         dry_run=dry_run,
@@ -368,9 +284,17 @@ class _Planner:
         ids |= self._at.project_ids(entry["name"])
         if not wanted:
             return wanted, ids
-        for project in entry["projects"] or []:
-            if wanted in (project["name"], project["slug"]):
-                return self._at.project(Where(entry["name"], project["name"])), ids
+        slugs = {self._at.project(place_of(entry["name"], project)) for project in entry["projects"] or []}
+        if wanted in slugs or any(wanted == project["slug"] for project in entry["projects"] or []):
+            return wanted, ids
+        named = [project for project in entry["projects"] or [] if project["name"] == wanted]
+        if len(named) > 1:
+            raise AmbiguousError(
+                code="ambiguous",
+                detail=f"{len(named)} projects of the configuration are called {wanted!r}; name it by its slug",
+            )
+        if named:
+            return self._at.project(place_of(entry["name"], named[0])), ids
         found = only(objects, "slug", wanted, "projects") or only(objects, "name", wanted, "projects")
         if found is None:
             raise MissingError(
@@ -416,10 +340,9 @@ class _Planner:
 
     # What is there and was not named.
 
-    def _find_unmanaged(self, entries: list[Entry]) -> None:
+    def _find_unmanaged(self, entries: list[Entry], named: Collection[str]) -> None:
         for entry in entries:
             self._in_organization(entry)
-        named = {entry["name"] for entry in entries}
         for organization in self._snapshot.organizations:
             if organization["name"] not in named:
                 slug = str(organization["slug"])
@@ -428,7 +351,7 @@ class _Planner:
                     str(organization["name"]),
                     Where(str(organization["name"])),
                     organization,
-                    _deleting("organizations", slug),
+                    deleting("organizations", slug),
                 )
 
     def _in_organization(self, entry: Entry) -> None:
@@ -438,14 +361,14 @@ class _Planner:
         org = self._at.organization(entry["name"])
         for team in self._left("team", where, entry["teams"], "slug"):
             slug = str(team["slug"])
-            self._remove_or_report("team", slug, where, team, _deleting("teams", org, slug))
+            self._remove_or_report("team", slug, where, team, deleting("teams", org, slug))
         for member in self._strangers(where, entry["members"]):
             self._remove_or_report(
                 "member",
-                str(member.get("email")),
+                str(member.get("email") or ""),
                 where,
                 member,
-                _deleting("members", org, str(member["id"])),
+                deleting("members", org, str(member["id"])),
             )
         for project in self._other_projects(entry):
             slug = str(project["slug"])
@@ -454,20 +377,20 @@ class _Planner:
                 str(project["name"]),
                 where,
                 project,
-                _deleting("projects", org, slug),
+                deleting("projects", org, slug),
             )
         for project_entry in entry["projects"] or []:
-            self._in_project(org, Where(entry["name"], project_entry["name"]), project_entry)
-        for monitor in self._left("monitor", where, _names(entry["monitors"]), "name"):
+            self._in_project(org, place_of(entry["name"], project_entry), project_entry)
+        for monitor in self._left("monitor", where, names_of(entry["monitors"]), "name"):
             number = int(monitor["id"])
             self._remove_or_report(
                 "monitor",
                 str(monitor["name"]),
                 where,
                 monitor,
-                _deleting("monitors", org, number),
+                deleting("monitors", org, number),
             )
-        for page in self._left("status_page", where, _names(entry["status_pages"]), "name"):
+        for page in self._left("status_page", where, names_of(entry["status_pages"]), "name"):
             self._report("status_page", str(page["name"]), where, page)
 
     def _in_project(self, org: str, where: Where, entry: Entry) -> None:
@@ -480,16 +403,16 @@ class _Planner:
                 str(key["name"]),
                 where,
                 key,
-                _deleting("keys", org, slug, str(key["id"])),
+                deleting("keys", org, slug, str(key["id"])),
             )
-        for alert in self._left("alert", where, _names(entry["alerts"]), "name"):
+        for alert in self._left("alert", where, names_of(entry["alerts"]), "name"):
             number = int(alert["id"])
             self._remove_or_report(
                 "alert",
                 str(alert.get("name") or ""),
                 where,
                 alert,
-                _deleting("alerts", org, slug, number),
+                deleting("alerts", org, slug, number),
             )
 
     def _left(self, kind: str, where: Where, names: Iterable[str] | None, field: str) -> Objects:
@@ -518,7 +441,7 @@ class _Planner:
     def _other_projects(self, entry: Entry) -> Objects:
         if entry["projects"] is None:
             return []
-        slugs = {self._at.project(Where(entry["name"], project["name"])) for project in entry["projects"]}
+        slugs = {self._at.project(place_of(entry["name"], project)) for project in entry["projects"]}
         return [
             project
             for project in self._snapshot.of("project", Where(entry["name"]))
@@ -528,7 +451,7 @@ class _Planner:
     def _remove_or_report(
         self, kind: str, name: str, where: Where, found: Mapping[str, Any], act: Act
     ) -> None:
-        if kind not in self._purge:
+        if kind not in self._purge or (where, kind, name) in self._kept_back:
             self._report(kind, name, where, found)
             return
         if kind in ("organization", "project"):
@@ -538,25 +461,5 @@ class _Planner:
 
     def _report(self, kind: str, name: str, where: Where, found: Mapping[str, Any]) -> None:
         number = None if kind == "key" else found.get("id")  # the id of a key is its secret
-        self._unmanaged.append({"kind": kind, "name": name, **where._asdict(), "id": number})
-
-
-def _deleting(resource: str, *address: Any) -> Act:
-    """A step that deletes one thing of the client's `resource`."""
-
-    def act(client: Client, dry_run: bool) -> Outcome:
-        if not dry_run:
-            getattr(client, resource).delete(*address)
-        return Outcome(True, {}, None, predicted=dry_run)
-
-    return act
-
-
-def _projects_of(entries: Iterable[Entry]) -> Iterator[tuple[Where, Entry]]:
-    for entry in entries:
-        for project in entry["projects"] or []:
-            yield Where(entry["name"], project["name"]), project
-
-
-def _names(entries: Iterable[Entry] | None) -> list[str] | None:
-    return None if entries is None else [str(entry["name"]) for entry in entries]
+        place = {"organization": where.organization, "project": where.project}
+        self._unmanaged.append({"kind": kind, "name": name, **place, "id": number})

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..client import Client
 from ..ensure.outcome import only
-from .structure import Entry, Where
+from .structure import Entry, Where, managed, place_of
 
 Objects = list[dict[str, Any]]
 
@@ -47,7 +47,7 @@ def read(client: Client, organizations: Iterable[Entry], concurrency: int) -> Sn
     """
     snapshot = Snapshot(client.organizations.list())
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        pairs = [(entry, snapshot.organization(entry)) for entry in organizations]
+        pairs = [(entry, snapshot.organization(entry)) for entry in managed(organizations)]
         there = [(entry, str(found["slug"])) for entry, found in pairs if found]
         _fill(snapshot, pool, (job for entry, slug in there for job in _in_organization(client, entry, slug)))
         _fill(
@@ -92,7 +92,7 @@ def _in_projects(client: Client, snapshot: Snapshot, entry: Entry, organization:
         found = snapshot.project(entry["name"], project)
         if found is None:
             continue
-        where = Where(entry["name"], project["name"])
+        where = place_of(entry["name"], project)
         slug = str(found["slug"])
         if project["keys"] is not None:
             yield "key", where, _reader(client.keys.list, organization, slug)

@@ -7,16 +7,18 @@ from typing import Any
 
 from ..client import Client
 from ..errors import GlitchTipError, InvalidError
+from ..late_answers import Made, Wanted, create_once
 from ..resources.base import Objects
 from ..validate import (
     RECIPIENTS_SINCE,
     ZULIP_CONFIG,
+    ZULIP_TOPIC,
     check_name,
     check_number,
     check_recipients,
     normal_url,
 )
-from .outcome import Outcome, create_once, missing, only, within
+from .outcome import Outcome, missing, named, only, same_but, within
 
 _SHORTEST_SAFE_TIMESPAN = 5
 _SCALARS = ("name", "quantity", "timespanMinutes", "uptime")
@@ -33,6 +35,7 @@ def ensure_alert(
     uptime: bool | None = None,
     recipients: Iterable[Mapping[str, Any]] | None = None,
     update_tags: str = "on_create",
+    incomplete: bool = False,
     listed: Objects | None = None,
     parent_known: bool = False,
     state: str = "present",
@@ -48,6 +51,8 @@ def ensure_alert(
         update_tags: the 5.2 line never returns a recipient's tags, so there "on_create" writes them with a
             new recipient only, and "always" writes them each time and always reports a change. 6.x returns
             them: they are compared, and this makes no difference.
+        incomplete: also take a rule without recipients, about which the server e-mails everyone in the project
+            (5.2 source), and a new one that never fires. Else both are refused, as slips of the pen.
         listed: all rules of the project as they were just read; None reads them.
         parent_known: the project was just seen, so it is not looked for before a rule is created in it.
 
@@ -63,7 +68,7 @@ def ensure_alert(
     check_number(quantity, "quantity")
     check_number(timespan_minutes, "timespan_minutes")
     given = None if recipients is None else check_recipients(recipients)
-    if given == []:
+    if given == [] and not incomplete:
         raise InvalidError(
             code="no_recipients",
             detail="an alert rule without recipients e-mails everyone in the project; name at least one",
@@ -71,25 +76,25 @@ def ensure_alert(
     wanted = {"quantity": quantity, "timespanMinutes": timespan_minutes, "uptime": uptime}
     wanted = {key: value for key, value in wanted.items() if value is not None}
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        rules = client.alerts.list(organization, project) if known is None else known
-        return only(rules, "name", name, "alert rules")
-
-    found = find(listed)
+    rules = client.alerts.list(organization, project) if listed is None else listed
+    found = only(rules, "name", name, "alert rules")
     if state == "absent":
         if found and not dry_run:
             client.alerts.delete(organization, project, int(found["id"]))
         return Outcome(bool(found), found and view_alert(found), None)
     if found is None:
-        _check_new(name, wanted, given)
+        if not incomplete:
+            _check_new(name, wanted, given)
         where = f"project {project!r} in organization {organization!r}"
         if not parent_known and client.projects.get(organization, project) is None:
             raise missing(where)  # the list of a missing project is empty, not 404
+        late: tuple[str, ...] = ()
         after = predicted_alert(name, wanted, given or [])
         if not dry_run:
-            body = {"name": name, **wanted, "alertRecipients": given}
-            after = _create(client, organization, project, body, find, where)
-        return Outcome(True, None, after, predicted=dry_run, warnings=_warnings(after))
+            body = {"name": name, **wanted, "alertRecipients": given or []}
+            made = _create(client, organization, project, body, rules, where)
+            after, late = view_alert(made.thing), made.warnings
+        return Outcome(True, None, after, predicted=dry_run, warnings=(*_warnings(after), *late))
     before = view_alert(found)
     blind = update_tags == "always" and any(_tags_are_unknown(recipient, found) for recipient in given or [])
     changed = blind or not _is_as_wanted(found, wanted, given)
@@ -117,21 +122,30 @@ def _create(
     organization: str,
     project: str,
     body: dict[str, Any],
-    find: Callable[[], dict[str, Any] | None],
+    before: Objects,
     where: str,
-) -> dict[str, Any]:
-    """Create a rule; complete what a failed create left behind. Returns its view."""
+) -> Made:
+    """Create a rule that was not there `before`; complete what a failed create left behind."""
     sent: Objects = body["alertRecipients"]
 
     def create() -> dict[str, Any]:
         with_kinds = _kinds_explained(client, sent, lambda: client.alerts.create(organization, project, body))
         return within(with_kinds, where)
 
-    created = create_once(client, create, find)
+    wanted = Wanted(
+        f"alert rule {body['name']!r} of {where}",
+        lambda: named(client.alerts.list(organization, project), "name", body["name"], before),
+        lambda one, other: same_but("id")(view_alert(one), view_alert(other)),
+        lambda _: True,  # a rule has no events, and nothing refers to it
+        lambda twin: client.alerts.delete(organization, project, int(twin["id"])),
+    )
+    made = create_once(client.transport, create, wanted)
     scalars = {key: body[key] for key in _SCALARS if key in body}
-    if not _is_as_wanted(created, scalars, sent):  # left by a 500: its tags are not known either
-        created = _update(client, organization, project, created, scalars, sent, rewrite=True)
-    return view_alert(created)
+    if _is_as_wanted(made.thing, scalars, sent):
+        return made
+    # left by a 500: its tags are not known either
+    whole = _update(client, organization, project, made.thing, scalars, sent, rewrite=True)
+    return Made(whole, made.warnings)
 
 
 def _update(
@@ -276,13 +290,15 @@ def _as_sent(seen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_of(recipient: Mapping[str, Any]) -> dict[str, str]:
-    """What a zulip recipient needs beside its URL: sent flat, returned as `config`."""
+    """What a zulip recipient needs beside its URL: sent flat, returned as `config`. No topic is the default one."""
     if recipient.get("config"):
-        return {name: str(recipient["config"].get(name, "")) for name in ZULIP_CONFIG}
-    if "botEmail" not in recipient:
+        config = {name: str(recipient["config"].get(name) or "") for name in ZULIP_CONFIG}
+    elif "botEmail" in recipient:
+        flat = (recipient["botEmail"], recipient["apiKey"], recipient["channel"], recipient["topic"])
+        config = dict(zip(ZULIP_CONFIG, flat, strict=True))
+    else:
         return {}
-    flat = (recipient["botEmail"], recipient["apiKey"], recipient["channel"], recipient["topic"])
-    return dict(zip(ZULIP_CONFIG, flat, strict=True))
+    return {**config, "topic": config["topic"] or ZULIP_TOPIC}
 
 
 def view_alert(alert: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,6 +321,10 @@ def _view_recipient(identity: tuple[str, str], recipient: Mapping[str, Any]) -> 
 
 def _warnings(alert: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
+    if not alert.get("recipients"):
+        found.append(
+            f"alert rule {alert['name']!r} has no recipients: the server e-mails everyone in the project"
+        )
     timespan = alert.get("timespanMinutes")
     if alert.get("quantity") and timespan is not None and timespan < _SHORTEST_SAFE_TIMESPAN:
         found.append(

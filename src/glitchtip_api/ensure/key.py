@@ -7,9 +7,10 @@ from typing import Any
 
 from ..client import Client
 from ..dsn import parse_dsn, split_base_url
+from ..late_answers import Wanted, create_once
 from ..resources.base import Objects
 from ..validate import check_name, check_rate_limit
-from .outcome import Outcome, create_once, missing, only, within
+from .outcome import Outcome, missing, named, only, within
 
 
 def ensure_key(
@@ -64,11 +65,15 @@ def ensure_key(
     def create() -> dict[str, Any]:
         return within(lambda: client.keys.create(organization, project, name=name, rate_limit=limit), where)
 
-    def find() -> dict[str, Any] | None:
-        return only(client.keys.list(organization, project), "name", name, "keys")
-
-    created = create_once(client, create, find)
-    return Outcome(True, None, view_key(created, ingest_url), warnings=warnings)
+    wanted = Wanted(
+        f"key {name!r} of {where}",
+        lambda: named(client.keys.list(organization, project), "name", name, keys),
+        lambda one, other: one.get("rateLimit") == other.get("rateLimit"),
+        lambda _: True,  # made a moment ago, and its DSN was given to nobody
+        lambda twin: client.keys.delete(organization, project, str(twin["id"])),
+    )
+    made = create_once(client.transport, create, wanted)
+    return Outcome(True, None, view_key(made.thing, ingest_url), warnings=(*warnings, *made.warnings))
 
 
 def predicted_key(name: str, rate_limit: Mapping[str, int] | None = None) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..client import Client
 from ..errors import AmbiguousError, GlitchTipError, InvalidError
+from ..late_answers import Wanted, create_once, write_until_seen
 from ..resources.base import Objects
 from ..resources.members import ROLES, check_role, whoami
 from ..validate import check_email, check_team_slug
-from .outcome import Outcome, create_once, missing, within
+from .outcome import Outcome, missing, within
 
 
 def ensure_member(
@@ -63,9 +64,17 @@ def ensure_member(
             _teams_are_there(client, organization, wanted, teams_there)
         if dry_run:
             return Outcome(True, None, predicted_member(email, role, wanted), predicted=True)
-        invited = create_once(client, lambda: _invite(client, organization, email, role, wanted, find), find)
-        invited = _with_teams(client, organization, invited, wanted)
-        return Outcome(True, None, _settle(client, organization, invited, role, wanted, dry_run))
+        made = create_once(
+            client.transport,
+            lambda: _invite(client, organization, email, role, wanted, find),
+            Wanted(
+                f"member {email!r} in organization {organization!r}",
+                lambda: [member] if (member := find()) is not None else [],
+            ),
+        )
+        invited = _with_teams(client, organization, made.thing, wanted)
+        after = _settle(client, organization, invited, role, wanted, dry_run)
+        return Outcome(True, None, after, warnings=made.warnings)
     found = _with_teams(client, organization, found, wanted)
     before = view_member(found)
     after = _settle(client, organization, found, role, wanted, dry_run)
@@ -197,7 +206,18 @@ def _settle(
 
 
 def _join(client: Client, organization: str, member_id: str, team: str, where: str) -> None:
-    within(lambda: client.members.add_to_team(organization, member_id, team), f"team {team!r} in {where}")
+    def is_in_it() -> bool:
+        member = client.members.get(organization, member_id)
+        return member is not None and team in (member.get("teams") or [])
+
+    write_until_seen(
+        client.transport,
+        lambda: within(
+            lambda: client.members.add_to_team(organization, member_id, team), f"team {team!r} in {where}"
+        ),
+        is_in_it,
+        f"member {member_id} with team {team!r} in {where}",
+    )
 
 
 def _refuse_harm(client: Client, organization: str, member: Mapping[str, Any], how: str) -> None:

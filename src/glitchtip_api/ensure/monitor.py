@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..client import Client
 from ..errors import MASK, GlitchTipError
+from ..late_answers import Made, Wanted, create_once
 from ..resources.base import Objects
 from ..validate import check_name
-from ..validate_monitor import DEFAULT_INTERVAL, FIELDS, check_monitor, normal_target
-from .outcome import Outcome, create_once, missing, only, within
+from ..validate_monitor import (
+    DEFAULT_INTERVAL,
+    FIELDS,
+    LONGEST_INTERVAL,
+    LONGEST_INTERVAL_6,
+    check_monitor,
+    normal_target,
+)
+from .outcome import Outcome, missing, named, only, same_but, within
 
 # 6.x has it, and a PUT without it sets it back to 1 (documented, the terraform and pulumi providers for 6.2).
 _KEPT = ("confirmationThreshold",)
@@ -55,7 +63,8 @@ def ensure_monitor(
         type: one of `MONITOR_TYPES`; a new monitor needs it.
         url: what is watched; ``host:port`` for `TCP Port`, nothing for `Heartbeat`.
         project: slug of the project whose alert rules (with uptime) report it; "" for none.
-        interval: seconds between checks, 1 to 32767 (new: 60); for a heartbeat the longest silence.
+        interval: seconds between checks, 1 to 32767, to 86400 where `client.known_line` is 6.x (new: 60); for a
+            heartbeat the longest silence.
         timeout: seconds that a check may take, 1 to 60 (new: left to the server, which takes 20).
         expected_status: needed for `GET` and `POST`.
         expected_body: text that the answer has to contain; "" for any answer.
@@ -69,11 +78,8 @@ def ensure_monitor(
     """
     check_name(name, "a monitor", 200)
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        monitors = client.monitors.list(organization) if known is None else known
-        return only(monitors, "name", name, "monitors")
-
-    found = find(listed)
+    monitors = client.monitors.list(organization) if listed is None else listed
+    found = only(monitors, "name", name, "monitors")
     if state == "absent":
         if found and not dry_run:
             client.monitors.delete(organization, int(found["id"]))
@@ -88,19 +94,25 @@ def ensure_monitor(
     }
     wanted = {key: value for key, value in given.items() if value is not None}
     body = _whole(name, wanted, found)
-    check_monitor(body)
+    longest = LONGEST_INTERVAL
+    if (body["interval"] or 0) > longest:
+        stored = found is not None and (found.get("interval") or 0) > longest  # this server takes such ones
+        if stored or client.known_line == "6.x":
+            longest = LONGEST_INTERVAL_6
+    check_monitor(body, longest)
     if found is None and listed is None and client.organizations.get(organization) is None:
         raise missing(f"organization {organization!r}")  # its list is empty, not 404
     if project is not None:
         body["project"] = _project_id(client, organization, project, projects, dry_run)
     before = None if found is None else view_monitor(found)
     after = _view_of(body, found)
+    late: tuple[str, ...] = ()
     changed = after != before
     if changed and not dry_run:
-        after = _write(client, organization, body, found, find)
-    return MonitorOutcome(
-        changed, before, after, predicted=changed and dry_run, warnings=_warnings(after, body)
-    )
+        written = _write(client, organization, body, found, monitors)
+        after, late = written.thing, written.warnings
+    warnings = (*_warnings(after, body), *late)
+    return MonitorOutcome(changed, before, after, predicted=changed and dry_run, warnings=warnings)
 
 
 def _whole(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -134,16 +146,26 @@ def _write(
     organization: str,
     body: dict[str, Any],
     found: Mapping[str, Any] | None,
-    find: Callable[[], dict[str, Any] | None],
-) -> dict[str, Any]:
-    """Create or change, and check what the server says it is now. Returns its view."""
+    monitors: Objects,
+) -> Made:
+    """Create, when it is none of `monitors`, or change; check what the server says it is now. Holds its view."""
     where = f"organization {organization!r}"
     if found is None:
-        answer = create_once(
-            client, lambda: within(lambda: client.monitors.create(organization, body), where), find
+        wanted = Wanted(
+            f"monitor {body['name']!r} in {where}",
+            lambda: named(client.monitors.list(organization), "name", body["name"], monitors),
+            lambda one, other: same_but("id", "heartbeatEndpoint")(view_monitor(one), view_monitor(other)),
+            lambda _: True,  # a few checks of its own are all that it can have
+            lambda twin: client.monitors.delete(organization, int(twin["id"])),
+        )
+        made = create_once(
+            client.transport,
+            lambda: within(lambda: client.monitors.create(organization, body), where),
+            wanted,
         )
     else:
-        answer = client.monitors.update(organization, int(found["id"]), body)
+        made = Made(client.monitors.update(organization, int(found["id"]), body))
+    answer = made.thing
     after = view_monitor(answer)
     if after != _view_of(body, answer):
         raise GlitchTipError(
@@ -153,7 +175,7 @@ def _write(
             "not_applied",
             f"the monitor {body['name']!r} is not as it was written; was its project deleted meanwhile?",
         )
-    return after
+    return Made(after, made.warnings)
 
 
 def predicted_monitor(name: str, wanted: Mapping[str, Any], project: str | None = None) -> dict[str, Any]:

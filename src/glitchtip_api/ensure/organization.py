@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..client import Client
+from ..late_answers import Wanted, create_once
 from ..resources.base import Objects
 from ..validate import check_name
-from .outcome import Outcome, create_once, only, removal_warning, slugify
+from .outcome import Outcome, named, only, removal_warning, slugify
 
 
 def ensure_organization(
@@ -28,10 +29,8 @@ def ensure_organization(
     """
     check_name(name, "an organization", 200)
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        return only(client.organizations.list() if known is None else known, "name", name, "organizations")
-
-    found = find(listed)
+    before = client.organizations.list() if listed is None else listed
+    found = only(before, "name", name, "organizations")
     if state == "absent":
         if found and not dry_run:
             client.organizations.delete(str(found["slug"]))
@@ -41,8 +40,15 @@ def ensure_organization(
         return Outcome(False, view_organization(found), view_organization(found))
     if dry_run:
         return Outcome(True, None, predicted_organization(name), predicted=True)
-    created = create_once(client, lambda: client.organizations.create(name), find)
-    return Outcome(True, None, view_organization(created))
+    wanted = Wanted(
+        f"organization {name!r}",
+        lambda: named(client.organizations.list(), "name", name, before),
+        lambda one, other: one.get("name") == other.get("name"),
+        lambda twin: not client.projects.list(str(twin["slug"])),
+        lambda twin: client.organizations.delete(str(twin["slug"])),
+    )
+    made = create_once(client.transport, lambda: client.organizations.create(name), wanted)
+    return Outcome(True, None, view_organization(made.thing), warnings=made.warnings)
 
 
 def predicted_organization(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every `ensure_*` function needs: the result, the match by name, and a create that never doubles."""
+"""What every `ensure_*` function needs: the result, the match by name, and messages about the parent."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..client import Client
 from ..errors import MASK, AmbiguousError, GlitchTipError, MissingError
+from ..late_answers import identity
+from ..resources.base import Objects
 
-LOOKS_AFTER_LOST_ANSWER = 3
-SECONDS_BETWEEN_LOOKS = 1.0
 _Answer = TypeVar("_Answer")
 _SECRET_ID = 32  # an id of that length is a UUID, as DSN keys have them
 SECRET_KEYS = frozenset(
-    {"api_key", "apiKey", "dsn", "token", "public", "secret", "security", "heartbeatEndpoint", "endpointID"}
+    {
+        *("api_key", "apiKey", "dsn", "token", "public", "secret", "security"),
+        *("heartbeatEndpoint", "endpointID", "inviteLink"),
+    }
 )
 
 
@@ -66,7 +68,9 @@ def masked(thing: Any) -> Any:
 def _masked_value(name: str, value: Any) -> Any:
     if not value or not isinstance(value, str):
         return masked(value)
-    if name in SECRET_KEYS or (name == "id" and len(value) >= _SECRET_ID):  # the id of a DSN key is its secret
+    if name in SECRET_KEYS or (
+        name == "id" and len(value) >= _SECRET_ID
+    ):  # the id of a DSN key is its secret
         return MASK
     if name == "url":
         parts = urlsplit(value)
@@ -84,7 +88,7 @@ def only(objects: Iterable[Mapping[str, Any]], field: str, value: str, what: str
     """The one object whose `field` is `value`, or None. Raises AmbiguousError when there are several."""
     found = [dict(thing) for thing in objects if thing.get(field) == value]
     if len(found) > 1:
-        ids = ", ".join(_identity(thing) for thing in found)
+        ids = ", ".join(str(thing.get("slug") or identity(thing)) for thing in found)
         raise AmbiguousError(
             code="ambiguous",
             detail=f"{len(found)} {what} are called {value!r}: {ids}",
@@ -93,10 +97,25 @@ def only(objects: Iterable[Mapping[str, Any]], field: str, value: str, what: str
     return found[0] if found else None
 
 
-def _identity(thing: Mapping[str, Any]) -> str:
-    """The slug, else the id; of the id of a DSN key, which is its secret, the beginning."""
-    number = str(thing.get("id"))
-    return str(thing.get("slug") or (f"{number[:8]}{MASK}" if len(number) >= _SECRET_ID else number))
+def named(
+    objects: Iterable[Mapping[str, Any]], field: str, value: str, known: Iterable[Mapping[str, Any]] = ()
+) -> Objects:
+    """Those whose `field` is `value`, without the ones that were `known` before."""
+    ids = {str(thing.get("id") or thing.get("slug")) for thing in known}
+    return [
+        dict(thing)
+        for thing in objects
+        if thing.get(field) == value and str(thing.get("id") or thing.get("slug")) not in ids
+    ]
+
+
+def same_but(*names: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], bool]:
+    """A comparison of two objects that takes no notice of these keys."""
+
+    def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return all(one.get(name) == other.get(name) for name in {*one, *other} - set(names))
+
+    return is_same
 
 
 def within(call: Callable[[], _Answer], where: str) -> _Answer:
@@ -112,31 +131,6 @@ def within(call: Callable[[], _Answer], where: str) -> _Answer:
 def missing(what: str) -> MissingError:
     """The error for something that had to be there first."""
     return MissingError(code="missing", detail=f"there is no {what}, or the token's user is no member")
-
-
-def create_once(
-    client: Client, create: Callable[[], dict[str, Any]], find: Callable[[], dict[str, Any] | None]
-) -> dict[str, Any]:
-    """Create, and after a lost or a 500 answer look again before creating a second time.
-
-    GlitchTip keeps no names unique and its creates are not atomic: a create that timed out, or answered 500,
-    may have happened. Raises the server's error when it did not happen and a second try fails as well.
-    """
-    try:
-        return create()
-    except GlitchTipError as error:
-        if not error.maybe_applied:
-            raise
-        lost = error
-    for look in range(LOOKS_AFTER_LOST_ANSWER):
-        if look:
-            client.transport.sleep(SECONDS_BETWEEN_LOOKS)
-        found = find()
-        if found is not None:
-            return found
-    if lost.status == 500:  # it answered, and nothing is there: the same body would fail again
-        raise lost
-    return create()
 
 
 def removal_warning(kind: str, name: str) -> str:

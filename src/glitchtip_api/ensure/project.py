@@ -8,11 +8,13 @@ from typing import Any
 
 from ..client import Client
 from ..errors import GlitchTipError, InvalidError
+from ..late_answers import Made, Wanted, create_once, write_until_seen
 from ..resources.base import Objects
 from ..validate import check_name, check_number, check_project_slug, check_team_slug
-from .outcome import Outcome, create_once, missing, only, removal_warning, slugify, within
+from .outcome import Outcome, missing, named, only, removal_warning, same_but, slugify, within
 
 _WRITABLE = ("name", "slug", "platform", "eventThrottleRate")
+_LONGEST_NAME = 64
 _LONGEST_PLATFORM = 64
 _LONGEST_SLUG = 50
 
@@ -25,6 +27,7 @@ def ensure_project(
     *,
     slug: str | None = None,
     teams: Iterable[str] | None = None,
+    through: str | None = None,
     platform: str | None = None,
     event_throttle_rate: int | None = None,
     listed: Objects | None = None,
@@ -40,6 +43,8 @@ def ensure_project(
         slug: with it the project is found by slug, and renamed when its name differs. A new one is created by
             its name, because the server ignores a given slug then, and its slug is written after that.
         teams: the teams that it belongs to, exactly these; None leaves them as they are.
+        through: a team in which a new project is created that belongs to none in the end (`teams` is empty),
+            because the server creates projects in teams only.
         platform: free text on the server, at most 64 characters; None leaves it as it is.
         event_throttle_rate: percent of events to refuse, 0 to 100; None leaves it as it is.
         listed: all projects of the organization as they were just read; None reads them.
@@ -50,7 +55,8 @@ def ensure_project(
     name, InvalidError for values that the server refuses unclearly, GlitchTipError (code `slug_taken`) when
     the slug is not to be had: then the project that was created for it is deleted again.
     """
-    check_name(name, "a project", 64)
+    if slug is None or len(name) > _LONGEST_NAME:  # with a slug the name tells nothing apart, and may be empty
+        check_name(name, "a project", _LONGEST_NAME)
     check_number(event_throttle_rate, "the throttle rate", 100)
     if platform is not None and len(platform) > _LONGEST_PLATFORM:
         raise InvalidError(code="bad_platform", detail="a project's platform has at most 64 characters")
@@ -80,7 +86,7 @@ def ensure_project(
         after = _settle(client, organization, found, wanted, team, exactly, dry_run)
         return Outcome(after != before, before, after, predicted=dry_run and after != before)
 
-    first = team if team is not None else next(iter(exactly or []), None)
+    first = team if team is not None else next(iter(exactly or []), through)
     if first is None:
         raise InvalidError(code="no_team", detail=f"the new project {name!r} needs a team")
     parent = f"team {first!r} in {where}"
@@ -88,16 +94,18 @@ def ensure_project(
         raise missing(parent)
     warnings = _namesakes(projects, name, slug)
     if dry_run:
-        prediction = predicted_project(name, exactly or [first], wanted, slug=slug)
+        belongs = [first] if exactly is None else exactly
+        prediction = predicted_project(name, belongs, wanted, slug=slug)
         return Outcome(True, None, prediction, predicted=True, warnings=warnings)
-    created = _create(client, organization, first, name, wanted, projects, parent)
+    creation = _create(client, organization, first, name, wanted, projects, parent)
+    created = creation.thing
     made = str(created.get("slug"))
     if slug is None:
         warnings = _other_slug(name, made)
     elif made != slug:
         created = _move(client, organization, created, slug)
     after = _settle(client, organization, created, wanted, team, exactly, dry_run=False)
-    return Outcome(True, None, after, warnings=warnings)
+    return Outcome(True, None, after, warnings=(*warnings, *creation.warnings))
 
 
 def _create(
@@ -108,13 +116,8 @@ def _create(
     wanted: Mapping[str, Any],
     before: Objects,
     parent: str,
-) -> dict[str, Any]:
+) -> Made:
     """Create a project in a team. After a lost answer the one that was not there `before` is taken."""
-    known = {project.get("id") for project in before}
-
-    def find() -> dict[str, Any] | None:
-        new = [project for project in client.projects.list(organization) if project.get("id") not in known]
-        return only(new, "name", name, "projects")
 
     def create() -> dict[str, Any]:
         made = partial(
@@ -127,7 +130,22 @@ def _create(
         )
         return {**within(made, parent), "teams": [{"slug": team}]}
 
-    return create_once(client, create, find)
+    return create_once(
+        client.transport,
+        create,
+        Wanted(
+            f"project {name!r} in organization {organization!r}",
+            lambda: named(client.projects.list(organization), "name", name, before),
+            lambda one, other: same_but("id", "slug", "dateCreated")(_compared(one), _compared(other)),
+            lambda twin: not twin.get("firstEvent") and not twin.get("firstTransaction"),
+            lambda twin: client.projects.delete(organization, str(twin["slug"])),
+            "keep the one that services send to and delete the other, then run it again",
+        ),
+    )
+
+
+def _compared(project: Mapping[str, Any]) -> dict[str, Any]:
+    return {**view_project(project), "platform": project.get("platform") or ""}
 
 
 def _move(client: Client, organization: str, created: dict[str, Any], slug: str) -> dict[str, Any]:
@@ -182,11 +200,24 @@ def _settle(
     gets = sorted({*has, team} if team is not None else has) if exactly is None else exactly
     if not dry_run:
         for one in [one for one in gets if one not in has]:
-            add = partial(client.projects.add_team, organization, slug, one)
-            within(add, f"team {one!r} in organization {organization!r}")
+            _add_team(client, organization, slug, one)
         for one in [one for one in has if one not in gets]:
             client.projects.remove_team(organization, slug, one)
     return {**view_project(after), "teams": gets}
+
+
+def _add_team(client: Client, organization: str, project: str, team: str) -> None:
+    where = f"team {team!r} in organization {organization!r}"
+
+    def has_it() -> bool:
+        return any(found.get("slug") == team for found in client.projects.teams(organization, project))
+
+    write_until_seen(
+        client.transport,
+        lambda: within(lambda: client.projects.add_team(organization, project, team), where),
+        has_it,
+        f"project {project!r} with {where}",
+    )
 
 
 def _namesakes(projects: Objects, name: str, slug: str | None) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..client import Client
 from ..errors import AmbiguousError, UnsupportedError
+from ..late_answers import Wanted, create_once
 from ..resources.base import Objects
 from ..resources.status_pages import IN_THE_ADMINISTRATION
 from ..validate import check_name
-from .outcome import Outcome, create_once, missing, only, within
+from .outcome import Outcome, missing, named, only, within
 
 
 def ensure_status_page(
@@ -37,11 +38,8 @@ def ensure_status_page(
     """
     check_name(name, "a status page", 200)
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        pages = client.status_pages.list(organization) if known is None else known
-        return only(pages, "name", name, "status pages")
-
-    found = find(listed)
+    pages = client.status_pages.list(organization) if listed is None else listed
+    found = only(pages, "name", name, "status pages")
     if state == "absent":
         if found:
             raise _unsupported(organization, name, "deleted")
@@ -57,12 +55,16 @@ def ensure_status_page(
     _refuse_what_cannot_be_told_apart(client, organization, name, bool(public))
     if dry_run:
         return Outcome(True, None, predicted_status_page(name, public), predicted=True)
-    created = create_once(
-        client,
+    made = create_once(
+        client.transport,
         lambda: within(lambda: client.status_pages.create(organization, name, public=bool(public)), where),
-        find,
+        Wanted(
+            f"status page {name!r} in {where}",
+            lambda: named(client.status_pages.list(organization), "name", name, pages),
+            advice=f"remove one of them: {IN_THE_ADMINISTRATION}",
+        ),
     )
-    return Outcome(True, None, view_status_page(created))
+    return Outcome(True, None, view_status_page(made.thing), warnings=made.warnings)
 
 
 def _unsupported(organization: str, name: str, done: str) -> UnsupportedError:

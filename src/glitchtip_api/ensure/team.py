@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..client import Client
+from ..late_answers import Wanted, create_once
 from ..resources.base import Objects
 from ..validate import check_team_slug
-from .outcome import Outcome, create_once, only, within
+from .outcome import Outcome, named, only, within
 
 
 def ensure_team(
@@ -31,11 +32,10 @@ def ensure_team(
 
     where = f"organization {organization!r}"
 
-    def find(known: Objects | None = None) -> dict[str, Any] | None:
-        teams = within(lambda: client.teams.list(organization), where) if known is None else known
-        return only(teams, "slug", slug, "teams")
+    def read() -> Objects:
+        return within(lambda: client.teams.list(organization), where)
 
-    found = find(listed)
+    found = only(read() if listed is None else listed, "slug", slug, "teams")
     if state == "absent":
         if found and not dry_run:
             client.teams.delete(organization, slug)
@@ -44,10 +44,12 @@ def ensure_team(
         return Outcome(False, view_team(found), view_team(found))
     if dry_run:
         return Outcome(True, None, predicted_team(slug), predicted=True)
-    created = create_once(
-        client, lambda: within(lambda: client.teams.create(organization, slug), where), find
+    made = create_once(
+        client.transport,
+        lambda: within(lambda: client.teams.create(organization, slug), where),
+        Wanted(f"team {slug!r} in {where}", lambda: named(read(), "slug", slug)),
     )
-    return Outcome(True, None, view_team(created))
+    return Outcome(True, None, view_team(made.thing), warnings=made.warnings)
 
 
 def predicted_team(slug: str) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from ..errors import InvalidError, NotJsonError
 
 if TYPE_CHECKING:
     from ..answers import Response
+    from ..transport import Transport
 
 Objects = list[dict[str, Any]]
 
 
 class Requests(Protocol):
     """The part of `Client` that resources use."""
+
+    transport: Transport
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any: ...  # noqa: D102
     def post(self, path: str, json: Any = None) -> Any: ...  # noqa: D102

@@ -14,6 +14,7 @@ from ..errors import GlitchTipError, InvalidError, MissingError, UnsupportedErro
 from ..paging import PAGE_SIZE
 from ..search import OWN_SORTS, STATUSES, IssueSearch, in_parts, number
 from .base import Objects, Resource, one, path_of
+from .comments import write_comment_once
 from .events import normal_event, normal_event_id
 
 BULK_SIZE = 40  # 6.x changes the first 50 issues of a bulk change at once and leaves the rest to its worker
@@ -247,9 +248,13 @@ class Issues(Resource):
         return builtins.list(self._client.paginate(path_of("issues", issue_id, "comments")))
 
     def add_comment(self, issue_id: str | int, text: str) -> dict[str, Any]:
-        """Write a comment. The server does not notice duplicates. Raises MissingError without the issue."""
+        """Write a comment, once also when its answer is lost. Raises MissingError without the issue."""
         path = path_of("issues", issue_id, "comments")
-        return self._comment(lambda: self._client.post(path, {"data": {"text": text}}), path)
+
+        def create() -> dict[str, Any]:
+            return self._comment(lambda: self._client.post(path, {"data": {"text": text}}), path)
+
+        return write_comment_once(self._client, path, text, create)
 
     def edit_comment(self, issue_id: str | int, comment_id: int, text: str) -> dict[str, Any]:
         """Replace the text of a comment; nothing shows that it was edited. Raises MissingError without it."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidError
 from .base import Objects, Requests, Resource, one, path_of
 
+_INVITATION = frozenset({"inviteLink", "invite_link"})
 ROLES = ("member", "admin", "manager", "owner")  # the least first
 
 
@@ -103,7 +104,8 @@ class Members(Resource):
 
         The server sends the mail in each case; without a mail server it answers 201 all the same and the mail
         is lost without a word. An invitation that is there already is a 409, with `reinvite` another mail
-        (its role stays). Slugs of `teams` that do not exist are ignored by the server.
+        (its role stays). Slugs of `teams` that do not exist are ignored by the server. The `inviteLink` that 6.x
+        adds (from its source) is taken out of the answer: whoever has it becomes a member.
         """
         path = path_of("organizations", organization, "members")
         body = {
@@ -112,7 +114,8 @@ class Members(Resource):
             "teamRoles": [{"teamSlug": team} for team in teams],
             "reinvite": reinvite,
         }
-        return one(self._client.post(path, body), path)
+        answer = one(self._client.post(path, body), path)
+        return {name: value for name, value in answer.items() if name not in _INVITATION}
 
     def update(self, organization: str, member_id: str | int, *, role: str) -> dict[str, Any]:
         """Change the role of a member or of an invitation; its teams stay. Returns it with `teams`."""

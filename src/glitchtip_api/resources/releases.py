@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InvalidError
+from ..late_answers import Wanted, create_once
 from .base import Objects, Resource, one, path_of
 
 _LONGEST_VERSION = 255  # a longer one is a 500
@@ -62,10 +63,18 @@ class Releases(Resource):
             body: dict[str, Any] = {"version": version, "projects": wanted, "ref": ref}
             if date_released is not None:
                 body["dateReleased"] = date_released
-            return one(self._client.post(path, body), path)
-        there = {str(project["slug"]) for project in found.get("projects") or []}
+            made = create_once(
+                self._client.transport,
+                lambda: one(self._client.post(path, body), path),
+                Wanted(
+                    f"release {version!r}",
+                    lambda: [there] if (there := self.get(organization, version)) is not None else [],
+                ),
+            )
+            return made.thing
+        has = {str(project["slug"]) for project in found.get("projects") or []}
         for project in wanted:
-            if project not in there:
+            if project not in has:
                 path = path_of("projects", organization, project, "releases")
                 found = one(self._client.post(path, {"version": version}), path)
         return found

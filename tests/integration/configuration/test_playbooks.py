@@ -134,6 +134,49 @@ def test_names_on_the_server_cannot_run_anything_here(play, server, name, tmp_pa
     assert text["configuration_organizations"][0]["projects"][0]["name"] == "{{ 1 + 1 }}"
 
 
+NAMES = ("{{ 1 + 1 }}", "Заказы 🚀", "#jinja2: block_start_string:'[%'\n[% raw %}", "a: {# b #}")
+
+
+def test_awkward_names_and_doubles_survive_the_way_over_files_to_an_empty_server(play, server, name, tmp_path):
+    client = server.client
+    org = f"{name} {NAMES[0]}"
+    slug = client.organizations.create(org)["slug"]
+    client.teams.create(slug, "crew")
+    for text in (*NAMES, "Shop", "Shop"):
+        project = client.projects.create(slug, "crew", name=text)
+        client.keys.create(slug, project["slug"], name=text)
+        rule = {"name": text, "quantity": 1, "timespanMinutes": 5, "alertRecipients": [{"recipientType": "email"}]}
+        client.alerts.create(slug, project["slug"], rule)
+        client.alerts.create(slug, project["slug"], {**rule, "name": "silent", "alertRecipients": []})
+        client.alerts.create(slug, project["slug"], {**rule, "name": ""})
+        monitor = {"name": f"{text} of {project['slug']}", "url": "", "project": project["id"], "interval": 300}
+        client.monitors.create(
+            slug,
+            {**monitor, "monitorType": "Heartbeat", "expectedStatus": None, "expectedBody": "", "timeout": None},
+        )
+    assert play("export", configuration_export_organizations=[slug])[0] == 0
+    files = ["-e", f"@{tmp_path / 'configuration.yml'}", "-e", f"@{tmp_path / 'configuration-secrets.yml'}"]
+    everything = {"configuration_purge": ["team", "member", "project", "key", "alert", "monitor"]}
+    before = len(server.writes())
+    code, printed = play("configure", *files, **everything)
+    assert (code, "everything is as declared" in printed) == (0, True), printed
+    assert len(server.writes()) == before, "the purge took what was left out"
+
+    client.organizations.delete(slug)
+    code, printed = play("configure", *files)
+    assert code == 0, printed
+    code, printed = play("drift", *files, **everything)
+    assert code == 0, printed
+    (again,) = [one["slug"] for one in client.organizations.list() if one["name"] == org]
+    found = client.projects.list(again)
+    assert sorted(project["name"] for project in found) == sorted((*NAMES, "Shop", "Shop"))
+    for project in found:
+        rules = {rule["name"] for rule in client.alerts.list(again, project["slug"])}
+        assert rules == {project["name"], "silent"}  # the one without a name cannot be declared
+        assert project["name"] in {key["name"] for key in client.keys.list(again, project["slug"])}
+    assert {monitor["projectID"] for monitor in client.monitors.list(again)} == {one["id"] for one in found}
+
+
 def test_without_a_token_it_says_where_one_comes_from(play):
     code, printed = play("configure", configuration_token="", configuration_token_path="/nonexistent/token")
     assert code == 2

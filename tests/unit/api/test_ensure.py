@@ -15,6 +15,7 @@ from glitchtip_api.ensure import (
 )
 from glitchtip_api.ensure.outcome import Outcome
 from glitchtip_api.errors import InvalidError, UnsupportedError
+from glitchtip_api.late_answers import LONGEST_REQUEST_SECONDS
 from glitchtip_api.validate import check_recipients, normal_url
 
 ORGANIZATION = {"id": "1", "slug": "acme", "name": "Acme"}
@@ -54,13 +55,17 @@ def test_a_create_that_timed_out_and_happens_late_is_looked_for_more_than_once(h
     assert writes(server) == ["POST /api/0/organizations/"]
 
 
-def test_a_create_that_was_lost_is_made_again_after_looking(client, server):
-    server.then(200, []).then(drop=True)
-    for _ in range(3):
-        server.then(200, [])
-    server.then(201, ORGANIZATION)
+def test_a_create_that_was_lost_is_made_again_when_the_request_cannot_live_any_more(client, server, pauses):
+    empty, dropped, made = server.then(200, []).then(drop=True).then(201, ORGANIZATION).replies
+    creates = iter([dropped, made])
+
+    def answer(asked):
+        return empty if asked.method == "GET" else next(creates)
+
+    server.answer = answer
     assert ensure_organization(client, "Acme").after == ORGANIZATION
     assert writes(server) == ["POST /api/0/organizations/"] * 2
+    assert sum(pauses) >= LONGEST_REQUEST_SECONDS
 
 
 def test_a_team_that_someone_else_made_meanwhile_is_adopted_after_the_500(client, server):

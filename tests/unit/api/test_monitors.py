@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fake_api import FakeApi
 
 from glitchtip_api import AmbiguousError, Client, GlitchTipError, MissingError
-from glitchtip_api.ensure import ensure_monitor
+from glitchtip_api.ensure import ensure_monitor, ensure_organization
 from glitchtip_api.ensure.monitor import predicted_monitor, view_monitor
 from glitchtip_api.errors import InvalidError
 
@@ -433,3 +434,17 @@ def test_a_failed_heartbeat_does_not_tell_its_address(client, server):
         client.monitors.heartbeat(ENDPOINT)
     assert failed.value.status == 404
     assert ENDPOINT_ID not in str(failed.value) + str(failed.value.as_dict())
+
+
+@pytest.mark.parametrize(("version", "longest"), [("5.2.0", 32767), ("6.2.6", 86400)])
+def test_a_server_that_is_known_takes_the_intervals_of_its_line(version, longest):
+    api = FakeApi("5.2" if version == "5.2.0" else "6.2")
+    client = api.client()
+    ensure_organization(client, "Acme")
+    assert client.version() == version
+    options = {"type": "Ping", "url": "https://www.example.org/"}
+    made = ensure_monitor(client, "acme", "site", interval=longest, **options)
+    assert made.after["interval"] == longest
+    with pytest.raises(InvalidError, match=f"interval is 1 to {longest} seconds"):
+        ensure_monitor(client, "acme", "other", interval=longest + 1, **options)
+    assert ensure_monitor(api.client(), "acme", "site", timeout=7).after["interval"] == longest

@@ -296,3 +296,11 @@ def test_a_read_only_session_cannot_log_in(server):
     with pytest.raises(GlitchTipError, match="only reads"):
         Session(Transport(server.url, read_only=True)).log_in("admin@example.org", "p")
     assert server.lines == ["GET /_allauth/browser/v1/config"]
+
+
+@pytest.mark.parametrize("shown", ["...1a2b3c4d", "********1a2b3c4d", "", None])
+def test_a_masked_token_of_the_list_is_never_returned(server, shown):
+    session = logged_in(server)
+    server.then(200, [{**token(9), "token": shown}]).then(201, token(10))
+    assert session.ensure_token("ops", ["org:read"]) == ("value-10", True, 0)
+    assert not [line for line in server.lines if line.startswith("DELETE")]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from desired_state import filled
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Nobody:
@@ -69,3 +77,30 @@ def whole() -> list[dict[str, Any]]:
 def fill() -> Any:
     """What Ansible makes of the option `organizations`."""
     return filled
+
+
+@pytest.fixture(scope="session")
+def filters() -> Any:
+    """The module of the role's filters."""
+    path = ROOT / "filter_plugins/configuration.py"
+    spec = importlib.util.spec_from_file_location("configuration_filters", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[dict[str, str], Path], Any]:
+    """What a playbook sees of the two files, which are written into a directory."""
+
+    def of(files: dict[str, str], directory: Path) -> Any:
+        loader, variables = DataLoader(), {}
+        for name, text in files.items():
+            (directory / f"{name}.yml").write_text(text)
+            variables |= loader.load_from_file(str(directory / f"{name}.yml"), trusted_as_template=True)
+        return Templar(loader=loader, variables=variables).template(variables["configuration_organizations"])
+
+    return of

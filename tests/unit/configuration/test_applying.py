@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from glitchtip_api.configuration.applying import apply
+from glitchtip_api.configuration.applying import _groups, apply
 from glitchtip_api.configuration.planning import Plan, Step
 from glitchtip_api.configuration.structure import Where
 from glitchtip_api.ensure import Outcome
@@ -97,3 +97,16 @@ def test_the_first_failure_ends_it_and_the_rest_is_pending():
     assert [made.name for made, _ in result.made] == ["one"]
     assert [(failed.name, error.status) for failed, error in result.failed] == [("two", 500)]
     assert [pending.name for pending in result.pending] == ["three", "four"]
+
+
+def test_projects_that_need_each_others_slug_follow_each_other():
+    """"X" is created under the slug x and moved to shop, where "Shop" is created at the same time."""
+
+    def project(name, slug, organization="Acme"):
+        foreseen = Outcome(True, None, {"name": name, "slug": slug}, predicted=True)
+        return Step("create", "project", name, Where(organization), foreseen, done)
+
+    chain = [project("X", "shop"), project("Shop", "www"), project("www", "last")]
+    others = [project("Other", "other"), project("X", "x", "Elsewhere")]
+    groups = _groups([chain[0], others[0], chain[2], others[1], chain[1]])
+    assert sorted(sorted(step.name for step in group) for group in groups) == [["Other"], ["Shop", "X", "www"], ["X"]]

@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 
-ROOT = Path(__file__).resolve().parents[3]
 HOOK = "https://hooks.example.org/canary-path?token=canary-hook"
-
-
-@pytest.fixture(scope="module")
-def filters():
-    spec = importlib.util.spec_from_file_location(
-        "configuration_filters", ROOT / "filter_plugins/configuration.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def organization(**more):
@@ -44,25 +26,11 @@ def organization(**more):
     }
 
 
-@pytest.fixture
-def loaded(tmp_path):
-    """What a playbook sees of the two files."""
-
-    def of(files):
-        loader, variables = DataLoader(), {}
-        for name, text in files.items():
-            (tmp_path / f"{name}.yml").write_text(text)
-            variables |= loader.load_from_file(str(tmp_path / f"{name}.yml"), trusted_as_template=True)
-        return Templar(loader=loader, variables=variables).template(variables["configuration_organizations"])
-
-    return of
+def test_the_two_files_together_are_the_structure(filters, loaded, tmp_path):
+    assert loaded(filters.configuration_files([organization()]), tmp_path) == [organization()]
 
 
-def test_the_two_files_together_are_the_structure(filters, loaded):
-    assert loaded(filters.configuration_files([organization()])) == [organization()]
-
-
-def test_no_secret_is_in_the_file_for_the_repository(filters, loaded):
+def test_no_secret_is_in_the_file_for_the_repository(filters, loaded, tmp_path):
     monitor = {"name": "site", "type": "GET", "url": "https://user:canary-word@www.example.org/"}
     other = {"name": "api", "type": "GET", "url": "https://www.example.org/health?key=canary-key"}
     plain = {"name": "plain", "type": "GET", "url": "https://www.example.org/health"}
@@ -70,42 +38,49 @@ def test_no_secret_is_in_the_file_for_the_repository(filters, loaded):
     assert "canary" not in files["configuration"]
     assert "https://www.example.org/health" in files["configuration"]
     assert files["secrets"].count("canary") == 4
-    assert loaded(files)[0]["monitors"] == [monitor, other, plain]
+    assert loaded(files, tmp_path)[0]["monitors"] == [monitor, other, plain]
 
 
-def test_the_key_of_a_bot_is_a_secret(filters, loaded):
+def test_the_key_of_a_bot_is_a_secret(filters, loaded, tmp_path):
     found = organization()
     config = {"bot_email": "bot@example.org", "api_key": "canary-api-key"}
     zulip = {"type": "zulip", "url": "https://chat.example.org/", "config": config}
     found["projects"][0]["alerts"][0]["recipients"] = [zulip]
     files = filters.configuration_files([found])
     assert "canary" not in files["configuration"]
-    assert loaded(files) == [found]
+    assert loaded(files, tmp_path) == [found]
 
 
-def test_equal_names_do_not_share_a_secret(filters, loaded):
+def test_equal_names_do_not_share_a_secret(filters, loaded, tmp_path):
     rule = {"name": "A b", "recipients": [{"type": "webhook", "url": f"{HOOK}1"}]}
     twin = {"name": "a-B", "recipients": [{"type": "webhook", "url": f"{HOOK}2"}]}
     found = organization()
     found["projects"][0]["alerts"] = [rule, twin]
-    assert loaded(filters.configuration_files([found])) == [found]
+    assert loaded(filters.configuration_files([found]), tmp_path) == [found]
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ lookup('pipe', 'touch /tmp/x') }}", "{% if 1 %}x{% endif %}", "{# y #}"]
+    "text",
+    [
+        "{{ lookup('pipe', 'touch /tmp/x') }}",
+        "{% if 1 %}x{% endif %}",
+        "{# y #}",
+        "#jinja2: x",
+        "#jinja2: variable_start_string:'[%', variable_end_string:'%]'\n[% lookup('pipe', 'touch /tmp/x') %]",
+    ],
 )
-def test_names_that_look_like_templates_stay_text(filters, loaded, text):
+def test_names_that_look_like_templates_stay_text(filters, loaded, tmp_path, text):
     found = organization(teams=[text])
     found["projects"][0]["name"] = text
-    assert loaded(filters.configuration_files([found])) == [found]
+    assert loaded(filters.configuration_files([found]), tmp_path) == [found]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no", "1", "null", "a: b", "- x", "Ünïcode", "tab\tquote\"'", "line\nbreak"]
+    "text", ["", "no", "1", "null", "a: b", "- x", "Ünïcode", "tab\tquote\"'", "line\nbreak", "a\x85b\u2028c\u2029d\ufeff", "\x01\x7f", " a\r\n "]
 )
-def test_text_stays_text(filters, loaded, text):
+def test_text_stays_text(filters, loaded, tmp_path, text):
     found = organization(teams=[text])
-    assert loaded(filters.configuration_files([found])) == [found]
+    assert loaded(filters.configuration_files([found]), tmp_path) == [found]
 
 
 def test_differences_are_a_table(filters):

@@ -156,3 +156,63 @@ def test_a_monitor_may_name_a_project_that_only_the_server_has(nobody, fill):
     snapshot = there(project=[{"id": "33", "slug": "shop-2", "name": "Shop", "teams": []}])
     planned = plan(nobody, snapshot, fill([{"name": "Acme", "monitors": [monitor]}]), ())
     assert planned.steps[0].foreseen.after["projectID"] == "33"
+
+
+TWINS = [
+    {"id": "3", "slug": "shop", "name": "Shop", "teams": []},
+    {"id": "4", "slug": "shop-2", "name": "Shop", "teams": []},
+]
+
+
+@pytest.mark.parametrize("wanted", ["shop", "Shop"])
+def test_a_monitor_finds_a_project_of_nothing_by_slug_and_by_name(nobody, fill, wanted):
+    """A project entry without a slug gets the one that the server makes of its name."""
+    monitor = {"name": "site", "type": "Heartbeat", "project": wanted}
+    entries = fill([{"name": "Acme", "teams": ["crew"], "projects": [{"name": "Shop"}], "monitors": [monitor]}])
+    assert [step.kind for step in plan(nobody, Snapshot([]), entries, ()).steps][-1] == "monitor"
+
+
+def test_a_monitor_that_names_one_of_two_is_told_to_give_the_slug(nobody, fill):
+    monitor = {"name": "site", "type": "Heartbeat", "project": "Shop"}
+    projects = [{"name": "Shop", "slug": "shop"}, {"name": "Shop", "slug": "shop-2"}]
+    entries = fill([{"name": "Acme", "projects": projects, "monitors": [monitor]}])
+    with pytest.raises(ConfigurationError, match="2 projects of the configuration are called 'Shop'; name it by its slug"):
+        plan(nobody, there(project=TWINS), entries, ())
+
+
+def test_the_slug_wins_over_the_name_of_another_project(nobody, fill):
+    projects = [{"name": "www", "slug": "shop"}, {"name": "Shop", "slug": "www"}]
+    there_now = [
+        {"id": "3", "slug": "shop", "name": "www", "teams": []},
+        {"id": "4", "slug": "www", "name": "Shop", "teams": []},
+    ]
+    beat = {"id": 9, "name": "site", "monitorType": "Heartbeat", "interval": 60, "projectID": "4", "heartbeatEndpoint": "x"}
+    monitor = {"name": "site", "type": "Heartbeat", "project": "www"}
+    entries = fill([{"name": "Acme", "projects": projects, "monitors": [monitor]}])
+    assert plan(nobody, there(project=there_now, monitor=[beat]), entries, ()).steps == ()
+
+
+def test_what_is_left_out_is_reported_and_never_purged(nobody, fill):
+    rules = [{"id": 7, "name": ""}, {"id": 8, "name": "twin"}, {"id": 9, "name": "twin"}, {"id": 10, "name": "old"}]
+    notes = [{"kind": "alert", "name": ""}, {"kind": "alert", "name": "twin", "why": "2 have this name"}]
+    shop = {"name": "Shop", "slug": "shop", "alerts": [], "left_out": notes}
+    lost = [{"kind": "project", "name": "Lost"}, {"kind": "monitor", "name": "two"}]
+    entries = fill([{"name": "Acme", "projects": [shop], "monitors": [], "left_out": lost}])
+    snapshot = there(
+        project=[TWINS[0], {"id": "5", "slug": "has space", "name": "Lost"}, {"id": "6", "slug": "x", "name": "Gone"}],
+        monitor=[{"id": 1, "name": "two"}, {"id": 2, "name": "two"}, {"id": 3, "name": "gone"}],
+    )
+    snapshot.lists[("alert", Where("Acme", "Shop", "shop"))] = rules
+    planned = plan(nobody, snapshot, entries, ("alert", "monitor", "project"))
+    assert [(step.verb, step.kind, step.name) for step in planned.steps] == [
+        ("delete", "monitor", "gone"),
+        ("delete", "alert", "old"),
+        ("delete", "project", "Gone"),
+    ]
+    assert [thing["id"] for thing in planned.unmanaged] == ["5", 7, 8, 9, 1, 2]
+
+
+def test_organizations_that_no_name_tells_apart_are_neither_touched_nor_purged(nobody, fill):
+    two = [{"id": "1", "slug": "acme", "name": "Acme"}, {"id": "2", "slug": "acme-bg", "name": "Acme"}]
+    entries = fill([{"name": "Acme", "left_out": [{"kind": "organization", "name": "Acme", "why": "2 have this name"}]}])
+    assert plan(nobody, Snapshot(two), entries, ("organization",)).steps == ()

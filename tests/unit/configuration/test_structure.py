@@ -22,6 +22,10 @@ def test_what_is_whole_is_taken(whole):
     check(whole)
 
 
+def test_projects_of_one_name_are_told_apart_by_their_slugs(fill):
+    check(fill([{"name": "Acme", "projects": [{"name": "Shop", "slug": "a"}, {"name": "Shop", "slug": "b"}]}]))
+
+
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [
@@ -33,6 +37,14 @@ def test_what_is_whole_is_taken(whole):
         (
             {"projects": [{"name": "Shop"}, {"name": "Shop"}]},
             "the project 'Shop' is given 2 times in organization 'Acme'",
+        ),
+        (
+            {"projects": [{"name": "Shop"}, {"name": "Shop", "slug": "shop-2"}]},
+            "the project 'Shop' is given 2 times in organization 'Acme'; give each of them its slug",
+        ),
+        (
+            {"projects": [{"name": "Shop", "slug": "a"}, {"name": "Shop", "slug": "b", "keys": ["k", "k"]}]},
+            "the key 'k' is given 2 times in organization 'Acme', project 'Shop' (slug b)",
         ),
         (
             {"projects": [{"name": "A", "slug": "x"}, {"name": "B", "slug": "x"}]},

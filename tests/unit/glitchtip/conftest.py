@@ -9,7 +9,7 @@ import sys
 import pytest
 
 PROGRAM = """#!{python}
-import json, os, sys
+import json, os, subprocess, sys, time
 path = os.path.join({root!r}, "world.json")
 world = json.load(open(path))
 argv = sys.argv[1:]
@@ -20,15 +20,27 @@ if argv[:2] == ["image", "inspect"]:
     if image is None:
         sys.exit("Error response from daemon: No such image: " + argv[2])
     print(json.dumps([image]))
-elif argv[:2] == ["pull", "--quiet"]:
+elif argv[:1] == ["pull"]:
+    if not sys.stdout.isatty():
+        sys.exit("docker shows the bytes of a layer to a terminal only")
+    for text in world.get("progress", []):
+        print("0123456789ab: " + text, flush=True)
+        time.sleep(world.get("pause", 0))
+    if world.get("hangs"):
+        child = subprocess.Popen(["sleep", "600"])
+        print(child.pid, os.getpid(), file=open(os.path.join({root!r}, "pids"), "w"))
+        while True:
+            time.sleep(0.1)
+            if world.get("repeats"):
+                print("0123456789ab: " + world["repeats"], flush=True)
     if world.get("refusal"):
         sys.exit(world["refusal"])
-    if argv[2] not in world["registry"]:
-        sys.exit("Error response from daemon: manifest for " + argv[2] + " not found")
+    if argv[1] not in world["registry"]:
+        sys.exit("Error response from daemon: manifest for " + argv[1] + " not found")
     if not world.get("forgets"):
-        world["local"][argv[2]] = world["registry"][argv[2]]
+        world["local"][argv[1]] = world["registry"][argv[1]]
         json.dump(world, open(path, "w"))
-    print(argv[2])
+    print(argv[1])
 else:
     sys.exit("unexpected: " + " ".join(argv))
 """
@@ -51,7 +63,7 @@ class Engine:
     def pulls(self):
         path = self.root / "calls"
         calls = path.read_text().splitlines() if path.exists() else []
-        return [call.removeprefix("pull --quiet ") for call in calls if call.startswith("pull ")]
+        return [call.removeprefix("pull ") for call in calls if call.startswith("pull ")]
 
 
 @pytest.fixture

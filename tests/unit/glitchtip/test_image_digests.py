@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import time
 
 import image_digests as subject
 import pytest
@@ -70,9 +72,10 @@ def test_another_digest_is_refused_with_both_digests_named(expected, recorded, w
 def have(run_module, tmp_path):
     """have(check=False, **spec of the one image) -> result; the record is tmp_path/deployed.json."""
 
-    def run(*, check=False, reference=REFERENCE, expected=None):
+    def run(*, check=False, reference=REFERENCE, expected=None, **limits):
         spec = {"reference": reference} | ({} if expected is None else {"expected": expected})
         options = {"images": {"glitchtip": spec}, "record": str(tmp_path / "deployed.json")}
+        options |= limits
         return run_module("image_digests", _check=check, _ansible_remote_tmp=str(tmp_path), **options)
 
     return run
@@ -254,3 +257,95 @@ def test_an_image_without_a_reference_is_one_sentence(run_module, tmp_path, engi
     assert refused["failed"]
     assert "postgres" in refused["msg"]
     assert engine.pulls == []
+
+
+# --- limits of a pull ------------------------------------------------------------------------------------------------
+
+BYTES = [f"Downloading [==>      ]  {n}MB/90MB" for n in range(1, 4)]
+
+
+def is_running(number):
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{number}/stat") as text:
+        return text.read().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("repeats", [None, BYTES[-1]])
+def test_a_pull_that_stalls_in_a_blob_is_ended_with_its_children(have, engine, record, repeats):
+    """Some engines send the same state again and again; that is no progress."""
+    engine.set(registry={REFERENCE: image(ONE)}, progress=BYTES, pause=0.3, hangs=True, repeats=repeats)
+    begin = time.monotonic()
+    refused = have(stall_seconds=1)
+    assert time.monotonic() - begin < 10
+    assert refused["failed"]
+    for wanted in (
+        f"Image {REFERENCE} could not be pulled from registry.example.org:5000: no progress for 1 s",
+        f"last seen: 0123456789ab: {BYTES[-1]}",
+        "nothing was changed",
+        "stall_seconds",
+        "run it again",
+        "docker load",
+    ):
+        assert wanted in refused["msg"]
+    assert not record.exists()
+    for number in (engine.root / "pids").read_text().split():
+        for _ in range(50):
+            if not is_running(number):
+                break
+            time.sleep(0.1)
+        assert not is_running(number)
+
+
+def test_a_pull_that_takes_too_long_in_all_is_ended_although_it_moves(have, engine):
+    engine.set(registry={REFERENCE: image(ONE)}, progress=[f"step {n}" for n in range(100)], pause=0.2)
+    refused = have(pull_seconds=1, stall_seconds=60)
+    assert refused["failed"]
+    assert "it took longer than 1 s in all (pull_seconds; last seen: 0123456789ab: step" in refused["msg"]
+
+
+def test_a_pull_that_moves_slowly_is_not_ended(have, engine):
+    engine.set(registry={REFERENCE: image(ONE)}, progress=BYTES, pause=0.6)
+    assert have(stall_seconds=1)["pulled"] == ["glitchtip"]
+
+
+@pytest.mark.parametrize("option", ["pull_seconds", "stall_seconds"])
+def test_a_limit_of_nothing_is_refused(have, engine, option):
+    refused = have(**{option: 0})
+    assert refused["msg"] == f"{option} is a number of seconds from 1 on, not 0"
+    assert engine.pulls == []
+
+
+def test_an_engine_that_does_not_answer_is_one_sentence(have, engine, monkeypatch):
+    program = engine.root / "docker"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr("image_digests.INSPECT_SECONDS", 0.3)
+    refused = have()
+    assert refused["failed"]
+    assert f"docker image inspect {REFERENCE} did not answer within 0.3 s" in refused["msg"]
+    assert "systemctl status docker" in refused["msg"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "registry"),
+    [
+        (REFERENCE, "registry.example.org:5000"),
+        ("postgres:17", "docker.io"),
+        ("glitchtip/glitchtip:6.2.6", "docker.io"),
+        ("localhost/x", "localhost"),
+        ("ghcr.io/a/b:1", "ghcr.io"),
+    ],
+)
+def test_the_registry_of_a_reference(reference, registry):
+    assert subject.registry_of(reference) == registry
+
+
+def test_what_a_terminal_shows_is_read_without_its_escapes():
+    progress = subject.Progress()
+    assert progress.feed("\x1b[1A\x1b[2K\rabc: Downloading  1MB/9MB\x1b[1B\r\n")
+    assert not progress.feed("\x1b[1A\x1b[2K\rabc: Downloading  1MB/9MB\x1b[1B\r\n")
+    assert not progress.feed("abc: Downl")
+    assert progress.feed("oading  2MB/9MB\r\n")
+    assert progress.last == "abc: Downloading  2MB/9MB"

@@ -100,6 +100,21 @@ def test_the_validator_sees_the_new_content(run, tmp_path):
     assert json.loads(seen.read_text())["log-driver"] == "json-file"
 
 
+def test_a_validator_that_hangs_is_ended(run, file, monkeypatch):
+    monkeypatch.setattr("json_merge_file.VALIDATE_SECONDS", 0.2)
+    result = run(validate="sleep 60")
+    assert result["failed"] is True
+    assert "sleep did not judge the new content" in result["msg"]
+    assert file.read_text() == FOREIGN
+
+
+def test_a_validator_that_is_not_there_is_one_sentence(run, file):
+    result = run(validate="/nonexistent/validator %s")
+    assert result["failed"] is True
+    assert "/nonexistent/validator cannot be run" in result["msg"]
+    assert file.read_text() == FOREIGN
+
+
 def test_a_backup_is_the_old_file(run):
     result = run(backup=True)
     with open(result["backup_file"]) as stream:

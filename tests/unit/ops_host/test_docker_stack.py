@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from unit.ops_support import World, container
 
-from glitchtip_ops.docker_stack import Stack, parse_container, parse_size
+from glitchtip_ops.docker_stack import DatabaseSession, Stack, parse_container, parse_size
 from glitchtip_ops.process import OpsError
 
 
@@ -112,3 +114,21 @@ def test_the_queue_is_told_only_where_there_is_one(world: World, answer: str, qu
     world.state["queue"] = answer
     world.save()
     assert Stack().queued(Stack().container("valkey")) == queued
+
+
+def session(*argv: str) -> DatabaseSession:
+    pipe = subprocess.PIPE
+    return DatabaseSession(subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for_for_ever() -> None:
+    begin = time.monotonic()
+    with pytest.raises(OpsError, match=r"the database did not answer within 0\.3 s: see its container's log"):
+        session("sleep", "60").execute("SELECT 1;", timeout=0.3)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_session_that_ends_by_itself_says_why_at_once() -> None:
+    ended = session("sh", "-c", "echo 'FATAL: no such database' >&2")
+    with pytest.raises(OpsError, match=r"the database session ended: .*no such database"):
+        ended.execute("SELECT 1;", timeout=30)
