@@ -158,7 +158,14 @@ def test_changes_in_a_missing_organization_are_404(server):
 def test_an_invitation_is_a_member_without_a_user_and_is_listed_first(acme, invitation):
     assert (invitation["pending"], invitation["user"], invitation["isOwner"]) == (True, None, False)
     assert (invitation["role"], invitation["roleName"]) == ("member", "Member")
-    assert acme.everybody()[0] == invitation
+    listed = {key: value for key, value in invitation.items() if key != "inviteLink"}
+    assert acme.everybody()[0] == listed
+
+
+@pytest.mark.line("6.2", provenance="document: generated client of 6.2.6 (AndreyBegma); source c23a0ec")
+def test_the_201_of_an_invitation_carries_its_link_and_the_list_does_not(acme, invitation):
+    assert "/accept/" in invitation["inviteLink"]
+    assert "inviteLink" not in acme.everybody()[0]
 
 
 def test_an_invitation_holds_the_teams_that_exist_and_drops_the_others(server, acme):
@@ -169,7 +176,10 @@ def test_an_invitation_holds_the_teams_that_exist_and_drops_the_others(server, a
 
 
 def test_inviting_again_is_the_same_invitation_with_the_role_of_the_first(acme, invitation):
-    assert acme.invite(invitation["email"], "admin") == invitation
+    again = acme.invite(invitation["email"], "admin")
+    again.pop("inviteLink", None)  # 6.2: signed with the time
+    listed = {key: value for key, value in invitation.items() if key != "inviteLink"}
+    assert again == listed
 
 
 def test_inviting_again_without_reinvite_is_409(acme, invitation):
@@ -438,6 +448,7 @@ ROLE_TABLE = [
 ]
 
 
+@pytest.mark.six("source: 6.x, apps/projects/api.py (6b9ad29): deleting a project takes role admin, the rest is as on 5.2")
 @pytest.mark.destructive
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_role_may_do_with_all_scopes_is_this_table(server, own, person, accept, role):
@@ -456,7 +467,11 @@ def test_what_a_role_may_do_with_all_scopes_is_this_table(server, own, person, a
     for call, body, *_ in ROLE_TABLE:
         method, path = call.format(**where).split(" ")
         found[call] = person.call(method, path, body).status_code
-    assert found == {row[0]: row[2 + ROLES.index(role)] for row in ROLE_TABLE}
+    expected = {row[0]: row[2 + ROLES.index(role)] for row in ROLE_TABLE}
+    if server.line == "6.2" and role == "member":
+        assert found.pop("DELETE {project}") in {403, 404}  # the role is asked there; the answer is not known
+        del expected["DELETE {project}"]
+    assert found == expected
 
 
 @pytest.mark.destructive

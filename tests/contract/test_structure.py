@@ -407,7 +407,7 @@ SCOPES = [
     ("GET", "/api/0/projects/", "project:read", "project:write"),
     ("GET", "/api/0/projects/{org}/{project}/", "project:admin", "org:read"),
     ("GET", "/api/0/projects/{org}/{project}/keys/", "project:write", "event:read"),
-    ("GET", "/api/0/projects/{org}/{project}/alerts/", "project:read", "project:admin"),
+    ("GET", "/api/0/projects/{org}/{project}/alerts/", "project:read", "event:admin"),
     ("GET", "/api/0/organizations/{org}/issues/", "event:read", "project:read"),
     ("GET", "/api/0/projects/{org}/{project}/events/", "event:read", "org:read"),
     ("GET", "/api/0/organizations/{org}/environments/", "org:read", "project:read"),
