@@ -139,7 +139,8 @@ def test_the_list_shows_tokens_newest_first_full_or_masked_by_their_last_eight(s
     listed = [token for token in server.get("/api/0/api-tokens/", cookies=cookies) if token["label"] == label]
     assert [token["id"] for token in listed] == [token["id"] for token in reversed(made)]
     for shown, token in zip(listed, reversed(made), strict=True):
-        assert shown["token"] in {token["token"], f"...{token['token'][-8:]}"}
+        value = shown["token"]
+        assert value == token["token"] or (value.endswith(token["token"][-8:]) and len(value) < 16)
         server.write("DELETE", f"/api/0/api-tokens/{token['id']}/", None, cookies)
 
 

@@ -14,6 +14,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from glitchtip_api.version import ServerVersion
+
 ROLE = Path(__file__).resolve().parents[3] / "roles/glitchtip"
 IMAGES = {
     "glitchtip": "glitchtip/glitchtip:1@sha256:" + "1" * 64,
@@ -429,3 +431,32 @@ def test_the_readme_offers_no_http_tunnel_to_people_with_an_https_address(model)
     text = render("README.md.j2", **model, glitchtip_public_url="https://errors.example.org")
     assert "ssh -N -L" not in text
     assert "ssh -N -L" in render("README.md.j2", **SPLIT_5, glitchtip_public_url="https://errors.example.org")
+
+
+@every_model
+def test_the_readme_labels_a_line_that_was_never_walked(model):
+    text = render("README.md.j2", **model)
+    assert ("never walked on a real server" in text) == (model is not SPLIT_5)
+
+
+@pytest.mark.parametrize("version", ["5.1.0", "5.2.0", "v5.2.1", "6.1.7", "6.2.6", "v6.2.6", "6.5.20"])
+def test_role_and_client_agree_on_what_was_walked(version):
+    walked = ServerVersion.parse(version).walked
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    templar = Templar(loader=DataLoader(), variables=trusted({**variables, "glitchtip_version": version}))
+    assert templar.template(trust_as_template("{{ glitchtip_walked | bool }}")) is walked
+    text = templar.template(trust_as_template("{{ glitchtip_walked_text }}"))
+    assert ("never walked" in text) is not walked
+
+
+def test_phase_0_warns_and_the_evidence_of_phases_1_and_2_says_what_was_walked():
+    playbooks = ROLE.parents[1] / "playbooks"
+    label = yaml.safe_load((ROLE / "tasks/label.yml").read_text(encoding="utf-8"))
+    assert label[0]["when"] == "not glitchtip_walked | bool"
+    tasks = yaml.safe_load((playbooks / "phase0_prepare.yml").read_text(encoding="utf-8"))[0]["tasks"]
+    included = [task.get("ansible.builtin.include_role") for task in tasks]
+    assert {"name": "glitchtip", "tasks_from": "label"} in included
+    for name in ("phase1_local_test.yml", "phase2_deploy.yml"):
+        tasks = yaml.safe_load((playbooks / name).read_text(encoding="utf-8"))[0]["tasks"]
+        (evidence,) = [task["migration_evidence"] for task in tasks if "migration_evidence" in task]
+        assert evidence["data"]["walked"] == "{{ glitchtip_walked_text }}", name
