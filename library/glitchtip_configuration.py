@@ -153,7 +153,7 @@ options:
             description: Slug or name of the project whose alert rules tell of it.
             type: str
           interval:
-            description: Seconds between checks, 1 to 32767.
+            description: Seconds between checks, 1 to 32767, on 6.x to 86400.
             type: int
           timeout:
             description: Seconds to wait, 1 to 60.

@@ -118,7 +118,7 @@ VALUES = [
             "to 32767 seconds"
         ),
     ),
-    ("glitchtip_monitor", {**SITE, "interval": 32768}, "monitor 'site': interval is 1 to 32767 seconds"),
+    ("glitchtip_monitor", {**SITE, "interval": 86401}, "monitor 'site': interval is 1 to 86400 seconds"),
     (
         "glitchtip_monitor",
         {**SITE, "type": "Pong"},
