@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import subprocess
 import sys
@@ -460,3 +461,42 @@ def test_phase_0_warns_and_the_evidence_of_phases_1_and_2_says_what_was_walked()
         tasks = yaml.safe_load((playbooks / name).read_text(encoding="utf-8"))[0]["tasks"]
         (evidence,) = [task["migration_evidence"] for task in tasks if "migration_evidence" in task]
         assert evidence["data"]["walked"] == "{{ glitchtip_walked_text }}", name
+
+
+def kept_buckets(wanted, *, written=None, migrated=None):
+    """The number that tasks/partitions.yml settles on."""
+    tasks = yaml.safe_load((ROLE / "tasks/partitions.yml").read_text(encoding="utf-8"))
+    (facts,) = [task["ansible.builtin.set_fact"] for task in tasks if "ansible.builtin.set_fact" in task]
+    files = {"__glitchtip_buckets": written, "__glitchtip_migrated_before": migrated}
+    found = {
+        name: {} if text is None else {"content": base64.b64encode(f"{text}\n".encode()).decode()}
+        for name, text in files.items()
+    }
+    templar = Templar(
+        loader=DataLoader(), variables=trusted(found | {"glitchtip_partition_hash_buckets": wanted})
+    )
+    return str(templar.template(trust_as_template(facts["__glitchtip_partition_hash_buckets"])))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "written", "migrated", "kept"),
+    [
+        (1, None, None, "1"),  # new
+        (3, None, None, "3"),
+        (1, "4", "glitchtip/glitchtip:6.2.6@sha256:1", "4"),  # changed later
+        (1, "4", None, "4"),  # the first migration failed half way
+        (1, None, "glitchtip/glitchtip:6.2.6@sha256:1", ""),  # made before the number was written down
+        (1, None, "registry.example.org:5000/standin/glitchtip:v6.1.7@sha256:1", ""),
+        (1, None, "glitchtip/glitchtip:5.2.0@sha256:6", "1"),  # the first migration of 6.x is still to come
+    ],
+)
+def test_the_number_of_hash_partitions_is_the_first_migrations(wanted, written, migrated, kept):
+    assert kept_buckets(wanted, written=written, migrated=migrated) == kept
+
+
+def test_the_number_is_written_down_before_the_compose_file_and_the_migration():
+    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text(encoding="utf-8"))
+    names = [task["name"] for task in tasks]
+    assert names.index("Settle the number of hash partitions") < names.index("Write the Compose file")
+    (settle,) = [task for task in tasks if task["name"] == "Settle the number of hash partitions"]
+    assert settle["when"] == "__glitchtip_6 | bool"
