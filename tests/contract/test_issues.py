@@ -133,9 +133,7 @@ def test_assignment_and_status_details_are_dropped_without_a_word(server, projec
     assert not {"assignedTo", "firstRelease", "lastRelease"} & shown.keys()
 
 
-@pytest.mark.line(
-    "6.2", provenance="document: GlitchTip 6.2.6 OpenAPI document and source, resolve_assignee"
-)
+@pytest.mark.line("6.2", provenance="document: GlitchTip 6.2.6 OpenAPI document and source, resolve_assignee")
 def test_an_issue_is_assigned_to_a_member_or_a_team_or_to_nobody(server, project, issue):
     path = f"/api/0/issues/{issue}/"
     for wanted, kind in ((server.email, "user"), ("team:crew", "team")):

@@ -132,7 +132,9 @@ def test_tokens_without_scopes_field_are_422(server, cookies):
     assert answer.status_code == 422
 
 
-@pytest.mark.line("6.2", provenance="source: 6.x, apps/api_tokens/schema.py (e2c7088: masked; 6.2.6 itself: full)")
+@pytest.mark.line(
+    "6.2", provenance="source: 6.x, apps/api_tokens/schema.py (e2c7088: masked; 6.2.6 itself: full)"
+)
 def test_the_list_shows_tokens_newest_first_full_or_masked_by_their_last_eight(server, cookies):
     label = uuid.uuid4().hex[:8]
     made = [server.make_token(cookies, 0, label) for _ in range(2)]

@@ -450,7 +450,9 @@ ROLE_TABLE = [
 ]
 
 
-@pytest.mark.six("source: 6.x, apps/projects/api.py (6b9ad29): deleting a project takes role admin, the rest is as on 5.2")
+@pytest.mark.six(
+    "source: 6.x, apps/projects/api.py (6b9ad29): deleting a project takes role admin, the rest is as on 5.2"
+)
 @pytest.mark.destructive
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_role_may_do_with_all_scopes_is_this_table(server, own, person, accept, role):

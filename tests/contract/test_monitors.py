@@ -625,9 +625,7 @@ def test_a_monitor_that_is_down_from_its_first_check_on_is_not_told_until_it_was
 
 @pytest.mark.line("6.2", provenance=f"{UPTIME}; perhaps newer than 6.2.6")
 @pytest.mark.parametrize(("state", "text"), [("up", UP), ("down", DOWN)])
-def test_the_first_result_of_a_monitor_is_reported(
-    local, site, new_project, receiver, server, state, text
-):
+def test_the_first_result_of_a_monitor_is_reported(local, site, new_project, receiver, server, state, text):
     project, mark = new_project(), uuid.uuid4().hex[:8]
     uptime_rule(server, project, ("webhook", f"{receiver.url}/first-{mark}"))
     if state == "down":

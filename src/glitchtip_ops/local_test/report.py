@@ -71,7 +71,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
     }
     walked = report.get("walked")
     if walked is False:
-        told["walked"] = "NO: no real server of this line was ever walked; it is known from its source and documents"
+        told["walked"] = (
+            "NO: no real server of this line was ever walked; it is known from its source and documents"
+        )
     elif walked:
         told["walked"] = "yes, a real server of this line"
     if report["across_sdks"]:
