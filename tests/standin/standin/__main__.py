@@ -30,13 +30,21 @@ def _address(line: str, granian: bool) -> tuple[str, int]:
 
 def _write_logs(settings: Settings, role: str) -> None:
     """5.2 line: what :mod:`logging` says, with times and levels. 6.2 line: messages alone, from ``LOG_LEVEL`` on
-    (INFO for web and worker, WARNING for the all-in-one process, as its scripts set it)."""
+    (INFO for web and worker, WARNING for the all-in-one process, as its scripts set it).
+
+    The lines of ``glitchtip.access`` are for the tests, which count requests by them: they are the same on both."""
+    full = "%(asctime)s %(levelname)s %(name)s %(message)s"
     if settings.celery:
-        level, form = "INFO", "%(asctime)s %(levelname)s %(name)s %(message)s"
+        level, form = "INFO", full
     else:
         level = settings.log_level or ("WARNING" if role == "all_in_one" else "INFO")
         form = "%(message)s"
     logging.basicConfig(level=level, stream=sys.stdout if settings.celery else sys.stderr, format=form)
+    access, handler = logging.getLogger("glitchtip.access"), logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(full))
+    access.addHandler(handler)
+    access.setLevel(logging.INFO)
+    access.propagate = False
 
 
 def main(arguments: list[str]) -> int:

@@ -500,3 +500,30 @@ def test_the_number_is_written_down_before_the_compose_file_and_the_migration():
     assert names.index("Settle the number of hash partitions") < names.index("Write the Compose file")
     (settle,) = [task for task in tasks if task["name"] == "Settle the number of hash partitions"]
     assert settle["when"] == "__glitchtip_6 | bool"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"local_test_passed_before": False, "local_test_result": {}}, {}),
+        ({"local_test_passed_before": False}, {}),  # check mode
+        ({"local_test_passed_before": True, "local_test_before": {"proof": "of an older release"}}, {}),
+        ({"local_test_passed_before": False, "local_test_result": {"image_facts": None}}, {}),
+        (
+            {
+                "local_test_passed_before": False,
+                "local_test_result": {
+                    "image_facts": {"reason": "", "facts": [{"name": "a", "answer": "yes", "file": "/x"}]}
+                },
+            },
+            {"a": "yes"},
+        ),
+    ],
+    ids=["no report", "nothing", "older report", "another machine", "facts"],
+)
+def test_the_evidence_of_phase_1_holds_what_the_image_said(variables, said):
+    path = ROLE.parents[1] / "playbooks/phase1_local_test.yml"
+    tasks = yaml.safe_load(path.read_text(encoding="utf-8"))[0]["tasks"]
+    (evidence,) = [task["migration_evidence"] for task in tasks if "migration_evidence" in task]
+    templar = Templar(loader=DataLoader(), variables=trusted({"local_test_before": {}, **variables}))
+    assert templar.template(trust_as_template(evidence["data"]["image_says"])) == said
