@@ -182,7 +182,7 @@ options:
             description: Slug of the project whose alert rules tell of it, or its name when only one has that name.
             type: str
           interval:
-            description: Seconds between checks, 1 to 32767, on GlitchTip 6.2 to 86400.
+            description: Seconds between checks, 1 to 32767, on 6.x to 86400.
             type: int
           timeout:
             description: Seconds to wait, 1 to 60.

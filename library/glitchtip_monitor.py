@@ -45,7 +45,7 @@ options:
     type: str
   interval:
     description:
-      - Seconds between two checks, 1 to 32767, on GlitchTip 6.2 to 86400. For V(Heartbeat) the longest time without a call.
+      - Seconds between two checks, 1 to 32767, on 6.x to 86400. For V(Heartbeat) the longest time without a call.
       - Left out, a new monitor has 60.
     type: int
   check_timeout:

@@ -181,13 +181,6 @@ class Client:
                 self._line = "6.x" if self._answers_json(_ONLY_ON_6) else "5.2"
             return self._line
 
-    @property
-    def known_line(self) -> Line | None:
-        """`line` when it was found out already, else None; asks nothing."""
-        if self._version is not None and self._version.numbers is not None:
-            return self._version.line
-        return self._line
-
     def _answers_json(self, path: str) -> bool:
         try:
             self.get(path)

@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import InvalidError
+from .version import Line
 
 MONITOR_TYPES = ("Ping", "GET", "POST", "TCP Port", "SSL", "Heartbeat")
 HTTP_TYPES = ("Ping", "GET", "POST")
-LONGEST_INTERVAL = 32767  # a larger one is a 500 on 5.2 (measured)
-LONGEST_INTERVAL_6 = 86400  # 6.2.6 (its generated client)
+#: Seconds between checks: a small integer on 5.2 (measured), a day on 6.2.6 (notes of one who runs it).
+LONGEST_INTERVALS: Mapping[Line, int] = {"5.2": 32767, "6.x": 86400}
 LONGEST_TIMEOUT = 60
 LONGEST_TEXT = 2000
 DEFAULT_INTERVAL = 60
@@ -34,8 +35,8 @@ def normal_target(kind: str | None, url: str) -> str:
     return url.lower() if kind == "TCP Port" else url
 
 
-def check_monitor(body: Mapping[str, Any], longest: int = LONGEST_INTERVAL) -> None:
-    """Check a whole monitor in the server's words (`FIELDS`); `longest` is the interval that the server takes.
+def check_monitor(body: Mapping[str, Any], line: Line = "5.2") -> None:
+    """Check a whole monitor in the words of a server of this line (`FIELDS`).
 
     Raises InvalidError with one sentence: what is wrong, and what to do. No URL is repeated in it, only its host.
     """
@@ -44,7 +45,7 @@ def check_monitor(body: Mapping[str, Any], longest: int = LONGEST_INTERVAL) -> N
         known = ", ".join(MONITOR_TYPES)
         sentence = f"the type is one of {known}, not {kind!r}" if kind else f"it needs a type: {known}"
         raise _refusal("bad_type", name, sentence)
-    _check_interval(name, body.get("interval"), longest)
+    _check_interval(name, body.get("interval"), LONGEST_INTERVALS[line])
     timeout, status = body.get("timeout"), body.get("expectedStatus")
     if timeout is not None and not 1 <= timeout <= LONGEST_TIMEOUT:
         raise _refusal("bad_number", name, f"timeout is 1 to {LONGEST_TIMEOUT} seconds")
@@ -59,6 +60,12 @@ def check_monitor(body: Mapping[str, Any], longest: int = LONGEST_INTERVAL) -> N
 
 def _refusal(code: str, name: object, sentence: str) -> InvalidError:
     return InvalidError(code=code, detail=f"monitor {name!r}: {sentence}")
+
+
+def needs_line(body: Mapping[str, Any]) -> bool:
+    """Whether the answer of :func:`check_monitor` depends on the server's line."""
+    interval = body.get("interval")
+    return isinstance(interval, int) and interval > LONGEST_INTERVALS["5.2"]
 
 
 def _check_interval(name: object, interval: Any, longest: int) -> None:

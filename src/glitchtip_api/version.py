@@ -10,6 +10,8 @@ from .errors import InvalidError, VersionError
 
 OLDEST = "5.0"
 NEWEST_TESTED = (6, 2)
+#: Lines (major, minor) whose real server was walked from phase 0 to phase 5. roles/glitchtip/vars has the same.
+WALKED_LINES = ((5, 2),)
 #: Versions that must not be run, with what is wrong with them.
 BROKEN = {"4.2.0": "upstream calls it broken: it accepts events and throws them away"}
 
@@ -40,6 +42,11 @@ class ServerVersion:
     def line(self) -> Line:
         """``6.x`` from 6.0 on, else ``5.2``; an unknown version, too: `Client.line` finds out more."""
         return "6.x" if self.numbers and self.numbers >= (6, 0, 0) else "5.2"
+
+    @property
+    def walked(self) -> bool | None:
+        """Whether a real server of its line was walked; None for an unknown version."""
+        return None if self.numbers is None else self.numbers[:2] in WALKED_LINES
 
     def at_least(self, wanted: str) -> bool:
         """False only when the version is known and older than `wanted`, e.g. ``6.0.7``."""

@@ -10,7 +10,7 @@ the variables, what needs which of them, and how long a run takes.
 
 A test asks ``server`` (contract/server.py), in an ``organization`` of the run's own, mostly in a ``project`` or
 a ``new_project()``; deliveries come to ``receiver``. Marks: ``line("6.2", provenance=...)`` for a rule of one
-line, ``destructive`` for one that could harm a live instance.
+line, ``six(...)`` for where one of both lines is known from on 6.2, ``destructive`` for one that could harm a live instance.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "line(name, provenance): the rule holds on this line only; provenance: 'measured: ..' or 'documented: ..'",
+        "line(name, provenance): the rule holds on this line only; provenance of 6.2: 'source: ..' or 'document: ..'",
     )
+    config.addinivalue_line("markers", "six(provenance): where a rule of both lines is known from on 6.2")
     config.addinivalue_line("markers", "long: waits for half a minute and more, so it begins first")
     given = getattr(config, "workerinput", {}).get("contract")
     if given:
@@ -86,6 +87,9 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        for name, value in report.user_properties:
+            if name == "provenance":
+                self._report.provenances[report.nodeid] = str(value)
         self._report.note(report.nodeid, report.when or "", report.outcome, reason.removeprefix("Skipped: "))
 
 
@@ -101,6 +105,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     target = config.stash.get(TARGET, None)
     for item in items:
         line = lines.line_of(item)
+        if target:
+            item.user_properties.append(("provenance", lines.provenance_of(item, target.server.line)))
         if target and line and line != target.server.line:
             item.add_marker(pytest.mark.skip(reason=f"of the {line} line only"))
         if item.get_closest_marker("destructive") and not _destructive():

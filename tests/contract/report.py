@@ -21,6 +21,7 @@ class Report:
     destructive: bool = False
     outcomes: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    provenances: dict[str, str] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -40,6 +41,12 @@ class Report:
         """How many rules ended so: ``passed``, ``failed``, ``not applicable``."""
         return sum(1 for found in self.outcomes.values() if found == outcome)
 
+    def known_from(self) -> dict[str, int]:
+        """How many of the rules that ran are known from where; ``measured`` is said of the 5.2 line only."""
+        ran = [rule for rule, outcome in self.outcomes.items() if outcome != "not applicable"]
+        found = Counter(self.provenances[rule] for rule in ran if rule in self.provenances)
+        return dict(found.most_common())
+
     def why(self) -> dict[str, int]:
         """Reasons why rules were not applicable, with how many each."""
         rules = [rule for rule, outcome in self.outcomes.items() if outcome == "not applicable"]
@@ -51,9 +58,11 @@ class Report:
         reasons = "; ".join(f"{count} {reason}" for reason, count in self.why().items())
         skipped = f"{self.count('not applicable')} not applicable" + (f" ({reasons})" if reasons else "")
         ran = self.count("passed") + self.count("failed")
+        known = ", ".join(f"{count} {where}" for where, count in self.known_from().items())
+        known = f"; known from: {known}" if known else ""
         return (
             f"contract: {ran} rules ran on {self.server} ({what}) in {self.seconds:.0f} s:"
-            f" {self.count('passed')} passed, {self.count('failed')} failed, {skipped}"
+            f" {self.count('passed')} passed, {self.count('failed')} failed, {skipped}{known}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +79,7 @@ class Report:
             "destructive": self.destructive,
             "seconds": round(self.seconds, 1),
             "reasons": self.why(),
+            "provenance": self.known_from(),
             "failures": sorted(rule for rule, outcome in self.outcomes.items() if outcome == "failed"),
             "leftovers": self.leftovers,
         }

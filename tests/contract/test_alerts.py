@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-SIX = "documented: source of the 6.2 line, apps/alerts (schema.py, api.py)"
+SIX = "source: 6.2 line, apps/alerts (schema.py, api.py)"
 PUBLIC = "https://hooks.example.com"
 
 

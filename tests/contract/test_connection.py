@@ -55,7 +55,7 @@ def survives(server):
     return True
 
 
-@pytest.mark.line("6.2", provenance="documented: CHANGELOG 6.0.0, granian is the web server")
+@pytest.mark.line("6.2", provenance="document: CHANGELOG 6.0.0, granian is the web server")
 def test_a_connection_stays_open(server):
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
     for _ in range(5):

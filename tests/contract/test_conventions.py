@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+SOURCE = "source: 6.x, glitchtip/api/api.py"
+NEWER = f"{SOURCE} (eu-startup-stack, 743634e; perhaps newer than 6.2.6)"
 NEXT = re.compile(r'<([^>]+)>; rel="next"; results="true"')
 
 
@@ -17,17 +19,47 @@ def test_settings_are_open_and_tell_the_version(server):
     assert {"enableUserRegistration", "enableOrganizationCreation", "socialApps"} <= settings.keys()
 
 
+@pytest.mark.line("6.2", provenance=f"{SOURCE} (743634e)")
+def test_settings_list_the_features_that_are_switched_on(server):
+    features = server.get("/api/settings/", anonymous=True)["enabledFeatures"]
+    assert set(features) <= {"logs", "uptime", "mcp", "email"}
+
+
 def test_health_is_plain_text_and_needs_its_slash(server):
     answer = server.call("GET", "/_health/", anonymous=True)
     assert (answer.status_code, answer.text) == (200, "ok")
     assert server.call("GET", "/_health", anonymous=True).status_code == 301
 
 
+@pytest.mark.line("6.2", provenance="document: CHANGELOG 6.0.9")
+def test_internal_health_is_there_with_and_without_slash(server):
+    for path in ("/api/0/internal/health", "/api/0/internal/health/"):
+        assert server.call("GET", path, anonymous=True).status_code == 200, path
+
+
+@pytest.mark.line("5.2")
 def test_internal_health_has_no_slash(server):
     assert server.get("/api/0/internal/health", anonymous=True) == {"healthy": {}, "problems": []}
     assert server.call("GET", "/api/0/internal/health/", anonymous=True).status_code == 404
 
 
+@pytest.mark.line("6.2", provenance=NEWER)
+def test_an_unknown_path_of_the_api_is_json_404_for_any_verb_and_for_everybody(server, project):
+    paths = (f"{project.path}rules/", "/api/0/issues/1/notes/", "/api/0/nope/", "/api/0/organizations")
+    for path in paths:  # the last one is known, with a slash
+        for method in ("GET", "POST", "DELETE"):
+            for anonymous in (False, True):
+                answer = server.call(method, path, {} if method == "POST" else None, anonymous=anonymous)
+                assert (answer.status_code, answer.json()) == (404, {"detail": "Not found"}), (method, path)
+
+
+@pytest.mark.line("6.2", provenance=NEWER)
+def test_a_missing_object_is_told_from_an_unknown_path_by_its_capital(server):
+    answer = server.call("GET", "/api/0/organizations/no-such-organization/")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.line("5.2")
 def test_a_known_path_without_slash_is_301_for_get_and_post(server):
     for method in ("GET", "POST"):
         answer = server.call(method, "/api/0/organizations", {"name": "x"} if method == "POST" else None)
@@ -41,6 +73,7 @@ def test_a_wrong_verb_is_405_text(server):
     assert set(answer.headers["Allow"].split(", ")) >= {"GET", "POST"}
 
 
+@pytest.mark.line("5.2")
 def test_an_unknown_path_of_sentry_answers_200_html(server, project):
     for path in (f"{project.path}rules/", "/api/0/issues/1/notes/", f"{project.path}stats/"):
         answer = server.call("GET", path)
@@ -48,12 +81,14 @@ def test_an_unknown_path_of_sentry_answers_200_html(server, project):
         assert answer.headers["Content-Type"].startswith("text/html")
 
 
+@pytest.mark.line("5.2")
 def test_a_post_there_is_403_html(server):
     answer = server.call("POST", "/api/0/issues/1/notes/", {"text": "x"})
     assert answer.status_code == 403
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
+@pytest.mark.line("5.2")
 def test_an_unknown_path_that_the_app_does_not_claim_is_404_html(server, organization):
     for path in ("/api/0/nope/", f"/api/0/organizations/{organization}/combined-rules/"):
         answer = server.call("GET", path)
@@ -150,7 +185,7 @@ def test_hits_are_the_total_and_capped(server, many_teams):
     assert (answer.headers["X-Hits"], answer.headers["X-Max-Hits"]) == ("7", "1000")
 
 
-@pytest.mark.line("5.2")
+@pytest.mark.six("source: 6.x, paginator (0277194); seen on a live 6.2.6 by the pulumi provider's author")
 def test_the_link_header_is_wrapped_in_braces_and_quotes(server, many_teams):
     link = server.call("GET", f"{many_teams}?limit=3").headers["Link"]
     assert link.startswith("{'<")

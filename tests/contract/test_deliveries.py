@@ -17,8 +17,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-SIX = "documented: source of the 6.2 line, apps/alerts (webhooks.py, models.py)"
-PINNED = "documented: webhook payload contract of app-sre/glitchtip at 6.2.3, apps/alerts/webhooks.py"
+SIX = "source: 6.2 line, apps/alerts (webhooks.py, models.py)"
+PINNED = "document: webhook payload contract of app-sre/glitchtip at 6.2.3, apps/alerts/webhooks.py"
 TAGS = {"component": "database", "db_host": "db-1", "server_name": "web-1"}
 #: The issues of one message are called by their levels; their order in it is not fixed.
 COLORS = {"error": "#e52b50", "warning": None, "info": "#4b60b4", "fatal": "#e52b50"}
@@ -235,6 +235,12 @@ def test_the_sender_names_itself_as_a_library(first_part):
     assert first_part.first("webhook")["headers"]["user-agent"].startswith("python-requests/")
 
 
+@pytest.mark.line("6.2", provenance="source: 6.x, apps/alerts/webhooks.py (d981936)")
+def test_the_sender_names_itself_with_its_version(server, first_part):
+    version = server.get("/api/settings/", anonymous=True)["version"]
+    assert first_part.first("webhook")["headers"]["user-agent"] == f"GlitchTip/{version}"
+
+
 def test_discord_has_its_own_body(server, first_part):
     body = first_part.first("discord")["body"]
     assert body["content"] == "GlitchTip Alert (4 issues)"
@@ -406,7 +412,7 @@ def test_after_a_regression_the_other_issues_of_the_message_alert_again_too(seco
     assert titles(second_part.nth("pair", 3)) == ["untouched"]
 
 
-@pytest.mark.line("6.2", provenance="documented: source of the 6.2 line, apps/alerts/api.py")
+@pytest.mark.line("6.2", provenance="source: 6.2 line, apps/alerts/api.py")
 def test_a_rule_is_tested_with_the_newest_issue_or_without_one(server, new_project, receiver):
     project, mark = new_project(), uuid.uuid4().hex[:8]
     made = make_rule(project, recipient(f"{receiver.url}/test-{mark}"), {"recipientType": "email"})

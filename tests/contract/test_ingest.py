@@ -13,6 +13,8 @@ import pytest
 import requests
 from contract.server import VISIBLE_SECONDS
 
+INGEST = "source: 6.x, apps/event_ingest"
+
 
 def test_an_event_is_visible_by_its_id_within_seconds(project):
     event_id = project.send("read back")
@@ -62,11 +64,19 @@ def test_a_malformed_key_is_403_and_blocks_nobody(project):
     project.send("still open")
 
 
+@pytest.mark.line("5.2")
 def test_store_without_auth_is_500_and_with_a_malformed_key_422(server, project):
     body = json.dumps(project.event())
     assert server.call("POST", f"/api/{project.id}/store/", data=body, anonymous=True).status_code == 500
     answer = project.post(body, kind="store", key="abc")
     assert answer.status_code == 422
+
+
+@pytest.mark.line("6.2", provenance=f"{INGEST} (776658b), views")
+def test_store_without_auth_is_401_and_with_a_malformed_key_422(server, project):
+    body = json.dumps(project.event())
+    assert server.call("POST", f"/api/{project.id}/store/", data=body, anonymous=True).status_code == 401
+    assert project.post(body, kind="store", key="abc").status_code == 422
 
 
 def test_a_project_id_that_is_no_number_is_404_html(server):
@@ -75,6 +85,7 @@ def test_a_project_id_that_is_no_number_is_404_html(server):
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
+@pytest.mark.line("5.2")
 @pytest.mark.long
 def test_one_wrong_key_blocks_the_project_for_30_seconds_the_right_key_included(new_project):
     project = new_project()
@@ -83,6 +94,21 @@ def test_one_wrong_key_blocks_the_project_for_30_seconds_the_right_key_included(
     event = project.event()
     assert project.post(project.envelope(event)).status_code == 403
     assert project.post(json.dumps(event), kind="store").status_code == 401
+    time.sleep(31)
+    project.send("open again")
+
+
+@pytest.mark.line(
+    "6.2", provenance=f"{INGEST}/authentication.py (05145ee: the project, 67286101474: the key alone)"
+)
+@pytest.mark.long
+def test_a_wrong_key_is_refused_and_the_right_one_at_most_for_30_seconds(new_project):
+    """Older 6.x blocks the project, newer that key alone; which one 6.2.6 does is not known."""
+    project = new_project()
+    wrong = project.post(project.envelope(project.event()), key=uuid.uuid4().hex)
+    assert (wrong.status_code, wrong.json()) == (403, {"detail": "Denied"})
+    event = project.event()
+    assert project.post(json.dumps(event), kind="store", key=uuid.uuid4().hex).status_code == 401
     time.sleep(31)
     project.send("open again")
 
@@ -100,12 +126,16 @@ def test_the_item_length_may_be_left_out(project):
     project.await_event(event["event_id"])
 
 
+ITEMS = [
+    ({"type": "session"}, {"sid": "x"}),
+    ({"type": "client_report"}, {"timestamp": 1}),
+    ({"type": "log", "item_count": 1}, {"items": [{"body": "x"}]}),
+]
+
+
+@pytest.mark.six(f"{INGEST}; of logs only that they are accepted: 6.1.0 and newer store them")
 def test_other_items_are_accepted_and_ignored(project):
-    for item, payload in (
-        ({"type": "session"}, {"sid": "x"}),
-        ({"type": "client_report"}, {"timestamp": 1}),
-        ({"type": "log", "item_count": 1}, {"items": [{"body": "x"}]}),
-    ):
+    for item, payload in ITEMS:
         body = "\n".join(["{}", json.dumps(item), json.dumps(payload), ""])
         answer = project.post(body)
         assert (answer.status_code, answer.json()) == (200, {}), item
@@ -143,6 +173,29 @@ def test_the_same_event_id_by_envelope_is_stored_once(project):
     assert project.issue(found["groupID"])["count"] == "1"
 
 
+@pytest.mark.line("6.2", provenance=f"{INGEST} (6ac3b99): the filter's key is the event id alone")
+def test_the_same_event_id_in_another_project_is_dropped(project, new_project):
+    other = new_project()
+    event = project.event(f"two projects {uuid.uuid4().hex[:6]}")
+    for where in (project, other):
+        assert where.post(where.envelope(event)).status_code == 200
+    project.await_event(event["event_id"])
+    other.await_event(other.send("stored later"))
+    assert other.find(event["event_id"]) is None
+
+
+@pytest.mark.line("6.2", provenance=f"{INGEST}, event_store")
+def test_the_same_event_id_by_store_is_422(project):
+    event = project.event(f"store twice {uuid.uuid4().hex[:6]}")
+    assert project.post(json.dumps(event), kind="store").status_code == 200
+    again = project.post(json.dumps(event), kind="store")
+    assert again.status_code == 422
+    assert "Duplicate event id" in again.text
+    found = project.await_event(event["event_id"])
+    assert project.issue(found["groupID"])["count"] == "1"
+
+
+@pytest.mark.line("5.2")
 def test_the_same_event_id_by_store_is_counted_again(project):
     event = project.event(f"store twice {uuid.uuid4().hex[:6]}")
     for _ in range(2):
@@ -191,11 +244,51 @@ def test_brotli_is_understood(project):
     project.await_event(event["event_id"])
 
 
+def zstd(data):
+    """A zstd frame of raw blocks: valid, and made without a library."""
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0xA0]) + len(data).to_bytes(4, "little")
+    size = 100_000
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        frame += (len(part) << 3 | last).to_bytes(3, "little") + part
+    return frame
+
+
+@pytest.mark.line("6.2", provenance=f"{INGEST} (6ac3b99)")
+def test_zstd_is_understood(project):
+    event = project.event("zstd")
+    answer = project.post(zstd(project.envelope(event)), **{"Content-Encoding": "zstd"})
+    assert answer.status_code == 200
+    project.await_event(event["event_id"])
+
+
+@pytest.mark.line("6.2", provenance=f"{INGEST} (6ac3b99)")
+def test_garbage_with_a_gzip_header_is_an_invalid_header(project):
+    answer = project.post(b"notgzip", **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()) == (400, {"detail": "Invalid envelope header"})
+
+
+@pytest.mark.line(
+    "6.2", provenance=f"{INGEST} (6ac3b99), settings.py: GLITCHTIP_MAX_UNZIPPED_PAYLOAD_SIZE 5 MiB"
+)
+def test_a_body_that_unpacks_to_3_mb_is_stored_and_one_beyond_the_limit_is_413(project):
+    event = project.event(extra={"blob": "x" * 3_000_000})
+    body = gzip.compress(project.envelope(event))
+    assert project.post(body, **{"Content-Encoding": "gzip"}).status_code == 200
+    # Later 6.x allow 15 MB.
+    body = gzip.compress(project.envelope(project.event(extra={"blob": "x" * 17_000_000})))
+    assert project.post(body, **{"Content-Encoding": "gzip"}).status_code == 413
+    project.await_event(event["event_id"])
+
+
+@pytest.mark.line("5.2")
 def test_garbage_with_a_gzip_header_is_400(project):
     answer = project.post(b"notgzip", **{"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()) == (400, {"detail": "Empty request body"})
 
 
+@pytest.mark.line("5.2")
 def test_a_body_that_unpacks_beyond_the_limit_is_400_html(project):
     event = project.event(extra={"blob": "x" * 3_000_000})
     answer = project.post(gzip.compress(project.envelope(event)), **{"Content-Encoding": "gzip"})

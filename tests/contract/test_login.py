@@ -112,7 +112,7 @@ def test_the_integer_bit_field_becomes_scope_names(server, cookies):
     assert server.write("DELETE", f"/api/0/api-tokens/{made['id']}/", None, cookies).status_code == 204
 
 
-@pytest.mark.line("5.2")
+@pytest.mark.six("source: 6.x, apps/api_tokens (e2c7088); a live 6.2.6 is sent a list by the pulumi provider")
 def test_scopes_may_be_a_list_of_names(server, cookies):
     made = server.make_token(cookies, ["org:read", "project:read"], "names")
     assert made["scopes"] == ["project:read", "org:read"]
@@ -132,6 +132,30 @@ def test_tokens_without_scopes_field_are_422(server, cookies):
     assert answer.status_code == 422
 
 
+@pytest.mark.line(
+    "6.2", provenance="source: 6.x, apps/api_tokens/schema.py (e2c7088: masked; 6.2.6 itself: full)"
+)
+def test_the_list_shows_tokens_newest_first_full_or_masked_by_their_last_eight(server, cookies):
+    label = uuid.uuid4().hex[:8]
+    made = [server.make_token(cookies, 0, label) for _ in range(2)]
+    listed = [token for token in server.get("/api/0/api-tokens/", cookies=cookies) if token["label"] == label]
+    assert [token["id"] for token in listed] == [token["id"] for token in reversed(made)]
+    for shown, token in zip(listed, reversed(made), strict=True):
+        value = shown["token"]
+        assert value == token["token"] or (value.endswith(token["token"][-8:]) and len(value) < 16)
+        server.write("DELETE", f"/api/0/api-tokens/{token['id']}/", None, cookies)
+
+
+@pytest.mark.line("6.2", provenance="source: 6.x, glitchtip/settings.py (e25037d, edc1831)")
+def test_cookies_are_secure_exactly_when_the_address_of_the_server_is_https(server, project):
+    """The address that DSNs carry, not the one that was asked; ``*_COOKIE_SECURE`` may say otherwise."""
+    dsn = server.get(f"{project.path}keys/")[0]["dsn"]["public"]
+    answer = server.login()
+    assert {cookie.secure for cookie in answer.cookies} == {dsn.startswith("https://")}
+    server.write("DELETE", "/_allauth/browser/v1/auth/session", None, dict(answer.cookies))
+
+
+@pytest.mark.line("5.2")
 def test_the_list_shows_full_tokens_newest_first_and_labels_may_repeat(server, cookies):
     label = uuid.uuid4().hex[:8]
     made = [server.make_token(cookies, 0, label) for _ in range(2)]

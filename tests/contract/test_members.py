@@ -62,6 +62,11 @@ def mailed():
     return search
 
 
+def as_listed(invitation):
+    """An invitation without its link, which on the 6.2 line is in the 201 only, signed with the time."""
+    return {key: value for key, value in invitation.items() if key != "inviteLink"}
+
+
 @dataclass
 class Organization:
     """An organization of one test module, with the teams ``crew`` and ``ops``; the run's account owns it."""
@@ -132,7 +137,7 @@ def test_a_member_has_these_fields_and_one_alone_has_its_teams(server, acme):
 
 
 def test_a_member_is_addressed_by_number_and_me_is_no_path(server, acme):
-    assert page(server.call("GET", f"{acme.members}me/")) == (404, "text/html")
+    assert server.has_no_path(server.call("GET", f"{acme.members}me/"), 404)
     assert said(server.call("GET", f"{acme.members}999999999/")) == NOT_FOUND
 
 
@@ -158,7 +163,13 @@ def test_changes_in_a_missing_organization_are_404(server):
 def test_an_invitation_is_a_member_without_a_user_and_is_listed_first(acme, invitation):
     assert (invitation["pending"], invitation["user"], invitation["isOwner"]) == (True, None, False)
     assert (invitation["role"], invitation["roleName"]) == ("member", "Member")
-    assert acme.everybody()[0] == invitation
+    assert acme.everybody()[0] == as_listed(invitation)
+
+
+@pytest.mark.line("6.2", provenance="document: generated client of 6.2.6 (AndreyBegma); source c23a0ec")
+def test_the_201_of_an_invitation_carries_its_link_and_the_list_does_not(acme, invitation):
+    assert "/accept/" in invitation["inviteLink"]
+    assert "inviteLink" not in acme.everybody()[0]
 
 
 def test_an_invitation_holds_the_teams_that_exist_and_drops_the_others(server, acme):
@@ -169,7 +180,8 @@ def test_an_invitation_holds_the_teams_that_exist_and_drops_the_others(server, a
 
 
 def test_inviting_again_is_the_same_invitation_with_the_role_of_the_first(acme, invitation):
-    assert acme.invite(invitation["email"], "admin") == invitation
+    again = acme.invite(invitation["email"], "admin")
+    assert as_listed(again) == as_listed(invitation)
 
 
 def test_inviting_again_without_reinvite_is_409(acme, invitation):
@@ -313,7 +325,7 @@ def test_the_link_shows_the_invitation_and_its_organization_to_anybody(server, a
     shown = server.get(accept(invitation), anonymous=True)
     assert shown["acceptInvite"] is False
     organization = shown["orgUser"].pop("organization")
-    assert shown["orgUser"] == invitation
+    assert shown["orgUser"] == as_listed(invitation)
     assert organization["slug"] == acme.slug
 
 
@@ -333,7 +345,7 @@ def test_accepting_asks_whether_and_no_leaves_the_invitation(server, acme, invit
     assert answer.json()["detail"][0]["loc"] == ["body", "payload", "acceptInvite"]
     left = server.write("POST", path, {"acceptInvite": False}, server.cookies).json()
     assert (left["acceptInvite"], left["orgUser"]["pending"]) == (False, True)
-    assert invitation in acme.everybody()
+    assert as_listed(invitation) in acme.everybody()
 
 
 # From here on with a second person.
@@ -438,6 +450,9 @@ ROLE_TABLE = [
 ]
 
 
+@pytest.mark.six(
+    "source: 6.x, apps/projects/api.py (6b9ad29): deleting a project takes role admin, the rest is as on 5.2"
+)
 @pytest.mark.destructive
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_role_may_do_with_all_scopes_is_this_table(server, own, person, accept, role):
@@ -456,7 +471,11 @@ def test_what_a_role_may_do_with_all_scopes_is_this_table(server, own, person, a
     for call, body, *_ in ROLE_TABLE:
         method, path = call.format(**where).split(" ")
         found[call] = person.call(method, path, body).status_code
-    assert found == {row[0]: row[2 + ROLES.index(role)] for row in ROLE_TABLE}
+    expected = {row[0]: row[2 + ROLES.index(role)] for row in ROLE_TABLE}
+    if server.line == "6.2" and role == "member":
+        assert found.pop("DELETE {project}") in {403, 404}  # the role is asked there; the answer is not known
+        del expected["DELETE {project}"]
+    assert found == expected
 
 
 @pytest.mark.destructive

@@ -70,7 +70,6 @@ MATRIX = [
     (f"POST {NO_PROJECT}keys/", {"name": "x"}, "project:write project:admin"),
     (f"PUT {NO_KEY}", {"name": "x"}, "project:write project:admin"),
     (f"DELETE {NO_KEY}", None, "project:admin"),
-    (f"GET {PROJECT}alerts/", None, "project:read"),
     (f"POST {NO_PROJECT}alerts/", {"name": "x"}, "project:write project:admin"),
     (f"PUT {PROJECT}alerts/999999999/", {"name": "x"}, "project:write project:admin"),
     (f"DELETE {PROJECT}alerts/999999999/", None, "project:admin"),
@@ -142,6 +141,20 @@ def test_a_call_takes_these_scopes_and_no_other(ask, scoped, call, body, scopes)
         if not taken[scope]:
             assert answer.json() == {"detail": "Permission denied"}
     assert {scope for scope, will_do in taken.items() if will_do} == expanded(scopes)
+
+
+@pytest.mark.line("5.2")
+def test_rules_are_listed_with_project_read_only(ask, scoped):
+    call = f"GET {PROJECT}alerts/"
+    taken = {scope for scope in SCOPES if ask(call, None, scoped(scope)).status_code != 403}
+    assert taken == {"project:read"}
+
+
+@pytest.mark.line("6.2", provenance="document: CHANGELOG 6.0.7; source apps/alerts/api.py (4e04823)")
+def test_rules_are_listed_with_project_read_write_or_admin(ask, scoped):
+    call = f"GET {PROJECT}alerts/"
+    taken = {scope for scope in SCOPES if ask(call, None, scoped(scope)).status_code != 403}
+    assert taken == {"project:read", "project:write", "project:admin"}
 
 
 @pytest.mark.parametrize(("call", "body"), WITHOUT, ids=[row[0] for row in WITHOUT])

@@ -224,7 +224,7 @@ def test_any_text_is_a_slug_that_a_change_gives_but_not_any_finds_the_project_ag
         assert (answer.status_code, answer.json()["slug"]) == (200, slug)
         where = project.path.replace(project.slug, slug)
         again = server.call("GET", where)
-        assert again.headers["Content-Type"].startswith("application/json") is found, slug
+        assert (not server.has_no_path(again, again.status_code)) is found, slug
         server.call("DELETE", where)
 
 
@@ -386,7 +386,7 @@ def test_a_key_is_addressed_with_dashes_only(server, project):
     key = server.get(f"{project.path}keys/")[0]
     assert server.get(f"{project.path}keys/{key['id']}/")["id"] == key["id"]
     answer = server.call("GET", f"{project.path}keys/{uuid.UUID(key['id']).hex}/")
-    assert answer.headers["Content-Type"].startswith("text/html")
+    assert server.has_no_path(answer, answer.status_code)
 
 
 def test_a_deleted_key_is_gone(server, new_project):
@@ -407,7 +407,7 @@ SCOPES = [
     ("GET", "/api/0/projects/", "project:read", "project:write"),
     ("GET", "/api/0/projects/{org}/{project}/", "project:admin", "org:read"),
     ("GET", "/api/0/projects/{org}/{project}/keys/", "project:write", "event:read"),
-    ("GET", "/api/0/projects/{org}/{project}/alerts/", "project:read", "project:admin"),
+    ("GET", "/api/0/projects/{org}/{project}/alerts/", "project:read", "event:admin"),
     ("GET", "/api/0/organizations/{org}/issues/", "event:read", "project:read"),
     ("GET", "/api/0/projects/{org}/{project}/events/", "event:read", "org:read"),
     ("GET", "/api/0/organizations/{org}/environments/", "org:read", "project:read"),

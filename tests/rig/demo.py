@@ -77,7 +77,7 @@ def write_inventory(container: str, tracker: Tracker) -> None:
             "glitchtip_valkey_image": f"{world.REGISTRY_NAME}/standin/valkey:8",
         }
     if given:
-        variables["glitchtip_version"] = given.version
+        variables["demo_glitchtip_version"] = given.version
     world.write_private(GENERATED, "---\n" + yaml.safe_dump(variables))
 
 

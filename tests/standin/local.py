@@ -180,6 +180,7 @@ def running(
             "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
             "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
             "ALERT_NOTIFICATION_INTERVAL": "2",
+            "EMAIL_URL": "consolemail://",
             "DJANGO_SUPERUSER_EMAIL": EMAIL,
             "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
             **(environment or {}),

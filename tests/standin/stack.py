@@ -94,6 +94,8 @@ class Stack:
             "GRANIAN_PORT": str(self.listen),
             "DATABASE_POOL_MIN_SIZE": "1",
             "DATABASE_POOL_MAX_SIZE": "4",
+            # Without a name that begins with EMAIL_ the 6.2 line has no e-mail.
+            "EMAIL_URL": "consolemail://",
             **self.environment,
         }
 

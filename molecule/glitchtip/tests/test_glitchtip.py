@@ -134,7 +134,17 @@ def test_one_process_of_the_6_line_is_told_to_do_everything(containers, line5):
         pytest.skip("web and worker apart")
     found = environment(containers["web"])
     assert found["SERVER_ROLE"] == "all_in_one"
-    assert not [name for name in found if name.startswith(("CELERY_", "UWSGI_"))]
+    assert not [name for name in found if name.startswith(("CELERY_", "UWSGI_", "EMAIL_"))]
+    config = containers["web"]["Config"]
+    assert (config["StopTimeout"], config["Hostname"]) == (30, "glitchtip-web")
+    assert "vtasks_last_run" in config["Healthcheck"]["Test"][-1]
+
+
+def test_the_number_of_hash_partitions_is_written_down_and_used(host, containers, line5):
+    if line5:
+        pytest.skip("of the 6.x line")
+    written = host.file(f"{DIRECTORY}/.partition_hash_buckets").content_string
+    assert written == environment(containers["web"])["PARTITION_HASH_BUCKETS"] + "\n" == "1\n"
 
 
 def test_addresses_for_people_and_for_services_are_two(host, containers):

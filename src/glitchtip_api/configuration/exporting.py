@@ -21,7 +21,6 @@ from ..ensure import (
 )
 from ..errors import AmbiguousError, InvalidError, MissingError
 from ..validate import check_name, check_project_slug
-from ..validate_monitor import LONGEST_INTERVAL
 from .entries import alert_entry, member_entry, monitor_entry, project_entry
 from .structure import Where, described
 
@@ -305,8 +304,6 @@ class _Exporter:
         slugs = {str(project["id"]): str(project["slug"]) for project in projects}
         ids = {slug: number for number, slug in slugs.items()}
         entries = []
-        if any((monitor.get("interval") or 0) > LONGEST_INTERVAL for monitor in monitors):
-            self._client.line  # noqa: B018 - found out once, so that ensure_monitor knows what this server takes
         for monitor in place.nameable("monitor", monitors):
             entry = monitor_entry(monitor, slugs)
             threshold = monitor.get("confirmationThreshold") or 1

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from ..client import Client
-from ..validate_monitor import LONGEST_INTERVAL
 from .applying import Applied, apply
 from .planning import Plan, Step, plan
 from .snapshot import read
@@ -64,8 +63,6 @@ def reconcile(
     """
     entries = list(organizations)
     check(entries)
-    if any((monitor["interval"] or 0) > LONGEST_INTERVAL for entry in entries for monitor in entry["monitors"] or []):
-        client.line  # noqa: B018 - found out once, so that ensure_monitor knows what this server takes
     planned = plan(client, read(client, entries, concurrency), entries, purge)
     if not planned.stages:
         return Reconciled(planned)

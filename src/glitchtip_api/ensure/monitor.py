@@ -15,11 +15,11 @@ from ..validate import check_name
 from ..validate_monitor import (
     DEFAULT_INTERVAL,
     FIELDS,
-    LONGEST_INTERVAL,
-    LONGEST_INTERVAL_6,
     check_monitor,
+    needs_line,
     normal_target,
 )
+from ..version import Line
 from .outcome import Outcome, missing, named, only, same_but, within
 
 # 6.x has it, and a PUT without it sets it back to 1 (documented, the terraform and pulumi providers for 6.2).
@@ -63,8 +63,7 @@ def ensure_monitor(
         type: one of `MONITOR_TYPES`; a new monitor needs it.
         url: what is watched; ``host:port`` for `TCP Port`, nothing for `Heartbeat`.
         project: slug of the project whose alert rules (with uptime) report it; "" for none.
-        interval: seconds between checks, 1 to 32767, to 86400 where `client.known_line` is 6.x (new: 60); for a
-            heartbeat the longest silence.
+        interval: seconds between checks, 1 to 32767, on 6.x to 86400 (new: 60); for a heartbeat the longest silence.
         timeout: seconds that a check may take, 1 to 60 (new: left to the server, which takes 20).
         expected_status: needed for `GET` and `POST`.
         expected_body: text that the answer has to contain; "" for any answer.
@@ -94,12 +93,7 @@ def ensure_monitor(
     }
     wanted = {key: value for key, value in given.items() if value is not None}
     body = _whole(name, wanted, found)
-    longest = LONGEST_INTERVAL
-    if (body["interval"] or 0) > longest:
-        stored = found is not None and (found.get("interval") or 0) > longest  # this server takes such ones
-        if stored or client.known_line == "6.x":
-            longest = LONGEST_INTERVAL_6
-    check_monitor(body, longest)
+    check_monitor(body, client.line if needs_line(body) else "5.2")
     if found is None and listed is None and client.organizations.get(organization) is None:
         raise missing(f"organization {organization!r}")  # its list is empty, not 404
     if project is not None:
@@ -178,15 +172,18 @@ def _write(
     return Made(after, made.warnings)
 
 
-def predicted_monitor(name: str, wanted: Mapping[str, Any], project: str | None = None) -> dict[str, Any]:
+def predicted_monitor(
+    name: str, wanted: Mapping[str, Any], project: str | None = None, line: Line = "6.x"
+) -> dict[str, Any]:
     """The monitor that would be created; its id, its project's and a heartbeat's endpoint are not known yet.
 
     Args:
         wanted: `FIELDS` as far as they are given; None counts as not given.
         project: slug of its project, None or "" for none.
+        line: whose limits are kept; without a server to ask the wider ones.
     """
     body = _whole(name, {key: value for key, value in wanted.items() if value is not None}, None)
-    check_monitor(body)
+    check_monitor(body, line)
     return _view_of({**body, "project": "" if project else None}, None)
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glitchtip_api.version import ServerVersion
+
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
 from ..files import write_bytes, write_json
 from ..process import OpsError
 from ..settings import load_settings
+from .image_facts import facts_of
 from .report import describe, markdown, proof
 from .running import LocalTest, Uptime
 from .sending import SDKS, NodeSender, PythonSender, Sender
@@ -202,6 +205,8 @@ def _handle(options: argparse.Namespace) -> Outcome:
         report = test.run(bursts)
     report |= {
         "image": options.image,
+        "walked": ServerVersion.parse(str(report["server"]["version"])).walked,
+        "image_facts": None if options.no_stack else facts_of(options.image),
         "scenarios_sha256": checksum,
         "asked": {
             "sdks": sorted(sender.name for sender in senders),

@@ -69,6 +69,13 @@ def facts(report: Report) -> list[tuple[str, str]]:
         "profiles": f"{report['profiles_dropped']} sent; {report['note']}",
         "time": f"{report['seconds']} s, {report['judged_at']}",
     }
+    walked = report.get("walked")
+    if walked is False:
+        told["walked"] = (
+            "NO: no real server of this line was ever walked; it is known from its source and documents"
+        )
+    elif walked:
+        told["walked"] = "yes, a real server of this line"
     if report["across_sdks"]:
         one = sum(1 for value in report["across_sdks"].values() if value == "one issue")
         told["both SDKs"] = (
@@ -77,11 +84,26 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return list(told.items())
 
 
+def image_rows(report: Report) -> list[tuple[str, ...]]:
+    """What the image itself says, by name and file; empty when it was not asked, as on another machine."""
+    found = report.get("image_facts")
+    if not found:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (fact["name"], fact["answer"], fact["file"] or _MISSING) for fact in found["facts"]
+    ]
+    return [*rows, ("could not be read", found["reason"], _MISSING)] if found["reason"] else rows
+
+
+IMAGE_HEAD = ("the image says", "answer", "file")
+
+
 def describe(report: Report) -> list[str]:
     """The report for a terminal, a line each."""
     lines = _table([("scenario", *report["sdks"]), *scenario_rows(report)])
     lines += ["", *_table([BURST_HEAD, *burst_rows(report)])] if report["bursts"] else []
     lines += ["", *_table([(label, text) for label, text in facts(report)])]
+    lines += ["", *_table([IMAGE_HEAD, *image_rows(report)])] if image_rows(report) else []
     lines += [f"problem: {problem}" for problem in report["problems"]]
     return [*lines, f"verdict: {'passed' if report['passed'] else 'NOT passed'}"]
 
@@ -97,6 +119,7 @@ def markdown(report: Report) -> str:
         *(_pipes([BURST_HEAD, *burst_rows(report)]) if report["bursts"] else []),
         "",
         *_pipes([("what", "found"), *facts(report)]),
+        *(["", *_pipes([IMAGE_HEAD, *image_rows(report)])] if image_rows(report) else []),
     ]
     return "\n".join(parts) + "\n"
 

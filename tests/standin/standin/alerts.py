@@ -22,7 +22,8 @@ from .pagination import paginate
 from .urls import is_private, read
 from .validation import Error, Field, integer_parameter, missing, payload, unprocessable
 
-LIST = ("project:read",)
+#: Since 6.0.7 every scope of the project's lists its rules (CHANGELOG).
+LIST = {"5.2": ("project:read",), "6.2": ("project:read", "project:write", "project:admin")}
 WRITE = ("project:write", "project:admin")
 ADMIN = ("project:admin",)
 LONGEST_NAME = 255

@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -148,15 +148,20 @@ def require_scopes(request: Request, scopes: tuple[str, ...]) -> None:
             raise fail(403, "Permission denied")
 
 
-def api(pattern: str, *methods: str, scopes: tuple[str, ...] = ()) -> Callable[[Handler], Handler]:
-    """Register a management call that needs a user and one of these scopes."""
+Scopes = tuple[str, ...] | Mapping[str, tuple[str, ...]]
+
+
+def api(pattern: str, *methods: str, scopes: Scopes = ()) -> Callable[[Handler], Handler]:
+    """Register a management call that needs a user and one of these scopes (by line where the lines differ)."""
 
     def register(handler: Handler) -> Handler:
         @functools.wraps(handler)
         def wrapped(request: Request, **parts: str) -> Response:
             if not authenticate(request):
                 raise fail(401, "Unauthorized")
-            require_scopes(request, scopes)
+            require_scopes(
+                request, scopes if isinstance(scopes, tuple) else scopes[state.get().settings.line]
+            )
             return handler(request, **parts)
 
         router.route(pattern, *methods)(wrapped)

@@ -4,6 +4,8 @@
 - A known path with a wrong verb answers 405 as text, with ``Allow``.
 - A GET on an unknown path that the single-page app claims answers 200 HTML; a POST there 403 HTML (CSRF).
 - Every other unknown path answers 404 HTML. Any exception answers 500 HTML, never JSON.
+- 6.2 line: every unknown path below ``/api/0/``, one without its slash too, is 404 JSON ``Not found`` for any verb and
+  for everybody; an object that is missing says ``Not Found`` (source of a later 6.x, perhaps not yet in 6.2.6).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
+
+from . import state
 
 Row = dict[str, Any]
 log = logging.getLogger("glitchtip.web")
@@ -218,8 +222,14 @@ router = Router()
 _APP_PATH = re.compile(r"/(?:projects|issues|settings|releases|performance)|^/(?:organizations|profile)|^/\Z")
 
 
+#: Gone with ``GLITCHTIP_ENABLE_UPTIME=false`` (source of the 6.2 line).
+_UPTIME_PATH = re.compile(r"/(?:monitors|heartbeat_check|status-pages)/")
+
+
 def unknown_path(request: Request) -> Response:
     """What the server says on a path that it does not have."""
+    if state.get().settings.line == "6.2" and request.path.startswith("/api/0/"):
+        return answer({"detail": "Not found"}, 404)
     if not request.path.endswith("/") and router.find(request.path + "/"):
         query = f"?{request.query_string}" if request.query_string else ""
         response = html("", 301)
@@ -249,7 +259,7 @@ def dispatch(request: Request) -> Response:
 
 def _dispatch(request: Request) -> Response:
     found = router.find(request.path)
-    if found is None:
+    if found is None or (_UPTIME_PATH.search(request.path) and not state.get().settings.enable_uptime):
         return unknown_path(request)
     handlers, parts = found
     if request.method == "OPTIONS" and request.headers.get("origin"):

@@ -209,7 +209,8 @@ def invite(request: Request, org: str) -> Response:
         )
     link = f"{state.get().settings.domain}/accept/{row['id']}/{_sign(row['id'], int(time.time()) - _EPOCH)}"
     mail.send([email], f"You have been invited to join {owner['name']}", link=link)
-    return answer(member_json(row), 201)
+    invited = member_json(row)
+    return answer(invited if state.get().settings.line == "5.2" else {**invited, "inviteLink": link}, 201)
 
 
 def _throttle(user: int) -> None:

@@ -18,8 +18,8 @@ from .urls import is_private
 log = logging.getLogger("glitchtip.worker")
 
 TIMEOUT_SECONDS = 10
-#: The libraries that the two lines send with; our own version of requests does not matter to a receiver.
-USER_AGENTS = {"5.2": "python-requests/2.32.4", "6.2": "Python/3.13 aiohttp/3.13.2"}
+#: The library that the 5.2 line sends with; our own version of requests does not matter to a receiver.
+USER_AGENT_OF_5 = "python-requests/2.32.4"
 #: What a level looks like. The others have no colour (warning by a slip of the server: it compares by identity).
 COLORS = {"info": "#4b60b4", "error": "#e52b50", "fatal": "#e52b50"}
 TEST_TITLE = "GlitchTip Test Notification"
@@ -116,7 +116,8 @@ def _request(kind: str, url: str, headers: Mapping[str, str] | None = None, **co
     if not current.allow_private_ips and is_private(url):
         log.warning("webhook delivery blocked: URL resolves to a private/internal IP")
         return
-    sent = {"User-Agent": USER_AGENTS[current.line], **(headers or {})}
+    agent = USER_AGENT_OF_5 if current.line == "5.2" else f"GlitchTip/{current.version}"
+    sent = {"User-Agent": agent, **(headers or {})}
     try:
         reply = requests.post(url, headers=sent, timeout=TIMEOUT_SECONDS, **content)
     except requests.ReadTimeout:

@@ -2,7 +2,8 @@
 
 The checks themselves are in :mod:`standin.uptime`. What the real server breaks on, this one does, too: a
 number out of range is 500; an unknown type is 500 although the monitor is stored, and from then on nobody
-can list the organization's monitors.
+can list the organization's monitors. 6.2 line: ``confirmationThreshold`` (a PUT without it sets it to 1), intervals of
+1 to 86400 (notes on 6.2.6; what a number out of range answers there was not seen, here it is 422).
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _FIELDS = (
     Field("name", required=True, max_length=200),
     Field("url", nullable=True, max_length=2000),
     Field("interval", kind="int"),
+    Field("confirmationThreshold", kind="int"),
 )
+LONGEST_INTERVAL = 86400
+SMALLINT = 32767
 _LETTER = "a-z\u00a1-\uffff"
 _LABEL = rf"[{_LETTER}0-9](?:[{_LETTER}0-9-]{{0,61}}[{_LETTER}0-9])?"
 _TOP_LEVEL = rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])|xn--[a-z0-9-]{{0,58}}[a-z0-9])"
@@ -55,6 +59,10 @@ def valid_url(url: str) -> bool:
     match = _URL.match(url)
     host = match.group(1) if match else ""
     return bool(_ADDRESS.match(host) or _HOST.fullmatch(host))
+
+
+def _line() -> str:
+    return state.get().settings.line
 
 
 def check_rows(monitor: int, limit: int = CHECKS_SHOWN) -> list[Row]:
@@ -100,16 +108,23 @@ def monitor_json(row: Row, detail: bool = False) -> dict[str, Any]:
         "expectedBody": row["expected_body"],
         "interval": row["interval"],
         "timeout": row["timeout"],
+        **({} if _line() == "5.2" else {"confirmationThreshold": row["confirmation_threshold"]}),
     }
 
 
 def _out_of_bounds(body: dict[str, Any]) -> list[Error]:
-    timeout = body.get("timeout")
-    if timeout is None or 1 <= timeout <= 60:
+    bounds = {"timeout": 60}
+    if _line() == "6.2":
+        bounds |= {"interval": LONGEST_INTERVAL, "confirmationThreshold": 32767}
+    return [error for name, most in bounds.items() for error in _bounds(name, body.get(name), most)]
+
+
+def _bounds(field: str, value: int | None, most: int) -> list[Error]:
+    if value is None or 1 <= value <= most:
         return []
-    name, sign, limit = ("greater_than_equal", "ge", 1) if timeout < 1 else ("less_than_equal", "le", 60)
+    name, sign, limit = ("greater_than_equal", "ge", 1) if value < 1 else ("less_than_equal", "le", most)
     message = f"Input should be {name.replace('_', ' ').replace('equal', 'or equal to')} {limit}"
-    where = ["body", "payload", "timeout"]
+    where = ["body", "payload", field]
     return [{"type": name, "loc": where, "msg": message, "ctx": {sign: limit}}]
 
 
@@ -142,6 +157,8 @@ def _read(request: Request) -> dict[str, Any]:
     errors = _out_of_bounds(body)
     if errors:
         raise unprocessable(errors)
+    if _line() == "5.2":
+        body.pop("confirmationThreshold", None)
     kind = body.setdefault("monitorType", "Ping")
     url = body.setdefault("url", None)
     if url == "" and kind in {*HTTP_TYPES, "SSL"}:
@@ -172,7 +189,9 @@ def _project(body: dict[str, Any], organization: int) -> int | None:
     return row["id"] if row else None
 
 
-def _save(sql: str, params: Sequence[Any]) -> Row:
+def _save(sql: str, params: Sequence[Any], interval: int = 0) -> Row:
+    if _line() == "5.2" and interval > SMALLINT:
+        raise server_error()  # the column is a smallint there
     try:
         return db.must(sql, params)
     except (psycopg.errors.DataError, psycopg.errors.IntegrityError):
@@ -206,8 +225,8 @@ def create_monitor(request: Request, org: str) -> Response:
     kind = body["monitorType"]
     row = _save(
         "INSERT INTO uptime_monitor (organization_id, project_id, monitor_type, endpoint_id, name, url,"
-        ' expected_status, expected_body, "interval", timeout)'
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        ' expected_status, expected_body, "interval", timeout, confirmation_threshold)'
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
         [
             owner["id"],
             _project(body, owner["id"]),
@@ -219,7 +238,9 @@ def create_monitor(request: Request, org: str) -> Response:
             body["expectedBody"],
             body.get("interval", 60),
             body["timeout"],
+            body.get("confirmationThreshold", 1),
         ],
+        body.get("interval", 60),
     )
     uptime.check_soon(row["id"], kind)
     return answer(monitor_json(_find(request, org, str(row["id"]))), 201)
@@ -252,7 +273,8 @@ def update_monitor(request: Request, org: str, monitor: str) -> Response:
     endpoint = row["endpoint_id"] or (uuid.uuid4() if kind == "Heartbeat" else None)
     _save(
         "UPDATE uptime_monitor SET project_id = %s, monitor_type = %s, endpoint_id = %s, name = %s, url = %s,"
-        ' expected_status = %s, expected_body = %s, "interval" = %s, timeout = %s WHERE id = %s RETURNING id',
+        ' expected_status = %s, expected_body = %s, "interval" = %s, timeout = %s, confirmation_threshold = %s'
+        " WHERE id = %s RETURNING id",
         [
             _project(body, row["organization_id"]),
             kind,
@@ -263,8 +285,10 @@ def update_monitor(request: Request, org: str, monitor: str) -> Response:
             body["expectedBody"],
             body.get("interval", 60),
             body["timeout"],
+            body.get("confirmationThreshold", 1),
             row["id"],
         ],
+        body.get("interval", 60),
     )
     uptime.check_soon(row["id"], kind)
     return answer(monitor_json(_find(request, org, monitor)))

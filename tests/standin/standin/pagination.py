@@ -1,7 +1,7 @@
 """Cursor paging as the real server does it.
 
 ``limit`` defaults to 50 and is clamped to 100 without a word; 0 means the default, -1 an empty page.
-``X-Hits`` is capped at 1000; when everything fits on one page it is what the page holds. On the 5.2 line the
+``X-Hits`` is capped at 1000; when everything fits on one page it is what the page holds. The
 value of ``Link`` is wrapped in ``{'`` and ``'}``, which breaks parsers. A cursor is base64 of
 ``o=<offset>&r=1&p=<position>``; the position is the sort value of the page's last item. Items with equal
 positions are skipped by the offset, which is cut to 100: pages by a value that more than 100 items share come
@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
-from . import db, state
+from . import db
 from .http import Request, Response, Row, answer
 from .validation import integer_parameter, unprocessable
 
@@ -94,7 +94,7 @@ def _link(request: Request, previous: Cursor | None, following: Cursor | None) -
         part = f'<{_url(request, cursor)}>; rel="{name}"; results="{"true" if cursor else "false"}"'
         parts.append(f'{part}; cursor="{cursor.encode()}"' if cursor else part)
     link = ", ".join(parts)
-    return f"{{'{link}'}}" if state.get().settings.line == "5.2" else link
+    return f"{{'{link}'}}"
 
 
 def _boundary(

@@ -232,8 +232,11 @@ def update_project(request: Request, org: str, project: str) -> Response:
 
 @api("/api/0/projects/{org}/{project}/", "DELETE", scopes=ADMIN)
 def delete_project(request: Request, org: str, project: str) -> Response:
-    """404 from now on; the worker removes it later, until then its slug is taken. Roles are not checked."""
+    """404 from now on; the worker removes it later, until then its slug is taken. The 5.2 line checks no role, the
+    6.2 line wants admin (source)."""
     row = auth.project(request, org, project)
+    if state.get().settings.line == "6.2" and auth.organization(request, org)["role"] < auth.ROLES["admin"]:
+        raise not_found()
     db.execute("UPDATE projects_project SET is_deleted = true WHERE id = %s", [row["id"]])
     state.get().queue.put({"task": "delete_project", "id": row["id"]})
     return no_content()

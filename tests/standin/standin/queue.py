@@ -1,10 +1,9 @@
-"""The task queue between web, scheduler and worker. Valkey, else PostgreSQL.
+"""The task queue of the 5.2 line between web, scheduler and worker. Valkey, else PostgreSQL.
 
-In Valkey the names are Celery's on the 5.2 line, because operators look at them: list ``celery`` (waiting;
-``LLEN``), hash ``unacked`` (in hand; ``HLEN``, 0 when idle) and sorted set ``unacked_index`` (when taken).
-A message leaves ``unacked`` only after it was stored. What a killed worker left there comes back when a
-worker *starts* and the message is older than the visibility timeout of one hour (5.2 line), at once on the
-6.2 line.
+In Valkey the names are Celery's, because operators look at them: list ``celery`` (waiting; ``LLEN``), hash ``unacked``
+(in hand; ``HLEN``, 0 when idle) and sorted set ``unacked_index`` (when taken). A message leaves ``unacked`` only after
+it was stored. What a killed worker left there comes back when a worker *starts* and the message is older than the
+visibility timeout of one hour. The 6.2 line's queues are in :mod:`standin.vtasks_queue`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from typing import Any, Protocol
 import redis
 
 from . import db
-from .settings import Settings
 
 VISIBILITY_TIMEOUT = 3600
-#: Life of an entry of the duplicate filter in seconds.
-DUPLICATE_WINDOW = 3600
+#: Life of an entry of the duplicate filter in seconds: Django's default, no TIMEOUT is set (source of both lines).
+DUPLICATE_WINDOW = 300
 
 Message = dict[str, Any]
 
@@ -38,7 +36,7 @@ for n = 1, tonumber(ARGV[1]) do
 end
 return taken
 """
-_PUT_ONCE = """
+PUT_ONCE = """
 if redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[2]) then
   redis.call('LPUSH', KEYS[1], ARGV[1])
   return 1
@@ -58,7 +56,7 @@ return back
 
 
 class Queue(Protocol):
-    """At-least-once delivery of JSON messages, oldest first."""
+    """Where tasks are put, on both lines."""
 
     def put(self, message: Message) -> None:
         """Append a message."""
@@ -66,6 +64,10 @@ class Queue(Protocol):
     def put_once(self, message: Message, key: str) -> bool:
         """Append unless a message with this key was put within the duplicate window; whether it was
         appended."""
+
+
+class HeldQueue(Queue, Protocol):
+    """At-least-once delivery of JSON messages, oldest first."""
 
     def take(self, limit: int) -> list[tuple[str, Message]]:
         """Up to ``limit`` messages with the tag to acknowledge each; they stay in hand until :meth:`done`."""
@@ -82,21 +84,18 @@ class Queue(Protocol):
 
 
 class ValkeyQueue:
-    """:class:`Queue` in Valkey or Redis."""
+    """:class:`HeldQueue` in Valkey or Redis."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
-        name = "celery" if settings.celery else "vtasks"
-        prefix = "" if settings.celery else "vtasks:"
-        self._keys = [name, f"{prefix}unacked", f"{prefix}unacked_index"]
-        self._patience = VISIBILITY_TIMEOUT if settings.celery else 0
+        self._keys = ["celery", "unacked", "unacked_index"]
 
     def put(self, message: Message) -> None:
         self._client.lpush(self._keys[0], json.dumps(message))
 
     def put_once(self, message: Message, key: str) -> bool:
         arguments = [json.dumps(message), DUPLICATE_WINDOW]
-        return bool(self._client.eval(_PUT_ONCE, 2, self._keys[0], f":1:{key}", *arguments))
+        return bool(self._client.eval(PUT_ONCE, 2, self._keys[0], f":1:{key}", *arguments))
 
     def take(self, limit: int) -> list[tuple[str, Message]]:
         flat = self._client.eval(_TAKE, 3, *self._keys, limit, time.time(), uuid.uuid4().hex)
@@ -118,11 +117,11 @@ class ValkeyQueue:
             pipe.execute()
 
     def restore(self) -> int:
-        return int(self._client.eval(_RESTORE, 3, *self._keys, time.time() - self._patience))
+        return int(self._client.eval(_RESTORE, 3, *self._keys, time.time() - VISIBILITY_TIMEOUT))
 
 
 class DatabaseQueue:
-    """:class:`Queue` in the table ``db_queuedtask``."""
+    """:class:`HeldQueue` in the table ``db_queuedtask``."""
 
     def put(self, message: Message) -> None:
         db.execute("INSERT INTO db_queuedtask (body) VALUES (%s)", [json.dumps(message)])

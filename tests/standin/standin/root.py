@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import auth, db, state
 from .auth import api
-from .http import Request, Response, answer, router
+from .http import Request, Response, answer, router, unknown_path
 
 
 @router.route("/api/settings/", "GET")
@@ -30,6 +30,7 @@ def settings(request: Request) -> Response:  # noqa: ARG001
             "version": current.version,
             "serverTimeZone": "UTC",
             "glitchtipInstanceName": current.instance_name,
+            **({} if current.line == "5.2" else {"enabledFeatures": current.enabled_features}),
         }
     )
 
@@ -68,3 +69,9 @@ def health(request: Request) -> Response:  # noqa: ARG001
 def internal_health(request: Request) -> Response:  # noqa: ARG001
     """The same, without a trailing slash."""
     return Response(200, b'{"healthy": {}, "problems": []}', "application/json")
+
+
+@router.route("/api/0/internal/health/", "GET")
+def internal_health_with_slash(request: Request) -> Response:
+    """The 6.2 line has it with a slash, too (CHANGELOG 6.0.9)."""
+    return unknown_path(request) if state.get().settings.line == "5.2" else internal_health(request)

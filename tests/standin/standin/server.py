@@ -97,8 +97,9 @@ class Application:
         await response(scope, receive, send)
 
     def _scheme(self, request: StarletteRequest) -> str:
-        """uWSGI believes ``X-Forwarded-Proto``, granian does not."""
-        if not self._settings.granian and request.headers.get("x-forwarded-proto") == "https":
+        """uWSGI believes ``X-Forwarded-Proto``, granian of the 5.2 line does not, that of the 6.2 line does."""
+        believed = self._settings.line == "6.2" or not self._settings.granian
+        if believed and request.headers.get("x-forwarded-proto") == "https":
             return "https"
         return request.url.scheme
 

@@ -30,7 +30,9 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+\Z")
 
 
 def _cookie(name: str, value: str, age: int, http_only: bool = False) -> str:
-    secure = "; Secure" if state.get().settings.session_cookie_secure else ""
+    settings = state.get().settings
+    is_secure = settings.csrf_cookie_secure if name == "csrftoken" else settings.session_cookie_secure
+    secure = "; Secure" if is_secure else ""
     expires = formatdate(time.time() + age if age else 0, usegmt=True)
     quoted = value or '""'
     only = "; HttpOnly" if http_only else ""

@@ -57,11 +57,26 @@ class Settings:
     extra_headers: tuple[tuple[str, str], ...]
     worker_window: int
     answer_delay: float
+    csrf_cookie_secure: bool = False
+    email_enabled: bool = True
+    enable_logs: bool = False
+    enable_uptime: bool = True
+    log_level: str = ""
+    vtasks_concurrency: int = 20
+    dead_letter_cap: int = 1000
+    max_rescues: int = 0
+    rescue_interval: int = 30
 
     @property
     def celery(self) -> bool:
         """Whether background work follows the Celery conventions of the 5.2 line."""
         return self.line == "5.2"
+
+    @property
+    def enabled_features(self) -> list[str]:
+        """What ``/api/settings/`` of the 6.2 line lists as switched on (source; ``mcp`` is not imitated)."""
+        known = {"logs": self.enable_logs, "uptime": self.enable_uptime, "email": self.email_enabled}
+        return [name for name, on in known.items() if on]
 
 
 def _read(env: Mapping[str, str], name: str, default: str) -> str:
@@ -131,15 +146,39 @@ def _uwsgi_headers(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return ((name.strip(), value.strip()),) if colon else ()
 
 
-def _window(env: Mapping[str, str], line: str) -> int:
-    """How many messages the worker may hold at once.
+EMAIL_NAMES = (
+    "EMAIL_URL",
+    "EMAIL_HOST",
+    "EMAIL_PORT",
+    "EMAIL_HOST_USER",
+    "EMAIL_HOST_PASSWORD",
+    "EMAIL_USE_TLS",
+    "EMAIL_USE_SSL",
+    "EMAIL_TIMEOUT",
+    "EMAIL_FILE_PATH",
+)
 
-    5.2 line: concurrency x prefetch multiplier; Celery's defaults are one process a core and 4, which is
+
+def _email_enabled(env: Mapping[str, str]) -> bool:
+    """6.2 line: on as soon as one of these names is present, an empty value counts; ``EMAIL_ENABLED`` decides alone."""
+    if "EMAIL_ENABLED" in env:
+        return _flag(env, "EMAIL_ENABLED", True)
+    return any(name in env or f"{name}_FILE" in env for name in EMAIL_NAMES)
+
+
+def _check_buckets(env: Mapping[str, str]) -> None:
+    """0 leaves the issue index without a partition; the migration of the real server would fail."""
+    if _number(env, "PARTITION_HASH_BUCKETS", 2) < 1:
+        raise ImproperlyConfigured("PARTITION_HASH_BUCKETS must be at least 1")
+
+
+def _window(env: Mapping[str, str]) -> int:
+    """How many messages the worker of the 5.2 line may hold at once.
+
+    Concurrency x prefetch multiplier; Celery's defaults are one process a core and 4, which is
     why its default worker manages about 4 events a second on 2 cores. The all-in-one script reads no
-    ``CELERY_*``. 6.2 line: one full batch.
+    ``CELERY_*``.
     """
-    if line != "5.2":
-        return 100
     if env.get("STANDIN_ALL_IN_ONE"):
         return 4 * (os.cpu_count() or 1)
     concurrency = int(env.get("CELERY_WORKER_CONCURRENCY") or os.cpu_count() or 1)
@@ -165,8 +204,12 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
     )
     life = _number(env, "GLITCHTIP_MAX_EVENT_LIFE_DAYS", 90)
     if line == "6.2":
+        _check_buckets(env)
         life = _number(env, "GLITCHTIP_EVENT_RETENTION_DAYS", _number(env, "GLITCHTIP_RETENTION_DAYS", life))
-    granian = line == "6.2" or _flag(env, "USE_GRANIAN", False)
+    six = line == "6.2"
+    domain = _domain(env)
+    https = six and domain.startswith("https://")
+    granian = six or _flag(env, "USE_GRANIAN", False)
     origins = _read(env, "CSRF_TRUSTED_ORIGINS", "").strip()
     return Settings(
         line=line,
@@ -174,7 +217,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         secret_key=_read(env, "SECRET_KEY", "change_me"),
         database_url=_database_url(env),
         valkey_url=_valkey_url(env),
-        domain=_domain(env),
+        domain=domain,
         user_registration=(registration := _flag(env, "ENABLE_USER_REGISTRATION", True)),
         social_registration=_flag(env, "ENABLE_SOCIAL_APPS_USER_REGISTRATION", registration),
         organization_creation=_flag(env, creation, False),
@@ -183,13 +226,15 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         max_event_life_days=life,
         alert_interval=_number(env, "ALERT_NOTIFICATION_INTERVAL", 60),
         max_issues_per_alert=_number(env, "MAX_ISSUES_PER_ALERT", 3),
-        max_unzipped_payload=_number(env, "GLITCHTIP_MAX_UNZIPPED_PAYLOAD_SIZE", 2_621_440),
+        max_unzipped_payload=_number(
+            env, "GLITCHTIP_MAX_UNZIPPED_PAYLOAD_SIZE", 5 * 2**20 if six else 2_621_440
+        ),
         event_freeze=_flag(env, "MAINTENANCE_EVENT_FREEZE", False),
         csrf_trusted_origins=tuple(part.strip().rstrip("/") for part in origins.split(",") if part.strip()),
-        session_cookie_secure=_flag(env, "SESSION_COOKIE_SECURE", False),
+        session_cookie_secure=_flag(env, "SESSION_COOKIE_SECURE", https),
         session_cookie_age=_number(env, "SESSION_COOKIE_AGE", 14 * 86400),
         pool_min=_number(env, "DATABASE_POOL_MIN_SIZE", 2),
-        pool_max=_number(env, "DATABASE_POOL_MAX_SIZE", 10),
+        pool_max=_number(env, "DATABASE_POOL_MAX_SIZE", 20 if six else 10),
         pool_health_checks=_flag(env, "DATABASE_CONN_HEALTH_CHECKS", False),
         allow_private_ips=line == "5.2" or _flag(env, "GLITCHTIP_ALLOW_PRIVATE_IPS", False),
         uptime_allow_private_ips=line == "5.2" or _flag(env, "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS", False),
@@ -197,6 +242,15 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         granian=granian,
         granian_wsgi=line == "5.2" and granian and not _flag(env, "USE_ASYNC_SERVER", False),
         extra_headers=() if granian else _uwsgi_headers(env),
-        worker_window=_window(env, line),
+        worker_window=_window(env),
         answer_delay=_number(env, "STANDIN_DELAY_MS", 0) / 1000,
+        csrf_cookie_secure=_flag(env, "CSRF_COOKIE_SECURE", https),
+        email_enabled=not six or _email_enabled(env),
+        enable_logs=six and _flag(env, "GLITCHTIP_ENABLE_LOGS", True),
+        enable_uptime=not six or _flag(env, "GLITCHTIP_ENABLE_UPTIME", True),
+        log_level=env.get("LOG_LEVEL", "").strip().upper(),
+        vtasks_concurrency=int(env.get("VTASKS_CONCURRENCY") or 20),
+        dead_letter_cap=int(env.get("VTASKS_DLQ_CAP") or 1000),
+        max_rescues=int(env.get("VTASKS_MAX_RESCUES") or 0),
+        rescue_interval=int(env.get("VTASKS_RESCUE_INTERVAL") or 30),
     )

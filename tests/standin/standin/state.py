@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from . import cache as caches
-from . import db
+from . import db, vtasks_queue
 from . import queue as queues
 from .settings import Settings
 
 
 @dataclass
 class State:
-    """Settings, cache and queue of this process."""
+    """Settings, cache and queue of this process; ``client`` is the one of Valkey, None without it."""
 
     settings: Settings
     cache: caches.Cache
     queue: queues.Queue
+    client: Any | None = None
 
 
 _state: State | None = None
@@ -27,10 +29,13 @@ def start(settings: Settings) -> State:
     global _state
     db.open_pool(settings)
     client = caches.connect(settings)
+    queue: queues.Queue
     if client is None:
-        _state = State(settings, caches.DatabaseCache(), queues.DatabaseQueue())
+        queue = queues.DatabaseQueue() if settings.celery else vtasks_queue.DatabaseTasks()
+        _state = State(settings, caches.DatabaseCache(), queue)
     else:
-        _state = State(settings, caches.ValkeyCache(client), queues.ValkeyQueue(client, settings))
+        queue = queues.ValkeyQueue(client) if settings.celery else vtasks_queue.ValkeyTasks(client, settings)
+        _state = State(settings, caches.ValkeyCache(client), queue, client)
     return _state
 
 

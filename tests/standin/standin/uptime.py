@@ -3,7 +3,8 @@
 5.2 line: every ten seconds the dispatcher counts its ticks on by ten and queues, for each of these seconds,
 the monitors whose interval divides it; those with a timeout of 30 s or more go into a batch of their own. A
 batch is stored when its last check is through. A new or changed monitor is checked one second later. 6.2
-line: the dispatcher runs every second, and a new monitor is checked at once.
+line: the dispatcher runs every second, a new monitor is checked at once, it is down after ``confirmation_threshold``
+failures in a row, and its first result is reported, too (source of a later 6.x, perhaps not yet in 6.2.6).
 
 A monitor with interval 0 ends every run of the dispatcher (division by zero), on both lines.
 """
@@ -111,14 +112,38 @@ def perform(message: Message) -> None:
     for monitor, (up, reason, milliseconds) in zip(monitors, results, strict=True):
         if monitor["monitor_type"] == "Heartbeat" and up:
             continue  # only its own calls are kept
-        changed = monitor["latest_is_up"] is not up
+        changed = _is_change(monitor, up)
         check = db.one(
             "INSERT INTO uptime_monitorcheck (monitor_id, is_up, is_change, start_check, reason, response_time)"
             " SELECT id, %s, %s, %s, %s, %s FROM uptime_monitor WHERE id = %s RETURNING *",
             [up, changed, began, reason, milliseconds, monitor["id"]],
         )
-        if check and changed and monitor["latest_is_up"] is not None:
+        if check and changed and (monitor["latest_is_up"] is not None or _reports_first()):
             _queue_notification(monitor["id"], up, reason, began)
+
+
+def _is_change(monitor: db.Row, up: bool) -> bool:
+    """Whether this result changes the monitor's state: up at once, down with the failure that confirms it."""
+    if state.get().settings.line == "5.2":
+        return monitor["latest_is_up"] is not up
+    if up:
+        latest = db.one(
+            "SELECT is_up FROM uptime_monitorcheck WHERE monitor_id = %s AND is_change"
+            " ORDER BY start_check DESC LIMIT 1",
+            [monitor["id"]],
+        )
+        return latest is None or not latest["is_up"]
+    failures = db.must(
+        "SELECT count(*) AS n FROM uptime_monitorcheck WHERE monitor_id = %(id)s AND start_check > coalesce("
+        "(SELECT max(start_check) FROM uptime_monitorcheck WHERE monitor_id = %(id)s AND is_up), '-infinity')",
+        {"id": monitor["id"]},
+    )["n"]
+    return int(failures) + 1 == int(monitor["confirmation_threshold"])
+
+
+def _reports_first() -> bool:
+    """Whether the very first result of a monitor is reported like a change."""
+    return state.get().settings.line == "6.2"
 
 
 def heartbeat(monitor: db.Row) -> db.Row:
@@ -127,7 +152,7 @@ def heartbeat(monitor: db.Row) -> db.Row:
         "INSERT INTO uptime_monitorcheck (monitor_id, is_up, is_change) VALUES (%s, true, %s) RETURNING *",
         [monitor["id"], monitor["latest_is_up"] is not True],
     )
-    if monitor["latest_is_up"] is False:
+    if monitor["latest_is_up"] is False or (monitor["latest_is_up"] is None and _reports_first()):
         _queue_notification(monitor["id"], True, None, check["start_check"])
     return check
 

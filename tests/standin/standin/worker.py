@@ -1,8 +1,9 @@
-"""The worker: stores events in batches, runs the other tasks, and keeps the schedule when it has the beat.
+"""The worker of the 5.2 line: stores events in batches, runs the other tasks, and keeps the schedule when it has the beat.
 
 A batch is stored 2 s after its first event or when it has 100. The worker holds at most ``worker_window``
 messages unacknowledged: with Celery's defaults that is 4 a core, hence about 2 x cores events a second.
 SIGTERM ends it after the batch in hand is stored. A batch that the database refused goes back to the queue.
+The 6.2 line's worker is in :mod:`standin.vtasks`; the tasks are the same.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 
-from . import alerting, db, issues, removal, state, storage, uptime
-from .queue import Message
+from . import alerting, issues, removal, state, storage, uptime
+from .queue import HeldQueue, Message
 
 log = logging.getLogger("glitchtip.worker")
 
@@ -45,6 +46,7 @@ class Worker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._state = state.get()
+        self._queue = cast("HeldQueue", self._state.queue)
         self._clock = clock
         self._batch: list[tuple[str, Message]] = []
         self._batch_began = 0.0
@@ -55,7 +57,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until :attr:`stopping` is set, then store what is in hand."""
-        restored = self._with_patience(self._state.queue.restore)
+        restored = self._with_patience(self._queue.restore)
         if restored:
             log.info("restored %d messages that another worker left", restored)
         log.info("ready, up to %d messages in hand", self._state.settings.worker_window)
@@ -84,7 +86,7 @@ class Worker:
         """Take and do what there is; whether there was something."""
         room = min(BATCH_SIZE, self._state.settings.worker_window) - len(self._batch)
         try:
-            taken = self._state.queue.take(room) if room > 0 else []
+            taken = self._queue.take(room) if room > 0 else []
         except Exception:
             log.exception("queue does not answer")
             self.stopping.wait(RETRY_SECONDS)
@@ -130,13 +132,13 @@ class Worker:
 
     def _acknowledge(self, tags: list[str]) -> None:
         try:
-            self._state.queue.done(tags)
+            self._queue.done(tags)
         except Exception:
             log.exception("could not acknowledge %d messages", len(tags))
 
     def _give_back(self, batch: list[tuple[str, Message]]) -> None:
         try:
-            self._state.queue.give_back(batch)
+            self._queue.give_back(batch)
         except Exception:
             log.exception("queue does not answer, %d messages stay in hand", len(batch))
 
@@ -182,8 +184,8 @@ class Beat:
         self._state = state.get()
         self.stopping = threading.Event()
         self._every = {
-            ("process_event_alerts", "send-alert-notifications"): self._state.settings.alert_interval,
-            ("dispatch_checks", "uptime-dispatch-checks"): uptime.interval(),
+            "process_event_alerts": self._state.settings.alert_interval,
+            "dispatch_checks": uptime.interval(),
         }
         self._due = {task: time.monotonic() + seconds for task, seconds in self._every.items()}
         self._maintained = ""
@@ -202,36 +204,21 @@ class Beat:
         for task, seconds in self._every.items():
             if now >= self._due[task]:
                 self._due[task] = max(now, self._due[task] + seconds)
-                self._send(*task)
+                self._send(task)
         day = time.strftime("%Y-%m-%d", time.gmtime())
         if time.gmtime().tm_hour >= 5 and self._maintained != day:
             if self._maintained:
-                self._send("maintenance", "perform-maintenance")
+                self._send("maintenance")
             self._maintained = day
         elif not self._maintained:
             self._maintained = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
 
-    def _send(self, task: str, name: str) -> None:
+    def _send(self, task: str) -> None:
         self._state.queue.put({"task": task})
-        if not self._state.settings.celery:
-            record_run(name)
 
 
-def record_run(name: str) -> None:
-    """Leave the mark that operators of the 6.x line watch: it must advance while the scheduler lives."""
-    current = state.get()
-    key = f"vtasks_last_run:{name}"
-    if current.settings.valkey_url:
-        current.cache.set(key, str(time.time()), 7 * 86400)
-    else:
-        db.execute(
-            "INSERT INTO db_vtaskmetadata VALUES (%s, %s)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [key, str(time.time())],
-        )
-
-
-def _when_set(event: threading.Event, call: Callable[[], None]) -> None:
+def when_set(event: threading.Event, call: Callable[[], None]) -> None:
+    """Wait for the event, then call."""
     event.wait()
     call()
 
@@ -250,7 +237,7 @@ def run(*, consume: bool, beat: bool, stop: threading.Event | None = None, signa
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
     if stop is not None:
-        threading.Thread(target=_when_set, args=(stop, end), daemon=True).start()
+        threading.Thread(target=when_set, args=(stop, end), daemon=True).start()
     if schedule and worker:
         threading.Thread(target=schedule.run, daemon=True).start()
     if worker:

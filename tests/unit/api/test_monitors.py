@@ -53,7 +53,6 @@ def asked(server):
             {"interval": 0},
             "interval 0 would stop the checks of every monitor of the instance; give 1 to 32767 seconds",
         ),
-        ({"interval": 32768}, "interval is 1 to 32767 seconds"),
         ({"interval": -5}, "interval is 1 to 32767 seconds"),
         ({"timeout": 0}, "timeout is 1 to 60 seconds"),
         ({"timeout": 61}, "timeout is 1 to 60 seconds"),
@@ -121,6 +120,42 @@ def test_what_harms_the_server_is_refused_in_one_sentence(client, server, given,
     assert str(refused.value) == f"monitor 'site': {sentence}"
     assert "canary" not in str(refused.value)
     assert server.lines == []
+
+
+@pytest.mark.parametrize(
+    ("version", "interval", "sentence"),
+    [
+        ("5.2.0", 32768, "interval is 1 to 32767 seconds"),
+        ("5.2.0", 86400, "interval is 1 to 32767 seconds"),
+        ("6.2.6", 86400, None),
+        ("6.2.6", 86401, "interval is 1 to 86400 seconds"),
+    ],
+)
+def test_the_longest_interval_is_that_of_the_servers_line(client, server, version, interval, sentence):
+    """The version is read only where it decides; nothing else is sent."""
+    server.then(200, {"version": version})
+
+    def ensure():
+        return ensure_monitor(
+            client, "acme", "site", **{**SITE, "interval": interval}, listed=[stored()], dry_run=True
+        )
+
+    if sentence:
+        with pytest.raises(InvalidError, match=sentence):
+            ensure()
+    else:
+        assert ensure().after["interval"] == interval
+    assert server.lines == ["GET /api/settings/"]
+
+
+@pytest.mark.parametrize("interval", [32768, 86400])
+def test_a_monitor_of_6_with_a_long_interval_can_be_changed(client, server, interval):
+    """Its own interval travels with every write."""
+    found = stored(interval=interval, confirmationThreshold=3)
+    server.then(200, {"version": "6.2.6"}).then(200, {**found, "timeout": 9})
+    ensure_monitor(client, "acme", "site", timeout=9, listed=[found])
+    sent = server.asked[-1].json
+    assert (sent["interval"], sent["confirmationThreshold"], sent["timeout"]) == (interval, 3, 9)
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,10 @@ def test_several_runs_have_the_keys_of_one_with_counts_added_up(tmp_path):
     }
     assert len(both["runs"]) == 2
     assert joined([run])["rules"] == 5
+
+
+def test_it_says_where_the_rules_that_ran_are_known_from():
+    found = report()
+    found.provenances = {"a": "source", "b": "source", "c": "document", "d": "source"}
+    assert found.as_json()["provenance"] == {"source": 2, "document": 1}
+    assert found.sentence().endswith("; known from: 2 source, 1 document")

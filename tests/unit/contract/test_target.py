@@ -215,11 +215,60 @@ def test_a_receiver_that_makes_no_sense_is_one_sentence(setting):
         ("6.2", "somewhere", "must say where it is known from"),
         ("6.2", "documented: ", "must say where it is known from"),
         ("7.0", None, "names no line"),
-        ("6.2", "documented: CHANGELOG 6.0.7", None),
-        ("6.2", "measured: 6.2.6", None),
+        ("6.2", "source: ", "must say where it is known from"),
+        ("6.2", "measured: 6.2.6", "must say where it is known from"),
+        ("5.2", "document: README", "must say where it is known from"),
+        ("6.2", "document: CHANGELOG 6.0.7", None),
+        ("6.2", "source: 6.x, apps/uptime", None),
+        ("5.2", "measured: c264800f", None),
         ("5.2", None, None),
     ],
 )
 def test_a_rule_of_one_line_says_where_it_is_known_from(line, provenance, part):
     found = lines.problem(line, provenance)
     assert (part in found) if part else found is None
+
+
+class Mark:
+    """A mark as pytest keeps it."""
+
+    def __init__(self, name, *args, **kwargs):
+        self.name, self.args, self.kwargs = name, args, kwargs
+
+
+class Item:
+    """A rule as pytest collects it, with these marks."""
+
+    nodeid = "rule"
+
+    def __init__(self, *marks):
+        self._marks = {mark.name: mark for mark in marks}
+
+    def get_closest_marker(self, name):
+        return self._marks.get(name)
+
+    def iter_markers(self, name):
+        return [mark for mark in self._marks.values() if mark.name == name]
+
+
+@pytest.mark.parametrize(
+    ("marks", "line", "known"),
+    [
+        ([], "5.2", "measured"),
+        ([], "6.2", lines.CARRIED_OVER),
+        ([Mark("line", "5.2")], "5.2", "measured"),
+        ([Mark("line", "6.2", provenance="source: 6.x, apps")], "6.2", "source"),
+        ([Mark("line", "6.2", provenance="document: CHANGELOG")], "6.2", "document"),
+        ([Mark("six", "source: 6.x, apps")], "6.2", "source"),
+        ([Mark("six", "source: 6.x, apps")], "5.2", "measured"),
+    ],
+)
+def test_a_rule_is_called_measured_on_5_2_alone(marks, line, known):
+    lines.check([Item(*marks)])
+    assert lines.provenance_of(Item(*marks), line) == known
+
+
+@pytest.mark.parametrize("said", ["measured: 6.2.6", "somewhere", "source:"])
+def test_what_is_said_of_a_rule_of_both_lines_is_source_or_document(said):
+    with pytest.raises(pytest.UsageError, match="must say where it is known from"):
+        lines.check([Item(Mark("six", said))])
