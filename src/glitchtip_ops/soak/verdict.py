@@ -6,70 +6,20 @@ One pass over the samples, oldest first, in little memory: 48 h at 10 s are 17,0
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from .criteria import Criterion, Reasons, number, percentile
+from .criteria import judged as _judged
+from .criteria import unjudged as _open
+from .outcomes import Queue, WorkerLog
 from .plan import GO, NO_GO, Plan, span_text, time_text
 from .store import Sample
 
 _GAP_INTERVALS = 3
 #: Timers and clocks are that coarse (seconds).
 SLACK = 1.0
-_SHOWN = 5
-
-
-@dataclass
-class Reasons:
-    """The first few reasons of a criterion, and how many there were."""
-
-    first: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, text: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(text)
-
-    def listed(self) -> list[str]:
-        """At most six lines."""
-        more = [f"... and {self.count - _SHOWN} more"] if self.count > _SHOWN else []
-        return [*self.first, *more]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One line of the verdict. ``met`` is None when it was not measured or does not apply: see ``note``."""
-
-    id: str
-    name: str
-    value: str
-    threshold: str
-    met: bool | None
-    reasons: list[str] = field(default_factory=list)
-    note: str = ""
-
-
-def _judged(
-    id_: str, name: str, value: str, threshold: str, reasons: list[str], note: str = ""
-) -> Criterion:
-    return Criterion(id_, name, value, threshold, not reasons, reasons, note)
-
-
-def _open(id_: str, name: str, threshold: str, note: str) -> Criterion:
-    return Criterion(id_, name, "-", threshold, None, [], note)
-
-
-def percentile(ordered: list[float], percent: float) -> float:
-    """The value that ``percent`` of them do not exceed (nearest rank); ``ordered`` ascending, not empty."""
-    rank = max(1, -(-len(ordered) * percent // 100))
-    return ordered[int(rank) - 1]
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A figure for people: no trailing zeros."""
-    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
 
 
 class _Coverage:
@@ -120,6 +70,7 @@ class _Containers:
         self.before: dict[str, Mapping[str, Any]] = {}
         self.restarts: dict[str, int] = {}
         self.oom: set[tuple[str, str]] = set()
+        self.oom_kills = 0
 
     def add(self, sample: Sample) -> None:
         found = {str(container["service"]): container for container in sample.get("containers") or []}
@@ -134,11 +85,25 @@ class _Containers:
             if container is None:
                 continue
             self.restarts[service] = self.restarts.get(service, 0) + self._restarted(service, container)
+            earlier = self.before.get(service)
             self.before[service] = container
             life = (str(container["id"]), str(container["started_at"]))
             if container["oom_killed"] and life not in self.oom:
                 self.oom.add(life)
                 self.killed.add(f"container {service} was killed for lack of memory before {time_text(str(sample['at']))}")
+            self._count_oom_kills(service, container, earlier, str(sample["at"]))
+
+    def _count_oom_kills(
+        self, service: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, at: str
+    ) -> None:
+        """Processes of a container that lived on; the counter begins at 0 with every start."""
+        if now.get("oom_kills") is None or before is None:
+            return
+        same = (now["id"], now["started_at"]) == (before["id"], before["started_at"])
+        grown = int(now["oom_kills"]) - (int(before.get("oom_kills") or 0) if same else 0)
+        if grown > 0:
+            self.oom_kills += grown
+            self.killed.add(f"{grown} process(es) of container {service} were killed for lack of memory before {time_text(at)}")
 
     def _restarted(self, service: str, now: Mapping[str, Any]) -> int:
         """Restarts between two samples; a counter that did not move may hide one by hand or a replacement."""
@@ -165,7 +130,7 @@ class _Containers:
             ]
         worst = max(self.restarts.values(), default=0)
         uptime = f"{self.well} of {self.seen} looks"
-        value = f"{worst} restarts at most, {len(self.oom)} out of memory"
+        value = f"{worst} restarts at most, {max(len(self.oom), self.oom_kills)} out of memory"
         return [
             _judged("uptime", "continuous uptime", uptime, "running and healthy in all", self.down.listed()),
             _judged(
@@ -357,24 +322,6 @@ class _Probes:
         return result
 
 
-class _WorkerLog:
-    def __init__(self, plan: Plan) -> None:
-        self.allowed, self.stacked = plan.thresholds.max_worker_errors, bool(plan.services)
-        self.count = 0
-
-    def add(self, sample: Sample) -> None:
-        self.count += int(sample.get("worker_errors") or 0)
-
-    def judge(self) -> list[Criterion]:
-        reasons = []
-        if self.count > self.allowed:
-            reasons.append(f"the worker logged {self.count} error line(s) (allowed: {self.allowed})")
-        name, allowed = "worker log free of errors", f"at most {self.allowed} lines"
-        if not self.stacked:
-            return [_open("worker_log", name, allowed, "no container is named: the stack is on another host")]
-        return [_judged("worker_log", name, f"{self.count} lines", allowed, reasons)]
-
-
 class _Legs:
     """Both legs of the mirror, summed over the samples."""
 
@@ -543,7 +490,8 @@ _PARTS = (
     _Disk,
     _Pm2,
     _Probes,
-    _WorkerLog,
+    Queue,
+    WorkerLog,
     _Mirror,
     _RealEvents,
     _Readings,
