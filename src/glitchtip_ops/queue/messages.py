@@ -54,9 +54,10 @@ def parse_celery(data: bytes) -> Message | None:
         body = None
     arguments = body[0] if isinstance(body, list) and body and isinstance(body[0], list) else []
     event_id, received = _event(arguments)
+    task = str(headers.get("task") or "")
     return Message(
-        task=str(headers.get("task") or ""),
-        event_id=event_id,
+        task=task,
+        event_id="" if "transaction" in task else event_id,
         received=received,
         redelivered=headers.get("redelivered") is True,
         delayed=headers.get("eta") is not None,
@@ -102,8 +103,9 @@ def _event(arguments: list[Any]) -> tuple[str, float | None]:
 
 
 def _plain(value: Any) -> Any:
-    """kombu writes identifiers and times as ``{"__type__", "__value__"}``."""
-    return value.get("__value__") if isinstance(value, Mapping) else value
+    """kombu writes times as ``{"__type__", "__value__"}``, an identifier's value once more as ``{"hex"}`` (5.2)."""
+    value = value.get("__value__") if isinstance(value, Mapping) else value
+    return value.get("hex") if isinstance(value, Mapping) else value
 
 
 def _seconds(value: Any) -> float | None:

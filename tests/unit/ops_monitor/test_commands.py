@@ -83,7 +83,7 @@ def test_monitor_check_logs_alerts_and_ends_with_3_in_trouble(
     httpserver.expect_request("/hook").respond_with_data("ok")
     (world.root / "etc" / "alert_webhook_url").write_text(httpserver.url_for("/hook"))
     checks = [Check("disk", False, "full")]
-    monkeypatch.setattr(monitor, "all_checks", lambda *_: checks)
+    monkeypatch.setattr(monitor, "all_checks", lambda *_, **__: checks)
     assert call(capsys, "monitor", "check", "--dry-run")[0] == 3
     assert not (world.root / "monitor.log").exists()
     assert call(capsys, "monitor", "check")[0] == 3
@@ -102,7 +102,7 @@ def test_a_hook_that_refuses_ends_with_1(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (world.root / "etc" / "alert_webhook_url").write_text("http://127.0.0.1:9/s3cret")
-    monkeypatch.setattr(monitor, "all_checks", lambda *_: [Check("disk", False, "full")])
+    monkeypatch.setattr(monitor, "all_checks", lambda *_, **__: [Check("disk", False, "full")])
     assert main(["monitor", "check"]) == 1
     assert main(["monitor", "canary"]) == 1
     both = capsys.readouterr()
