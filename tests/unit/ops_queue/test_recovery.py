@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from unit.ops_queue import SERVER, PlayedStack, event_id, kombu, vtask
 
-from glitchtip_ops import stack_restart, worker_stop
+from glitchtip_ops import stack as stack_command
+from glitchtip_ops import worker_stop
 from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
@@ -286,10 +287,10 @@ def test_dead_letters_stay_while_the_database_is_not_well(stack: PlayedStack, se
 def test_the_worker_is_stopped_first_and_started_last(
     stack: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch, service: str, log: list[str]
 ) -> None:
-    monkeypatch.setattr(stack_restart, "send_probe", lambda *_, **__: Probe("e" * 32, True, 1.0, None))
-    found = stack_restart.restart(settings, stack, service)
+    monkeypatch.setattr(stack_command, "send_probe", lambda *_, **__: Probe("e" * 32, True, 1.0, None))
+    found = stack_command.restart(settings, stack, service)
     assert (stack.log, found["probe"]["captured"]) == (log, True)
-    assert len(stack_restart.plan_of(service)) >= 3
+    assert len(stack_command.plan_of(service)) >= 3
 
 
 def test_a_restart_that_fails_starts_the_worker_and_finishes_an_earlier_one(
@@ -302,6 +303,6 @@ def test_a_restart_that_fails_starts_the_worker_and_finishes_an_earlier_one(
     stack.entries["worker"]["State"]["Status"] = "exited"
     write_json(worker_stop.record_of(settings.state_dir), {"since": "earlier", "reason": "a test"})
     with pytest.raises(OpsError, match="no space left"):
-        stack_restart.restart(settings, stack, "postgres")
+        stack_command.restart(settings, stack, "postgres")
     assert stack.container("worker").running
     assert stack.log == ["start worker", "stop worker", "start worker"]
