@@ -168,9 +168,7 @@ class PlayedStack(Stack):
                 self.rows[number] = 1
                 self.counts[number] = self.counts.get(number, 0) + 1
 
-    def database_run(
-        self, *_: Any, timeout: float, text: str = "", **__: Any
-    ) -> str:
+    def database_run(self, *_: Any, timeout: float, text: str = "", **__: Any) -> str:
         """The ids that are stored."""
         assert timeout > 0
         if self.entries["postgres"]["State"]["Status"] != "running":

@@ -23,7 +23,13 @@ from standin.wire import unwrap_vtask, wrap_kombu, wrap_vtask
 
 SERVER = shutil.which("valkey-server") or shutil.which("redis-server")
 EVENT = "0123456789abcdef" * 2
-INGEST = {"task": "ingest", "project": 1, "id": EVENT, "received": "2026-01-10T06:00:00+00:00", "event": {"a": []}}
+INGEST = {
+    "task": "ingest",
+    "project": 1,
+    "id": EVENT,
+    "received": "2026-01-10T06:00:00+00:00",
+    "event": {"a": []},
+}
 
 
 @pytest.fixture
