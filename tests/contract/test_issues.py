@@ -358,6 +358,14 @@ def test_what_belongs_to_a_missing_issue_is_an_empty_list(server, paths):
     assert server.call("GET", "/api/0/issues/999999999/events/latest/").status_code == 404
 
 
+def test_a_breadcrumb_of_a_level_that_is_none_is_info(project):
+    levels = ["log", "critical", "warning", "debug", None]
+    crumbs = [{"message": str(level), "level": level} for level in levels]
+    found = project.sent_and_stored(word(), breadcrumbs={"values": crumbs})
+    values = found["entries"][1]["data"]["values"]
+    assert [value["level"] for value in values] == ["info", "info", "warning", "debug", "info"]
+
+
 def test_the_user_reports_of_an_issue_are_a_list(server, issue):
     assert server.get(f"/api/0/issues/{issue}/user-reports/") == []
 

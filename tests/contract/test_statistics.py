@@ -1,4 +1,8 @@
-"""Counts by hour: stats_v2 of an organization, issues-stats of issues."""
+"""Counts by hour: stats_v2 of an organization, issues-stats of issues.
+
+The series of stats_v2 leaves out every hour in which only others had events, those of other organizations included. So a rule about
+hours without events asks for a day long before any retention, and a rule about hours of today names the hours it is about.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from urllib.parse import urlencode
 import pytest
 
 HOUR = dt.timedelta(hours=1)
+#: No server keeps statistics of that time.
+LONG_AGO = dt.datetime(2001, 2, 3, 4, 30, tzinfo=dt.UTC)
 
 
 def now():
@@ -63,26 +69,29 @@ def test_without_a_project_all_of_the_organization_are_counted(series, counted):
 
 
 def test_an_hour_without_events_is_null_and_the_end_moves_to_the_next_full_hour(series, counted):
-    begin = now() - 3 * HOUR
+    begin = LONG_AGO
     found = counts(series(project=counted[0].id, start=begin.isoformat(), end=(begin + HOUR).isoformat()))
     first = begin.replace(minute=0, second=0, microsecond=0)
     assert found == {first + step * HOUR: None for step in range(3)}
 
 
 def test_an_hour_in_which_only_other_projects_had_events_is_left_out(series, counted):
-    whole, alone = counts(series()), counts(series(project=counted[2].id))
+    period = {"start": (now() - 3 * HOUR).isoformat(), "end": now().isoformat()}
+    whole, alone = counts(series(**period)), counts(series(project=counted[2].id, **period))
     busy = {moment for moment, value in whole.items() if value}
     assert busy
     assert alone.keys() == whole.keys() - busy
-    assert set(alone.values()) == {None}
+    assert set(alone.values()) <= {None}
 
 
 def test_a_day_counts_its_first_hour_only(series, counted):
-    start = now() - 26 * HOUR
-    found = counts(series(project=counted[0].id, interval="1d", start=start.isoformat()))
-    first = start.replace(minute=0, second=0, microsecond=0)
+    period = {"start": LONG_AGO.isoformat(), "end": (LONG_AGO + 26 * HOUR).isoformat()}
+    found = counts(series(project=counted[0].id, interval="1d", **period))
+    first = LONG_AGO.replace(minute=0, second=0, microsecond=0)
     assert list(found) == [first, first + 24 * HOUR]
-    assert total(found) == 0
+    # Two days that end with this hour have all three events in it, and none in the hours with which they begin.
+    recent = counts(series(project=counted[0].id, interval="1d", start=(now() - 26 * HOUR).isoformat()))
+    assert total(recent) == 0
 
 
 def test_more_than_a_thousand_intervals_are_422(series):
@@ -102,7 +111,8 @@ def test_category_field_start_and_end_are_required_and_the_interval_is_not(serie
             "loc": ["query", name],
             "msg": "Field required",
         }
-    assert counts(series(interval=None)).keys() == counts(series()).keys()
+    period = {"start": LONG_AGO.isoformat(), "end": (LONG_AGO + 5 * HOUR).isoformat()}
+    assert counts(series(interval=None, **period)).keys() == counts(series(**period)).keys()
 
 
 def test_other_words_and_relative_times_are_422(series):
@@ -127,11 +137,12 @@ def test_no_transaction_was_counted(series, counted):
     found = counts(
         series(project=counted[0].id, category="transaction", field="sum(times_seen)"), "sum(times_seen)"
     )
-    assert set(found.values()) == {None}
+    assert set(found.values()) <= {None}
 
 
 def test_grouping_is_ignored(series):
-    assert counts(series(groupBy="project")).keys() == counts(series()).keys()
+    period = {"start": LONG_AGO.isoformat(), "end": (LONG_AGO + 5 * HOUR).isoformat()}
+    assert counts(series(groupBy="project", **period)).keys() == counts(series(**period)).keys()
 
 
 def test_the_series_needs_a_scope_of_the_organization_and_the_counts_of_issues_none(

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ai_admin.ledger import Ledger, parse_ledger
-from rig import engine, images
+from rig import engine, images, subject
 from rig.shell import CACHE, ROOT, RigError, run, wait_for
 from rig.trackers import SCOPES, Tracker
 from rig.world import system_container, write_private
@@ -100,8 +100,9 @@ class Side:
         The tracker's own API is not asked: it is what the program under test believes.
         """
         query = (
-            "SELECT id, count(*) FROM issue_events_issueevent"
-            f" WHERE project_id = {int(self.tracker.project_id)} AND received >= to_timestamp({since - 5:.3f}) GROUP BY id"
+            "SELECT event.id, count(*) FROM issue_events_issueevent event JOIN issue_events_issue issue ON issue.id = event.issue_id"
+            f" WHERE issue.project_id = {int(self.tracker.project_id)} AND event.received >= to_timestamp({since - 5:.3f})"
+            " GROUP BY event.id"
         )
         psql = ["docker", "exec", f"{self.stack.name}-postgres", "psql", "-U", "glitchtip", "-d", "glitchtip"]
         rows = run([*psql, "-tA", "-F", " ", "-c", query]).stdout.split("\n")
@@ -109,10 +110,10 @@ class Side:
         return Counter({pair[0].replace("-", ""): int(pair[1]) for pair in pairs})
 
 
-def _stack(name: str, alias: str, published: int) -> Stack:
+def _stack(name: str, alias: str, published: int, image: str) -> Stack:
     return Stack(
         name=name,
-        image=images.tag("standin-5.2"),
+        image=image,
         postgres_image=images.tag("postgres"),
         valkey_image=images.tag("valkey"),
         line="5.2",
@@ -452,8 +453,19 @@ def launch(*, interval_ms: int = 1000) -> Lite:
     with ThreadPoolExecutor(max_workers=3) as pool:
         server = pool.submit(_start_server)
         sides = [
-            pool.submit(_side, _stack(f"{NETWORK}-sentry", "sentry.example.org", PUBLISHED)),
-            pool.submit(_side, _stack(f"{NETWORK}-glitchtip", "glitchtip.example.org", PUBLISHED + 1)),
+            pool.submit(
+                _side,
+                _stack(f"{NETWORK}-sentry", "sentry.example.org", PUBLISHED, images.tag("standin-5.2")),
+            ),
+            pool.submit(
+                _side,
+                _stack(
+                    f"{NETWORK}-glitchtip",
+                    "glitchtip.example.org",
+                    PUBLISHED + 1,
+                    subject.of_line("5.2").image,
+                ),
+            ),
         ]
         world = Lite(sides[0].result(), sides[1].result())
         server.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rig import engine, images, suites, world
+from rig import engine, images, subject, suites, world
 from rig.shell import RigError
 
 
@@ -14,10 +14,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="rig", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in (
+        "test",
         "demo",
+        "check",
         "repeat",
         "rollback",
         "contract",
+        "contract-empty",
         "mutations",
         "mutations-short",
         "molecule",
@@ -39,11 +42,22 @@ def main() -> int:
     listing.add_argument("--print", dest="name", help="print the full name of one image")
     options = parser.parse_args()
     try:
-        if options.command in {"demo", "repeat", "rollback"}:
+        if options.command == "test":
+            from rig import gate
+
+            gate.test()
+        elif options.command in {"demo", "check", "repeat", "rollback"}:
             from rig import demo
 
             getattr(demo, options.command)()
-        elif options.command in {"contract", "mutations", "mutations-short", "molecule", "topology"}:
+        elif options.command in {
+            "contract",
+            "contract-empty",
+            "mutations",
+            "mutations-short",
+            "molecule",
+            "topology",
+        }:
             getattr(suites, options.command.replace("-", "_"))()
         elif options.command in {"drills", "drills-short", "drills-part", "drills-table"}:
             from rig import drills
@@ -51,9 +65,7 @@ def main() -> int:
             getattr(drills, options.command.replace("-", "_"))()
         elif options.command == "registry":
             engine.ensure()
-            images.build_all(
-                ["registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
-            )
+            images.build_all(["registry", "postgres", "valkey", *subject.standins()])
             world.ensure_network()
             world.ensure_registry()
         elif options.command == "up":

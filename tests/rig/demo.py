@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import yaml
 from ai_admin.ledger import Ledger, read_ledger
 
-from rig import engine, images, sentry, walk, world
+from glitchtip_api import Client
+from rig import engine, images, sentry, subject, walk, world
 from rig.shell import ROOT, RigError, say
 from rig.trackers import Tracker, require, settle, tunnel
 
@@ -30,12 +31,13 @@ WITHOUT_SDK = "pm2-logrotate"
 def prepare_surroundings() -> None:
     """What stands around every server: engine, images, network, "Sentry", and a registry where no public one answers."""
     engine.ensure()
-    images.build_all(
-        ["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
-    )
+    images.build_all(["product", "registry", "postgres", "valkey", *subject.standins()])
     world.ensure_network()
     sentry.launch()
-    if images.registry_reachable():
+    if given := subject.given():
+        say(f"images: {given.image} serves as GlitchTip {given.version}")
+        world.ensure_registry()
+    elif images.registry_reachable():
         say(
             "images: a public registry answers, the real glitchtip/glitchtip, postgres and valkey images serve"
         )
@@ -67,12 +69,15 @@ def write_inventory(container: str, tracker: Tracker) -> None:
         "demo_sentry_organization": tracker.organization,
         "demo_sentry_project": tracker.project,
     }
-    if not images.registry_reachable():
+    given = subject.given()
+    if given or not images.registry_reachable():
         variables |= {
-            "glitchtip_image": f"{world.REGISTRY_NAME}/standin/glitchtip",
+            "glitchtip_image": f"{world.REGISTRY_NAME}/{given.repository if given else subject.STANDIN}",
             "glitchtip_postgres_image": f"{world.REGISTRY_NAME}/standin/postgres:17",
             "glitchtip_valkey_image": f"{world.REGISTRY_NAME}/standin/valkey:8",
         }
+    if given:
+        variables["glitchtip_version"] = given.version
     world.write_private(GENERATED, "---\n" + yaml.safe_dump(variables))
 
 
@@ -143,6 +148,19 @@ def write_artifact(name: str, document: dict[str, Any], *, private: bool = False
     return path
 
 
+def software() -> tuple[str, str]:
+    """(what serves as GlitchTip on the server, the version that the roles deployed)."""
+    given = subject.given()
+    served = "glitchtip/glitchtip" if images.registry_reachable() else "stand-in"
+    return given.name if given else served, str(walk.evidence("phase2")["version"])
+
+
+def deployed_image(deployed: dict[str, Any]) -> dict[str, str]:
+    """The GlitchTip image of phase 2's evidence: ``{"reference", "digest"}``."""
+    reference, _, digest = str(deployed["images"]["glitchtip"]).partition("@")
+    return {"reference": reference, "digest": digest}
+
+
 def demo() -> None:
     """The walk from nothing, phase 0 to phase 5."""
     began = time.monotonic()
@@ -153,12 +171,13 @@ def demo() -> None:
     runs = [(walk.playbook(phase), walk.evidence(phase.split("_")[0])["proof"]) for phase in walk.PHASES]
     memory = world.memory_mib("glitchtip")
     with tunnel() as url:
+        reported = str(Client(url).settings().get("version") or "")
         glitchtip = glitchtip_tracker(url)
         entries = ledger()
         events = settle(set(entries.captured), set(entries.acknowledged), tracker, glitchtip)
     services = service_rows()
-    server = "stand-in" if not images.registry_reachable() else "glitchtip/glitchtip"
-    version = walk.evidence("phase2")["version"]
+    server, version = software()
+    deployed = walk.evidence("phase2")
     phases = [
         {
             "name": run.name,
@@ -171,10 +190,13 @@ def demo() -> None:
     ]
     document = {
         "server": f"{server} {version}",
+        "image": deployed_image(deployed),
+        "version_reported": reported,
         "phases": phases,
         "services": services,
         "events": events,
-        "stack_memory_mib": memory,
+        "stack_memory_mib": round(sum(memory.values()), 1),
+        "memory_mib": memory,
     }
     write_artifact("demo.json", document)
     write_access(tracker, replace(glitchtip, url=GLITCHTIP_URL))
@@ -199,7 +221,8 @@ def demo() -> None:
     )
     table("Events", list(events), [list(events.values())])
     say(
-        f"\nStack: {memory} MiB on {server} {version}; whole demo {time.monotonic() - began:.0f} s; the server stays up (`make clean` removes it)."
+        f"\nStack: {document['stack_memory_mib']} MiB (PSS) on {server} {version}; whole demo {time.monotonic() - began:.0f} s;"
+        " the server stays up (`make clean` removes it)."
     )
     require(events["lost"] == 0 and events["duplicated"] == 0, f"Events were lost or duplicated: {events}.")
 
@@ -255,7 +278,8 @@ def tree(pattern):
 listed = json.loads(subprocess.run(["pm2", "jlist"], capture_output=True, text=True, env={**os.environ, "PM2_HOME": "/root/.pm2"}).stdout)
 print(json.dumps({
     "processes": {p["name"]: [p["pid"], p["pm2_env"]["restart_time"]] for p in listed if not p["pm2_env"].get("cron_restart")},
-    "containers": sorted(subprocess.run(["docker", "ps", "-q", "--no-trunc"], capture_output=True, text=True).stdout.split()),
+    "containers": sorted(subprocess.run(["sh", "-c", "docker ps -q --no-trunc"], capture_output=True, text=True).stdout.split()),
+    "packages": tree("/var/lib/dpkg/status"),
     ".env": tree("/opt/ai-admin/.env*"),
     "stack": tree("/opt/glitchtip/*") | tree("/opt/glitchtip/.*"),
     "snapshots": tree("/var/lib/ai-admin-cutover/demo/before/**"),
@@ -290,13 +314,16 @@ class Access:
     writes: tuple[str, ...]
 
 
-_ACCESS = re.compile(r"glitchtip\.access ([A-Z]+) (/\S*) => (\d+)")
+#: The stand-in's line (``glitchtip.access GET /api/0/ => 200``), or uWSGI's (``GET /api/0/ => generated 2 bytes in 3 msecs (HTTP/1.1 200)``).
+_ACCESS = re.compile(
+    r"(?:glitchtip\.access|\]) ([A-Z]+) (/\S*) => (?:generated \d+ bytes in \d+ msecs \(HTTP/[0-9.]+ )?(\d+)"
+)
 _MANAGEMENT = ("/api/0/", "/_allauth/")
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
 def access_of(log: str) -> Access:
-    """The management requests in a log of the stand-in's web container (``glitchtip.access GET /api/0/ => 200``).
+    """The management requests in a log of the web container, of the stand-in or of uWSGI (5.2).
 
     Events that services send all the time, and health checks, are none.
     """
@@ -306,7 +333,13 @@ def access_of(log: str) -> Access:
 
 
 _WEB_LOG = """docker logs {options} "$(docker ps -q --filter label=com.docker.compose.project=glitchtip \\
-  --filter label=com.docker.compose.service=web)" 2>&1 | grep -F glitchtip.access || true"""
+  --filter label=com.docker.compose.service=web)" 2>&1 | grep -E ' (GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) /\\S* => ' || true"""
+
+
+def keeps_access_log() -> bool:
+    """Whether the web container is one that logs its requests: the stand-in, or a given image of the 5.2 line (uWSGI)."""
+    given = subject.given()
+    return given.line == "5.2" if given else not images.registry_reachable()
 
 
 def web_log(options: str = "") -> str:
@@ -332,7 +365,7 @@ def repeat() -> None:
         require(not run.changed, f"The repeat of {run.name} changed something: {', '.join(run.changed)}.")
     require(before == after, f"The repeat left the server different: {changed_parts(before, after)}.")
     logged = bool(web_log("--tail 500"))
-    require(logged or images.registry_reachable(), "The stand-in's web container logs no requests.")
+    require(logged or not keeps_access_log(), "GlitchTip's web container logs no requests.")
     _, began = world.ssh("date -u +%Y-%m-%dT%H:%M:%S.%NZ")
     checks = [walk.playbook(phase, check=True, quiet=True) for phase in walk.PHASES]
     access = access_of(web_log(f"--since {began}"))
@@ -346,7 +379,7 @@ def repeat() -> None:
         say(
             f"\nIn check mode the server was asked {access.reads} times to read and {len(access.writes)} times to write."
         )
-        require(access.reads > 0, "The log of the server's requests tells nothing of the run in check mode.")
+        require(access.reads > 0, "The log of the server's requests does not show the run in check mode.")
         require(not access.writes, f"Check mode wrote to the server: {'; '.join(access.writes[:5])}.")
     else:
         say("\nThis server keeps no log of its requests, so what check mode asked of it was not counted.")
@@ -356,6 +389,14 @@ def repeat() -> None:
     say(
         "\nNothing changed: processes, containers, .env, snapshots, backups and evidence are the same; no secret in any output."
     )
+
+
+def check() -> None:
+    """`site.yml --check --diff` on a server on which no phase has run yet: it ends well and changes nothing there."""
+    before = fingerprint()
+    walk.playbook("site", check=True, quiet=True)
+    after = fingerprint()
+    require(before == after, f"Check mode changed the bare server: {changed_parts(before, after)}.")
 
 
 def secrets_of_demo(tracker: Tracker) -> dict[str, str]:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from drills import catalogue, lite
 from drills.framework import Drill, Outcome, document, last_line, markdown, run_all, table
 
+from rig import subject
 from rig.shell import ROOT, RigError, say
 
 ARTIFACT = ROOT / "artifacts/drills.json"
@@ -114,7 +115,9 @@ def drills(*, short: bool = False) -> None:
         told = side_by_side(chosen)
     # The short form runs beside the unit tests, which hold the sweep.
     counted = None if short else sweep()
-    found = document(told, server="stand-in 5.2", seconds=time.monotonic() - began, sweep=counted)
+    found = document(
+        told, server=f"{subject.of_line('5.2').name} 5.2", seconds=time.monotonic() - began, sweep=counted
+    )
     if not wanted:
         path = ARTIFACT.with_name("drills-short.json") if short else ARTIFACT
         path.parent.mkdir(exist_ok=True)

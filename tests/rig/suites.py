@@ -9,18 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from contract import report
+from contract import neighbour, report
 from contract_mutations.run import main as run_mutations
 from local import Unavailable, free_port
-from stack import Stack, StackError, start, stop
+from stack import Stack, StackError, end_empty, start, start_empty, stop
 
-from rig import engine, images, world
+from rig import engine, images, subject, world
 from rig.shell import CACHE, ROOT, RigError, run, say
 
 ARTIFACTS = ROOT / "artifacts"
@@ -46,25 +46,35 @@ def contract() -> None:
         _contract_on(ARTIFACTS / "contract.json", {}, captured=False)
         return
     engine.ensure()
-    images.build_all(["postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)])
-    say("contract: the stand-in in both modes, side by side ...")
+    images.build_all(["postgres", "valkey", *subject.standins()])
+    given = subject.given()
+    chosen = [given] if given else [subject.of_line(line) for line in CONTRACT_PORTS]
+    say(f"contract: {' and '.join(f'{one.name} {one.line}' for one in chosen)}, side by side ...")
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=len(CONTRACT_PORTS)) as pool:
-        pending = [pool.submit(_contract_on_standin, line) for line in CONTRACT_PORTS]
-    joined = report.joined([future.result() for future in pending])
+    with ThreadPoolExecutor(max_workers=len(chosen)) as pool:
+        pending = [pool.submit(_contract_in_containers, one) for one in chosen]
+    joined = report.joined([run for future in pending for run in future.result()])
     (ARTIFACTS / "contract.json").write_text(json.dumps(joined, indent=2) + "\n")
     say(
         f"contract: {joined['passed']} passed, {joined['failed']} failed, {joined['not_applicable']} not applicable in"
-        f" both modes together, {time.monotonic() - started:.0f} s"
+        f" all runs together, {time.monotonic() - started:.0f} s"
     )
 
 
-def _contract_on_standin(line: str) -> dict[str, Any]:
-    """The report of a run on one mode of the stand-in, in containers that are made for it."""
+def contract_empty() -> None:
+    """The rules of a server without any user, on the server that GLITCHTIP_URL names."""
+    if not os.environ.get("GLITCHTIP_URL"):
+        raise RigError("GLITCHTIP_URL must name the server; `make contract` covers the stand-in.")
+    _contract_on(ARTIFACTS / "contract-empty.json", {}, captured=False, suite=EMPTY)
+
+
+def _contract_in_containers(chosen: subject.Subject) -> list[dict[str, Any]]:
+    """The reports of a GlitchTip in containers that are made for it: empty at first, then with an account and a neighbour."""
+    line = chosen.line
     name = f"gtm-contract-{line.replace('.', '')}"
     stack = Stack(
         name,
-        images.tag(f"standin-{line}"),
+        chosen.image,
         images.tag("postgres"),
         images.tag("valkey"),
         line=line,
@@ -72,30 +82,39 @@ def _contract_on_standin(line: str) -> dict[str, Any]:
         environment=QUICK,
     )
     path = ARTIFACTS / f"contract-{line}.json"
+    empty = ARTIFACTS / f"contract-{line}-empty.json"
+    asked = {
+        "GLITCHTIP_URL": stack.url,
+        "GLITCHTIP_LINE": line if chosen.given else "",
+        "CONTRACT_DESTRUCTIVE": "1",
+    }
     try:
+        start_empty(stack)
+        _contract_on(empty, asked, captured=True, suite=EMPTY)
+        end_empty(stack)
         start(stack)
-        with _mails(stack) as logs:
+        with _mails(stack) as logs, neighbour.at_work(stack.url, stack.email, stack.superuser_password, line):
             _contract_on(
                 path,
                 {
+                    **asked,
                     "GLITCHTIP_MAIL_LOG": os.pathsep.join(map(str, logs)),
-                    "GLITCHTIP_URL": stack.url,
                     "GLITCHTIP_EMAIL": stack.email,
                     "GLITCHTIP_PASSWORD": stack.superuser_password,
-                    "GLITCHTIP_LINE": "",
                     "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
                     "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
                     "CONTRACT_RECEIVER": f"{_gateway(f'{name}-network')}:{free_port()}",
-                    "CONTRACT_DESTRUCTIVE": "1",
                 },
                 captured=True,
             )
     except StackError as error:
-        raise RigError(f"The stand-in of the {line} line does not start: {error}") from error
+        raise RigError(f"{chosen.name} of the {line} line does not start: {error}") from error
     finally:
         stop(name)
-    found: dict[str, Any] = {**json.loads(path.read_text()), "server": f"stand-in {line}"}
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    found: list[dict[str, Any]] = []
+    for file, what in ((empty, f"{chosen.name} {line} without users"), (path, f"{chosen.name} {line}")):
+        found.append({**json.loads(file.read_text()), "server": what})
+        file.write_text(json.dumps(found[-1], indent=2) + "\n")
     return found
 
 
@@ -122,12 +141,18 @@ def _gateway(network: str) -> str:
     ).stdout.strip()
 
 
-def _contract_on(path: Path, environment: dict[str, str], *, captured: bool) -> None:
+FULL = ["-n", WORKERS, "--dist", "worksteal", "tests/contract"]
+EMPTY = ["tests/contract_empty"]
+
+
+def _contract_on(
+    path: Path, environment: dict[str, str], *, captured: bool, suite: Sequence[str] = FULL
+) -> None:
     """Run the suite; what it needs to know, the password above all, travels in the environment.
 
     Raises :class:`RigError` with the suite's own sentence when it could not begin, else when a rule failed.
     """
-    argv = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "worksteal", "tests/contract"]
+    argv = [sys.executable, "-m", "pytest", "-q", *suite]
     done = subprocess.run(
         argv,
         cwd=ROOT,
@@ -173,9 +198,17 @@ TOPOLOGY = "topology"
 
 
 def molecule() -> None:
-    """Every Molecule scenario but that of the topology, two at a time: each server is bound to one CPU. Raises RigError when one fails."""
-    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))  # the walk comes first
-    _scenarios([name for name in names if name != TOPOLOGY])
+    """The Molecule scenarios that SCENARIOS names (separated by commas), else every one but that of the topology.
+
+    Two at a time: each server is bound to one CPU. Raises RigError when one fails.
+    """
+    # In this order the walk, the longest, comes first.
+    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+    wanted = [name for name in os.environ.get("SCENARIOS", "").split(",") if name]
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise RigError(f"SCENARIOS={','.join(unknown)}: no such scenario; there are {', '.join(names)}.")
+    _scenarios(wanted or [name for name in names if name != TOPOLOGY])
 
 
 def topology() -> None:
@@ -183,14 +216,16 @@ def topology() -> None:
     _scenarios([TOPOLOGY])
 
 
-def _scenarios(names: list[str]) -> None:
+def prepare() -> None:
+    """What suites share: the engine, every image, the network and the registry."""
     engine.ensure()
-    images.build_all(
-        ["product", "registry", "postgres", "valkey", *(f"standin-{line}" for line in images.GLITCHTIP_LINES)]
-    )
-    # What scenarios share stands before the first begins.
+    images.build_all(["product", "registry", "postgres", "valkey", *subject.standins()])
     world.ensure_network()
     world.ensure_registry()
+
+
+def _scenarios(names: list[str]) -> None:
+    prepare()
     with ThreadPoolExecutor(max_workers=2) as pool:
         failed = [name for name, well in zip(names, pool.map(_scenario, names), strict=True) if not well]
     if failed:
@@ -217,6 +252,16 @@ def _reasons(log: str) -> list[str]:
     return [found[1][:300] for found in _REASON.finditer(_COLOUR.sub("", log))][-_REASONS:]
 
 
+def _subjects() -> dict[str, str]:
+    """What scenario `glitchtip` deploys on the server of each line: repository and version."""
+    found = {}
+    for line in images.GLITCHTIP_LINES:
+        chosen = subject.of_line(line)
+        found[f"GTM_IMAGE_{line[0]}"] = f"{world.REGISTRY_NAME}/{chosen.repository}"
+        found[f"GTM_VERSION_{line[0]}"] = chosen.version
+    return found
+
+
 def _scenario(name: str) -> bool:
     """Run one scenario; its lines are kept in a file, and shown when it fails."""
     log = _log(name)
@@ -231,6 +276,7 @@ def _scenario(name: str) -> bool:
                 "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
                 "GTM_SERVER_IMAGE": images.tag("server"),
                 "GTM_PRODUCT_IMAGE": images.tag("product"),
+                **_subjects(),
             },
             stdout=output,
             stderr=subprocess.STDOUT,

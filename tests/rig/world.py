@@ -5,13 +5,14 @@ Everything carries the label ``owner=gtm`` and a name that begins with ``gtm-``;
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import images
+from rig import images, subject
 from rig.shell import CACHE, ROOT, RigError, run, say, wait_for
 
 NETWORK = "gtm"
@@ -57,21 +58,21 @@ def ensure_network() -> None:
 
 
 def ensure_registry() -> None:
-    """Start the registry and push the stand-ins; images that it already has cost one look."""
+    """Start the registry and push the stand-ins and a given image; images that it already has cost one look."""
     if not _running(REGISTRY):
         run(["docker", "rm", "-f", "-v", REGISTRY], check=False)
         flags = f"--label owner=gtm --network {NETWORK} --network-alias registry.example.org -p {REGISTRY_LOCAL}:5000".split()
         volume = f"{REGISTRY}-data:/var/lib/registry"
         run(["docker", "run", "-d", "--name", REGISTRY, *flags, "-v", volume, images.tag("registry")])
-    for name, repository, version in published():
+    for image, content, repository, version in published():
         local = f"{REGISTRY_LOCAL}/{repository}:{version}"
-        mark = f"{REGISTRY_LOCAL}/{repository}:{version}-{images.tag(name).rsplit(':', 1)[1]}"
+        mark = f"{local}-{content}"
         if run(["docker", "image", "inspect", mark], check=False).returncode == 0 and _in_registry(
             repository, mark.rsplit(":", 1)[1]
         ):
             continue
         for reference in (local, mark):
-            run(["docker", "tag", images.tag(name), reference])
+            run(["docker", "tag", image, reference])
             _push(reference)
 
 
@@ -90,12 +91,22 @@ def _push(reference: str) -> None:
         time.sleep(0.5)
 
 
-def published() -> list[tuple[str, str, str]]:
-    """(our image, repository in the registry, tag) of everything that the server may pull."""
-    lines = [
-        (f"standin-{line}", "standin/glitchtip", version) for line, version in images.GLITCHTIP_LINES.items()
+def published() -> list[tuple[str, str, str, str]]:
+    """(local image, its content, repository in the registry, tag) of everything that the server may pull."""
+    found = [
+        (images.tag(name), images.tag(name).rsplit(":", 1)[1], repository, version)
+        for name, repository, version in [
+            *(
+                (f"standin-{line}", subject.STANDIN, version)
+                for line, version in images.GLITCHTIP_LINES.items()
+            ),
+            ("postgres", "standin/postgres", "17"),
+            ("valkey", "standin/valkey", "8"),
+        ]
     ]
-    return [*lines, ("postgres", "standin/postgres", "17"), ("valkey", "standin/valkey", "8")]
+    if given := subject.given():
+        found.append((given.image, subject.content(given), given.repository, given.version))
+    return found
 
 
 def make_key() -> None:
@@ -226,19 +237,30 @@ def provision_product(dsn: str, server: Server = MAIN) -> None:
     ssh(command, input_text=dsn + "\n", server=server)
 
 
-def memory_mib(project: str) -> float:
-    """Memory of a Compose project on the server in MiB: sum of what `docker stats` shows."""
-    command = (
-        f"ids=$(docker ps -q --filter label=com.docker.compose.project={project}); "
-        "[ -z \"$ids\" ] || docker stats --no-stream --format '{{.MemUsage}}' $ids"
+_PSS = """
+import collections, glob, json, subprocess
+form = '{{.ID}} {{.Label "com.docker.compose.service"}}'
+chosen = "label=com.docker.compose.project=PROJECT"
+listed = ["docker", "ps", "--no-trunc", "--filter", chosen, "--format", form]
+services = dict(line.split() for line in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines())
+found = collections.Counter()
+for path in glob.glob("/proc/[0-9]*"):
+    try:
+        owner = next((s for i, s in services.items() if i in open(path + "/cgroup").read()), None)
+        if owner:
+            found[owner] += sum(int(line.split()[1]) for line in open(path + "/smaps_rollup") if line.startswith("Pss:"))
+    except (OSError, IndexError):
+        continue
+print(json.dumps({service: round(kib / 1024, 1) for service, kib in sorted(found.items())}))
+"""
+
+
+def memory_mib(project: str, server: Server = MAIN) -> dict[str, float]:
+    """Memory of each service of a Compose project on the server, in MiB: proportional set size (PSS) of its processes."""
+    found: dict[str, float] = json.loads(
+        ssh("python3 -", input_text=_PSS.replace("PROJECT", project), server=server)[1]
     )
-    units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0, "B": 1 / 1048576}
-    total = 0.0
-    for line in ssh(command)[1].splitlines():
-        used = line.split("/")[0].strip()
-        unit = next(name for name in ("KiB", "MiB", "GiB", "B") if used.endswith(name))
-        total += float(used.removesuffix(unit)) * units[unit]
-    return round(total, 1)
+    return found
 
 
 def remove_server(server: Server = MAIN) -> None:

@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 LABEL = "owner=gtm"
 PARTS = ("web", "worker", "postgres", "valkey")
@@ -151,6 +151,51 @@ def start(stack: Stack) -> Stack:
 
     Raises :class:`StackError`.
     """
+    network = _start_databases(stack)
+    _prepare(stack, network)
+    _start_web(stack, network)
+    fast = {
+        "SERVER_ROLE": "worker_with_beat" if stack.line == "5.2" else "worker",
+        "CELERY_WORKER_POOL": "threads",
+        "CELERY_WORKER_CONCURRENCY": "2",
+        "CELERY_WORKER_PREFETCH_MULTIPLIER": "50",
+    }
+    _run(f"{stack.name}-worker", stack.image, network, HARDENED, {**fast, **stack.settings()})
+    _wait_for_web(stack)
+    return stack
+
+
+def start_empty(stack: Stack) -> None:
+    """Migrate a new stack and start its web server while no user exists, registration and organizations closed.
+
+    :func:`start` replaces that web server. Raises :class:`StackError`.
+    """
+    closed = {"ENABLE_USER_REGISTRATION": "false", "ENABLE_ORGANIZATION_CREATION": "false"}
+    empty = replace(stack, environment={**stack.environment, **closed})
+    network = _start_databases(empty)
+    _prepare(empty, network, superuser=False)
+    _start_web(empty, network)
+    _wait_for_web(empty)
+
+
+def end_empty(stack: Stack) -> None:
+    """Remove the web server of :func:`start_empty`."""
+    docker("rm", "-f", f"{stack.name}-web")
+
+
+HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+
+
+def _start_web(stack: Stack, network: str) -> None:
+    web = [*HARDENED, "--publish", f"{stack.address}:{stack.published}:{stack.listen}"]
+    if stack.alias:
+        web += ["--network-alias", stack.alias]
+    curing = {"UWSGI_ADD_HEADER": "Connection: close"} if stack.line == "5.2" else {}
+    _run(f"{stack.name}-web", stack.image, network, web, {**curing, **stack.settings(), "SERVER_ROLE": "web"})
+
+
+def _start_databases(stack: Stack) -> str:
+    """PostgreSQL and Valkey with their volumes; the network."""
     network = stack.network or f"{stack.name}-network"
     if not docker("network", "ls", "--quiet", "--filter", f"name=^{network}$"):
         docker("network", "create", "--label", LABEL, network)
@@ -170,27 +215,11 @@ def start(stack: Stack) -> Stack:
     )
     _run(f"{stack.name}-valkey", stack.valkey_image, network, ["--volume", f"{stack.name}-valkey:/data"], {})
     _wait_for_postgres(f"{stack.name}-postgres")
-    _prepare(stack, network)
-    hardened = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    web = [*hardened, "--publish", f"{stack.address}:{stack.published}:{stack.listen}"]
-    if stack.alias:
-        web += ["--network-alias", stack.alias]
-    settings = stack.settings()
-    curing = {"UWSGI_ADD_HEADER": "Connection: close"} if stack.line == "5.2" else {}
-    _run(f"{stack.name}-web", stack.image, network, web, {**curing, **settings, "SERVER_ROLE": "web"})
-    fast = {
-        "SERVER_ROLE": "worker_with_beat" if stack.line == "5.2" else "worker",
-        "CELERY_WORKER_POOL": "threads",
-        "CELERY_WORKER_CONCURRENCY": "2",
-        "CELERY_WORKER_PREFETCH_MULTIPLIER": "50",
-    }
-    _run(f"{stack.name}-worker", stack.image, network, hardened, {**fast, **settings})
-    _wait_for_web(stack)
-    return stack
+    return network
 
 
-def _prepare(stack: Stack, network: str) -> None:
-    """Migrations and superuser, each in a container that ends; nothing when the web server runs already."""
+def _prepare(stack: Stack, network: str, *, superuser: bool = True) -> None:
+    """Migrations and superuser in a container that ends; nothing when the web server runs already."""
     if _running(f"{stack.name}-web", stack.image):
         return
     environment = {
@@ -199,10 +228,12 @@ def _prepare(stack: Stack, network: str) -> None:
         "DJANGO_SUPERUSER_PASSWORD": stack.superuser_password,
     }
     names = [part for key in environment for part in ("--env", key)]
-    command = (
-        "./bin/run-migrate.sh && { out=$(./manage.py createsuperuser --noinput 2>&1)"
-        ' || case "$out" in *taken*) ;; *) echo "$out" >&2; exit 1 ;; esac; }'
-    )
+    command = "./bin/run-migrate.sh"
+    if superuser:
+        command += (
+            " && { out=$(./manage.py createsuperuser --noinput 2>&1)"
+            ' || case "$out" in *taken*) ;; *) echo "$out" >&2; exit 1 ;; esac; }'
+        )
     arguments = ["--rm", "--label", LABEL, "--network", network, *names, stack.image, "sh", "-c", command]
     docker("run", *arguments, environment=environment)
 
@@ -216,11 +247,11 @@ def _wait_for_postgres(name: str, seconds: float = 60) -> None:
             return
         time.sleep(0.3)
     raise StackError(
-        f"{name} is not ready after {seconds:.0f} s: {docker('logs', '--tail', '5', name, check=False)}"
+        f"{name} is not ready after {seconds:.0f} s: {_last_lines(name)}"
     )
 
 
-def _wait_for_web(stack: Stack, seconds: float = 60) -> None:
+def _wait_for_web(stack: Stack, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -229,8 +260,19 @@ def _wait_for_web(stack: Stack, seconds: float = 60) -> None:
                 return
         except (urllib.error.URLError, OSError, ValueError):
             time.sleep(0.2)
-    logs = docker("logs", "--tail", "5", f"{stack.name}-web", check=False)
-    raise StackError(f"{stack.url} does not answer after {seconds:.0f} s: {logs}")
+    raise StackError(f"{stack.url} does not answer after {seconds:.0f} s: {_last_lines(f'{stack.name}-web')}")
+
+
+def _last_lines(name: str) -> str:
+    """The end of what a container printed, on both streams."""
+    shown = subprocess.run(
+        ["docker", "logs", "--tail", "5", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return shown.stdout.strip()
 
 
 def stop(name: str, *, volumes: bool = True) -> None:

@@ -10,6 +10,13 @@ from rig.trackers import settle, tunnel
 SILENT = ("ai-admin-batch-processor", "whatsapp-backup-service", "whatsapp-safe-monitor")
 
 
+def test_a_repeat_of_all_phases_changes_nothing():
+    before = demo.fingerprint()
+    run = walk.playbook("site", quiet=True)
+    assert run.changed == ()
+    assert demo.changed_parts(before, demo.fingerprint()) == ""
+
+
 def test_every_phase_left_evidence(server):
     for number in range(6):
         file = server.file(f"{walk.EVIDENCE}/phase{number}.json")

@@ -76,6 +76,10 @@ def _exception_entry(raw: Row) -> dict[str, Any]:
     return {"type": "exception", "data": {"values": values, "hasSystemFrames": any_own}}
 
 
+#: Any other level, such as ``log`` of the JavaScript SDK, becomes ``info`` (measured on 5.2).
+BREADCRUMB_LEVELS = ("fatal", "error", "warning", "info", "debug")
+
+
 def _breadcrumbs(raw: Row) -> list[Row]:
     crumbs = raw.get("breadcrumbs")
     if isinstance(crumbs, dict):
@@ -92,7 +96,7 @@ def _breadcrumb(crumb: Row) -> dict[str, Any]:
         "category": crumb.get("category"),
         "message": crumb.get("message"),
         "data": crumb.get("data"),
-        "level": crumb.get("level") or "info",
+        "level": level if (level := crumb.get("level")) in BREADCRUMB_LEVELS else "info",
         "timestamp": when,
         "event_id": crumb.get("event_id"),
     }

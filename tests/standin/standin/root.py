@@ -11,14 +11,14 @@ from .http import Request, Response, answer, router
 def settings(request: Request) -> Response:  # noqa: ARG001
     """Open to all. Needs the database, as on the real server: 500 when it is down."""
     current = state.get().settings
-    open_now = current.user_registration or registration_for_first_user()
+    first = registration_for_first_user()
     return answer(
         {
             "socialApps": [],
             "billingEnabled": False,
             "iPaidForGlitchTip": False,
-            "enableUserRegistration": current.user_registration,
-            "enableSocialAppsUserRegistration": current.user_registration and open_now,
+            "enableUserRegistration": current.user_registration or first,
+            "enableSocialAppsUserRegistration": current.social_registration or first,
             "enableOrganizationCreation": current.organization_creation,
             "stripePublicKey": None,
             "plausibleUrl": None,

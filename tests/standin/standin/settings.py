@@ -34,6 +34,7 @@ class Settings:
     valkey_url: str
     domain: str
     user_registration: bool
+    social_registration: bool
     organization_creation: bool
     email_url: str
     default_from_email: str
@@ -174,7 +175,8 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         database_url=_database_url(env),
         valkey_url=_valkey_url(env),
         domain=_domain(env),
-        user_registration=_flag(env, "ENABLE_USER_REGISTRATION", True),
+        user_registration=(registration := _flag(env, "ENABLE_USER_REGISTRATION", True)),
+        social_registration=_flag(env, "ENABLE_SOCIAL_APPS_USER_REGISTRATION", registration),
         organization_creation=_flag(env, creation, False),
         email_url=_read(env, "EMAIL_URL", "smtp://localhost:25").strip(),
         default_from_email=_read(env, "DEFAULT_FROM_EMAIL", "webmaster@localhost").strip(),

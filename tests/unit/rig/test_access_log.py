@@ -24,3 +24,13 @@ def test_every_write_is_told():
     assert access_of(LOG + more) == Access(
         2, ("POST /_allauth/browser/v1/auth/login => 200", "PUT /api/0/projects/a/b/ => 403")
     )
+
+
+UWSGI = """[pid: 12|app: 0|req: 7/7] 172.18.0.1 () {32 vars in 420 bytes} [2026-11-21T08:00:01] GET /api/0/organizations/ => generated 2 bytes in 9 msecs (HTTP/1.1 200) 6 headers in 200 bytes (1 switches on core 0)
+[pid: 12|app: 0|req: 8/8] 172.18.0.1 () {32 vars in 420 bytes} [2026-11-21T08:00:02] POST /api/1/envelope/ => generated 45 bytes in 6 msecs (HTTP/1.1 200) 6 headers in 200 bytes (1 switches on core 0)
+[pid: 12|app: 0|req: 9/9] 172.18.0.1 () {34 vars in 500 bytes} [2026-11-21T08:00:03] DELETE /api/0/projects/a/b/ => generated 0 bytes in 30 msecs (HTTP/1.1 204) 5 headers in 150 bytes (1 switches on core 0)
+"""  # noqa: E501
+
+
+def test_the_log_of_uwsgi_is_read_alike():
+    assert access_of(UWSGI) == Access(1, ("DELETE /api/0/projects/a/b/ => 204",))
