@@ -17,6 +17,7 @@ from .docker_stack import Stack
 from .probe import send_probe
 from .process import OpsError
 from .queue.commands import stack_of
+from .queue.valkey import Valkey
 from .settings import Settings, load_settings, settings_directory
 from .worker_stop import exclusive, finish_interrupted, stopped_worker, wait_until_well
 
@@ -24,6 +25,7 @@ SERVICES = ("postgres", "valkey", "worker")
 #: Seconds that PostgreSQL and Valkey get to write what they hold.
 _GRACE = 60
 _PROBE_TIMEOUT = 90.0
+_ANSWERS_WITHIN = 120.0
 
 
 def plan_of(service: str) -> list[str]:
@@ -35,6 +37,27 @@ def plan_of(service: str) -> list[str]:
         "start the worker and wait until it is healthy",
         "prove it: a test event is read back",
     ]
+
+
+def await_answer(stack: Stack, service: str, *, seconds: float = _ANSWERS_WITHIN) -> None:
+    """Wait until PostgreSQL runs a statement, or Valkey has loaded its data. Raises OpsError after ``seconds``.
+
+    A container that runs, even a healthy one of before, is no proof: the worker loses the batch that meets a
+    database which is still starting.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            container = wait_until_well(stack, [service], seconds=max(end - time.monotonic(), 0.0))[0]
+            if service == "postgres":
+                stack.database_run(container, ["psql", "-X", "-q", "-A", "-t"], timeout=10.0, text="SELECT 1;")
+            elif Valkey(stack, container).call("PING").strip() != "PONG":
+                raise OpsError(f"{container.name} is still loading its data")
+            return
+        except OpsError as error:
+            if time.monotonic() >= end:
+                raise OpsError(f"{service} does not answer {seconds:.0f} s after its restart: {error}") from None
+            time.sleep(0.5)
 
 
 def restart(settings: Settings, stack: Stack, service: str) -> dict[str, Any]:
@@ -54,7 +77,7 @@ def restart(settings: Settings, stack: Stack, service: str) -> dict[str, Any]:
                 if service != "worker" and container.service == service:
                     stack.restart(container, max(_GRACE, container.stop_timeout))
             if service != "worker":
-                wait_until_well(stack, [service])
+                await_answer(stack, service)
         wait_until_well(stack, [each.service for each in stack.workers(containers)])
     probe = send_probe(settings, "restart", timeout=_PROBE_TIMEOUT)
     if not probe.captured:  # each pooled connection of a web process answers 500 once (5.2, measured)

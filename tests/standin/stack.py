@@ -127,6 +127,13 @@ def _running(name: str, image: str) -> bool:
     return False
 
 
+def labels_of(name: str) -> list[str]:
+    """The labels that Compose would give container ``<project>-<service>``, so that operators' tools find it."""
+    project, _, service = name.rpartition("-")
+    labels = {"project": project, "service": service, "oneoff": "False"}
+    return [word for key, value in labels.items() for word in ("--label", f"com.docker.compose.{key}={value}")]
+
+
 def _run(name: str, image: str, network: str, options: list[str], environment: Mapping[str, str]) -> None:
     """Start a container. Values of its environment travel in ours, not on the command line."""
     if _running(name, image):
@@ -138,6 +145,7 @@ def _run(name: str, image: str, network: str, options: list[str], environment: M
         name,
         "--label",
         LABEL,
+        *labels_of(name),
         "--network",
         network,
         "--restart",

@@ -306,3 +306,12 @@ def test_a_restart_that_fails_starts_the_worker_and_finishes_an_earlier_one(
         stack_command.restart(settings, stack, "postgres")
     assert stack.container("worker").running
     assert stack.log == ["start worker", "stop worker", "start worker"]
+
+
+@pytest.mark.parametrize("service", ["postgres", "valkey"])
+def test_a_part_that_does_not_answer_after_its_restart_is_told(stack: PlayedStack, service: str) -> None:
+    stack_command.await_answer(stack, service, seconds=5)
+    stack.close()
+    stack.entries["postgres"]["State"]["Status"] = "restarting"
+    with pytest.raises(OpsError, match=f"{service} does not answer 0 s after its restart"):
+        stack_command.await_answer(stack, service, seconds=0)
