@@ -21,6 +21,7 @@ from typing import Any
 from ..docker_stack import Container, Stack
 from ..process import OpsError
 from ..worker_stop import stopped_worker
+from .append_log import find_handed_out, put_back
 from .messages import Message, parse_celery
 from .valkey import HEX, Valkey, open_valkey
 
@@ -79,13 +80,17 @@ return cjson.encode(n)
 
 @dataclass
 class Recovery:
-    """What a recovery did. Numbers of messages but for ``seconds`` and the ids in ``missing``."""
+    """What a recovery did. Numbers of messages but for ``seconds`` and the ids in ``missing``.
+
+    ``handed_out``: of ``recovered_events`` those that the killed worker had been sent and had not recorded.
+    """
 
     line: str = "5.2"
     changed: bool = False
     left: int = 0
     already_stored: int = 0
     recovered_events: int = 0
+    handed_out: int = 0
     recovered_tasks: int = 0
     stored: int = 0
     missing: list[str] = field(default_factory=list)
@@ -181,6 +186,11 @@ def recover_unacked(
         if again:
             result.already_stored += int(valkey.evaluate(_REMOVE, str(len(returned)), *again))
         result.left = len(messages)
+        gone = find_handed_out(stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some))
+        for body in gone.values():
+            put_back(stack, valkey, body)
+        result.handed_out = len(gone)
+        ids |= set(gone)
         wanted = sorted(ids - stored)
         result.recovered_events = len(wanted)
         result.recovered_tasks = sum(1 for each in messages.values() if not each.event_id)

@@ -46,6 +46,12 @@ class Valkey:
             return answer
         raise OpsError(f"container {self.container.name} has neither {' nor '.join(_TOOLS)}: {missing}")
 
+    def tool(self) -> str:
+        """Name of the command line tool in the container. Raises OpsError when there is none."""
+        if not self._tool:
+            self.call("PING")
+        return self._tool
+
     def evaluate(self, script: str, *arguments: str) -> Any:
         """What a Lua script answers; it must end with ``return cjson.encode(...)``.
 

@@ -19,7 +19,7 @@ from glitchtip_ops import worker_stop
 from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
-from glitchtip_ops.queue import recovery
+from glitchtip_ops.queue import append_log, recovery
 from glitchtip_ops.queue.commands import recover, status
 from glitchtip_ops.queue.state import read_queue
 from glitchtip_ops.queue.valkey import open_valkey
@@ -271,6 +271,76 @@ def test_dead_letters_stay_while_the_database_is_not_well(stack: PlayedStack, se
     with pytest.raises(OpsError, match="does not run well"):
         recover(settings, stack)
     assert stack.valkey("LLEN", FAILED) == "1"
+
+
+# --- what was between Valkey and the worker ----------------------------------------------------------------
+
+
+@pytest.fixture
+def with_file(stack: PlayedStack, monkeypatch: pytest.MonkeyPatch) -> PlayedStack:
+    def read(_stack: Any, _container: Any, directory: str) -> Iterator[bytes]:
+        for path in sorted(Path(directory).glob("*.incr.aof")):
+            yield from path.read_bytes().splitlines(keepends=True)
+
+    defaults = dict(append_log.find_handed_out.__kwdefaults__, read=read)
+    monkeypatch.setattr(append_log.find_handed_out, "__kwdefaults__", defaults)
+    return stack
+
+
+def hand_out(stack: PlayedStack, numbers: range, recorded: int) -> None:
+    """Events arrive a tenth of a second apart, the worker takes them all and records the first ones."""
+    for number in numbers:
+        stack.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
+    for place, _ in enumerate(numbers):
+        body = stack.valkey("RPOP", "celery")
+        if place < recorded:
+            stack.valkey("HSET", "unacked", f"tag-{place}", json.dumps([json.loads(body), "", "celery"]))
+            stack.valkey("ZADD", "unacked_index", "1000", f"tag-{place}")
+
+
+def test_a_message_on_its_way_to_the_killed_worker_is_found(with_file: PlayedStack, settings: Any) -> None:
+    hand_out(with_file, range(30), recorded=29)
+    for number in range(30, 40):
+        with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
+    with_file.entries["worker"]["State"]["StartedAt"] = now().isoformat()
+    outcome = recover(settings, with_file)
+    assert outcome.document["handed_out"] == 1
+    assert set(with_file.rows) == {event_id(number) for number in range(40)}
+    assert set(with_file.counts.values()) == {1}
+
+
+def test_many_that_are_nowhere_are_left_alone(with_file: PlayedStack, settings: Any) -> None:
+    hand_out(with_file, range(30), recorded=20)
+    outcome = recover(settings, with_file)
+    assert outcome.document["handed_out"] == 0
+    assert len(with_file.rows) == 20
+
+
+def test_older_events_that_were_deleted_do_not_come_back(with_file: PlayedStack, settings: Any) -> None:
+    hand_out(with_file, range(2), recorded=0)
+    hand_out(with_file, range(200, 220), recorded=20)
+    outcome = recover(settings, with_file)
+    assert outcome.document["handed_out"] == 0
+    assert len(with_file.rows) == 20
+
+
+def test_only_pushes_to_the_queue_are_read_from_the_file() -> None:
+    def command(*words: bytes) -> list[bytes]:
+        lines = [b"*%d\r\n" % len(words)]
+        for word in words:
+            lines += [b"$%d\r\n" % len(word), word + b"\r\n"]
+        return lines
+
+    lines = [
+        *command(b"SET", b"lpush", b"celery"),
+        *command(b"LPUSH", b"other", b"{}"),
+        *command(b"LPUSH", b"celery", b'{"a": 1}'),
+        *command(b"RPOP", b"celery"),
+        *command(b"lpush", b"celery", b'{"b": 2}'),
+        *command(b"HSET", b"celery", b"x", b"y"),
+        *command(b"LPUSH", b"celery", b"{}")[:-1],
+    ]
+    assert list(append_log.pushed_messages(lines)) == [b'{"a": 1}', b'{"b": 2}']
 
 
 # --- restart of a part ------------------------------------------------------------------------------------
