@@ -20,13 +20,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LABEL = "owner=gtm"
 PARTS = ("web", "worker", "postgres", "valkey")
 CONTAINER_PORTS = {"5.2": 8080, "6.2": 8000}
 DATABASE = "glitchtip"
+#: As the role runs it: what is accepted survives a kill of Valkey but for a second.
+VALKEY_COMMAND = ("valkey-server", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
 
 
 class StackError(Exception):
@@ -134,7 +136,14 @@ def labels_of(name: str) -> list[str]:
     return [word for key, value in labels.items() for word in ("--label", f"com.docker.compose.{key}={value}")]
 
 
-def _run(name: str, image: str, network: str, options: list[str], environment: Mapping[str, str]) -> None:
+def _run(
+    name: str,
+    image: str,
+    network: str,
+    options: list[str],
+    environment: Mapping[str, str],
+    command: Sequence[str] = (),
+) -> None:
     """Start a container. Values of its environment travel in ours, not on the command line."""
     if _running(name, image):
         return
@@ -151,7 +160,7 @@ def _run(name: str, image: str, network: str, options: list[str], environment: M
         "--restart",
         "unless-stopped",
     ]
-    docker("run", *common, *names, *options, image, environment=environment)
+    docker("run", *common, *names, *options, image, *command, environment=environment)
 
 
 def start(stack: Stack) -> Stack:
@@ -221,7 +230,8 @@ def _start_databases(stack: Stack) -> str:
             "PGDATA": "/var/lib/postgresql/data/pgdata",
         },
     )
-    _run(f"{stack.name}-valkey", stack.valkey_image, network, ["--volume", f"{stack.name}-valkey:/data"], {})
+    volume = ["--volume", f"{stack.name}-valkey:/data"]
+    _run(f"{stack.name}-valkey", stack.valkey_image, network, volume, {}, VALKEY_COMMAND)
     _wait_for_postgres(f"{stack.name}-postgres")
     return network
 

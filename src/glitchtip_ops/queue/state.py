@@ -61,7 +61,7 @@ class QueueState:
     ``line``: ``5.2``, ``6.x``, or None when neither has left a trace (an idle new server).
     ``oldest``: age of the oldest waiting event, None when nothing waits or its time cannot be read.
     ``stranded``: in the hands of a worker process that is gone. ``overdue``: held by the living worker for
-    longer than OVERDUE although they are due. ``loss_bound``: events that a kill of the worker can lose for good.
+    longer than OVERDUE, events only (other tasks may run long). ``loss_bound``: events that a kill of the worker can lose for good.
     ``left_behind``: waiting in the list of the 5.2 line, which a 6.x server never reads.
     """
 
@@ -109,7 +109,7 @@ def read_queue(stack: Stack, now: datetime, containers: Sequence[Container] | No
         times = [_received(message) for message in parse_entries(stack, workers, entries)]
     ages = [now.timestamp() - moment for moment in times if moment is not None]
     held = [parse_celery(bytes.fromhex(entry)) for entry in found["held"] if entry]
-    overdue = sum(1 for message in held if message is not None and not message.delayed)
+    overdue = sum(1 for message in held if message is not None and message.event_id and not message.delayed)
     taken = float(found["first"]) if found["first"] else None
     return QueueState(
         at=now.isoformat(timespec="seconds"),
