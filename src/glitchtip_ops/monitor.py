@@ -12,8 +12,9 @@ import argparse
 import hashlib
 import json
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,8 @@ from .process import OpsError, run
 from .settings import Settings, load_settings, settings_directory
 
 _HOOK_TIMEOUT = 15.0
+#: The two timers may meet; a quick check may be at a recovery (seconds).
+_TURN = 240
 
 
 def utc_now() -> datetime:
@@ -354,6 +357,24 @@ def canary(
     return {"changed": True, "configured": True, "proven_at": stamp}
 
 
+def _take_turn(held: ExitStack, state_dir: Path, *, quick: bool, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Wait for another check that runs; False for a quick one, which that other check makes superfluous.
+
+    Raises OpsError when the other one has not ended after _TURN seconds.
+    """
+    for left in range(_TURN, -1, -1):
+        try:
+            held.enter_context(lock(state_dir / ".monitor.lock", "a health check"))
+            return True
+        except OpsError:
+            if quick:
+                return False
+            if not left:
+                raise
+        sleep(1)
+    return False
+
+
 def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
     config = MonitorConfig.read(settings_directory() / "monitor.json")
     hooks = read_hooks(config, settings_directory() / "alert_webhook_url")
@@ -364,7 +385,9 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             hooks, proof, now=utc_now(), host=host, force=arguments.force, dry_run=arguments.dry_run
         )
     # A look without alerts waits for nobody; two real runs at once would tell everything twice.
-    with nullcontext() if arguments.dry_run else lock(state_dir / ".monitor.lock", "a health check"):
+    with ExitStack() as held:
+        if not arguments.dry_run and not _take_turn(held, state_dir, quick=arguments.quick):
+            return 0, {"at": utc_now().isoformat(timespec="seconds"), "ok": True, "checks": [], "alert_error": None}
         result = watch(
             all_checks(settings, config, utc_now, quick=arguments.quick, act=not arguments.dry_run),
             hooks,

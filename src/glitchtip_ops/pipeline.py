@@ -153,7 +153,9 @@ def check_queue(state: QueueState, limits: Limits) -> Check:
         if percent > limits.max_queue_memory_percent:
             troubles.append(f"above {limits.max_queue_memory_percent:g} %: at its limit Valkey is killed")
     if state.left_behind:
-        troubles.append(f"{state.left_behind} more are in the list of the 5.2 line, which this server never reads")
+        troubles.append(
+            f"{state.left_behind} more are in the list of the 5.2 line, which this server never reads"
+        )
     if troubles:
         advice = "is the worker running? docker ps; glitchtip-ops queue status --rate 10"
         return Check("queue", False, f"{text} ({'; '.join(troubles)}); {advice}")
@@ -188,7 +190,13 @@ class Pipeline:
     """The checks of the queue and of memory kills; with ``act`` it remembers, and recovers."""
 
     def __init__(
-        self, settings: Settings, stack: Stack, limits: Limits, now: Callable[[], datetime], *, act: bool = False
+        self,
+        settings: Settings,
+        stack: Stack,
+        limits: Limits,
+        now: Callable[[], datetime],
+        *,
+        act: bool = False,
     ) -> None:
         self.settings = settings
         self.stack = stack
@@ -242,7 +250,9 @@ class Pipeline:
         outcome = recover(self.settings, self.stack)
         said = "; ".join(outcome.lines)
         if outcome.code == 0:
-            return Check(check.name, False, f"a worker was killed; what it left was brought back by itself: {said}")
+            return Check(
+                check.name, False, f"a worker was killed; what it left was brought back by itself: {said}"
+            )
         return Check(check.name, False, f"a worker was killed; bringing back what it left failed: {said}")
 
     def _why_not_now(self, state: QueueState) -> str:

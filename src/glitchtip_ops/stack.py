@@ -50,13 +50,17 @@ def await_answer(stack: Stack, service: str, *, seconds: float = _ANSWERS_WITHIN
         try:
             container = wait_until_well(stack, [service], seconds=max(end - time.monotonic(), 0.0))[0]
             if service == "postgres":
-                stack.database_run(container, ["psql", "-X", "-q", "-A", "-t"], timeout=10.0, text="SELECT 1;")
+                stack.database_run(
+                    container, ["psql", "-X", "-q", "-A", "-t"], timeout=10.0, text="SELECT 1;"
+                )
             elif Valkey(stack, container).call("PING").strip() != "PONG":
                 raise OpsError(f"{container.name} is still loading its data")
             return
         except OpsError as error:
             if time.monotonic() >= end:
-                raise OpsError(f"{service} does not answer {seconds:.0f} s after its restart: {error}") from None
+                raise OpsError(
+                    f"{service} does not answer {seconds:.0f} s after its restart: {error}"
+                ) from None
             time.sleep(0.5)
 
 

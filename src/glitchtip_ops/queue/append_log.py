@@ -92,7 +92,9 @@ def find_handed_out(
     moments = [each.received for each in known if each.event_id and each.received is not None]
     if not moments or _setting(valkey, "appendonly") != "yes":
         return {}
-    directory = f"{_setting(valkey, 'dir').rstrip('/')}/{_setting(valkey, 'appenddirname') or 'appendonlydir'}"
+    directory = (
+        f"{_setting(valkey, 'dir').rstrip('/')}/{_setting(valkey, 'appenddirname') or 'appendonlydir'}"
+    )
     first = max(moments) - _JITTER
     oldest = parse_celery(valkey.call("LINDEX", "celery", "-1").strip().encode())
     last = first + 2 * _JITTER if oldest is None or oldest.received is None else oldest.received + _JITTER

@@ -154,7 +154,9 @@ def report_of(result: Recovery) -> list[str]:
         f"stored now: {result.stored} of those events, after {result.seconds} s",
     ]
     if result.handed_out:
-        lines.append(f"- {result.handed_out} of them was on its way to the killed worker, found in Valkey's append-only file")
+        lines.append(
+            f"- {result.handed_out} of them was on its way to the killed worker, found in Valkey's append-only file"
+        )
     if result.note:
         lines.append(f"- {result.note}")
     if not result.worker_ended_by_itself:

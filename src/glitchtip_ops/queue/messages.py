@@ -49,7 +49,7 @@ def parse_celery(data: bytes) -> Message | None:
     headers = document.get("headers")
     headers = headers if isinstance(headers, dict) else {}
     try:
-        body = json.loads(base64.b64decode(document.get("body") or b""))
+        body = json.loads(base64.b64decode(str(document.get("body") or "")))
     except ValueError:
         body = None
     arguments = body[0] if isinstance(body, list) and body and isinstance(body[0], list) else []

@@ -186,7 +186,9 @@ def recover_unacked(
         if again:
             result.already_stored += int(valkey.evaluate(_REMOVE, str(len(returned)), *again))
         result.left = len(messages)
-        gone = find_handed_out(stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some))
+        gone = find_handed_out(
+            stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some)
+        )
         for body in gone.values():
             put_back(stack, valkey, body)
         result.handed_out = len(gone)

@@ -71,7 +71,19 @@ class PlayedStack(Stack):
         self.socket = root / "valkey.sock"
         assert SERVER is not None
         self.server = subprocess.Popen(
-            [SERVER, "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(root), "--appendonly", "yes"],
+            [
+                SERVER,
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self.socket),
+                "--save",
+                "",
+                "--dir",
+                str(root),
+                "--appendonly",
+                "yes",
+            ],
             stdout=subprocess.DEVNULL,
         )
         end = time.monotonic() + 10
