@@ -45,9 +45,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "destructive: could harm a live instance; runs with CONTRACT_DESTRUCTIVE=1, alone"
-    )
-    config.addinivalue_line(
         "markers",
         "line(name, provenance): the rule holds on this line only; provenance: 'measured: ..' or 'documented: ..'",
     )

@@ -20,10 +20,6 @@ SERVER = pytest.StashKey[Server]()
 REPORT = pytest.StashKey[Report]()
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "destructive: creates a user; runs with CONTRACT_DESTRUCTIVE=1 only")
-
-
 def pytest_sessionstart(session):
     config = session.config
     if config.option.collectonly:

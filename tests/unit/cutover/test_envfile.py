@@ -131,6 +131,7 @@ def test_keeps_mode_owner_and_symbolic_link(tmp_path: Path, mode: int) -> None:
     assert os.listdir(target.parent) == ["env"]
 
 
+@pytest.mark.slow
 def test_large_file(tmp_path: Path) -> None:
     filler = "".join(f"V{number}='{number}'\n" for number in range(20000))
     path = tmp_path / ".env"

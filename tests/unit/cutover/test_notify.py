@@ -462,6 +462,7 @@ def test_a_dead_target_is_one_sentence(written: Callable[..., Path]) -> None:
     assert problems == ["team (slack) cannot be reached: Connection refused"]
 
 
+@pytest.mark.slow
 def test_slow_targets_cost_together_no_more_than_the_time_and_do_not_hold_up_the_others(
     hook: Hook, post: Post, written: Callable[..., Path]
 ) -> None:

@@ -186,6 +186,7 @@ def test_the_example_differs_from_the_roles_only_where_an_operator_decides(resol
 
 
 @pytest.mark.parametrize("name", ["demo", "example"])
+@pytest.mark.slow
 def test_the_inventory_parses_and_has_a_server(name):
     assert len(hosts(ROOT / "inventory" / name)) == 1
 

@@ -121,6 +121,7 @@ def test_a_wrong_token_is_a_failure_in_check_mode_too(run_module, provisioned, n
 
 
 @EACH
+@pytest.mark.slow
 def test_no_secret_is_printed_by_a_real_process(run_module_process, provisioned, name):
     """The key's own result is the one exception: its caller asked for the DSN and sets no_log."""
     _, options, _, _ = CASES[name]

@@ -37,6 +37,7 @@ def test_an_event_that_one_side_lost_is_named(lost_by: str, side: int) -> None:
     assert report[f"missing_in_{lost_by}_ids"] == [gone["id"]]
 
 
+@pytest.mark.slow
 def test_a_ratio_is_never_rounded_up_to_all() -> None:
     """One lost of 10,001 is not 100 %."""
     events = [event(number) for number in range(10001)]
@@ -172,6 +173,7 @@ def test_unreadable_entries_are_counted_and_told() -> None:
     assert any("no readable id" in note for note in report["notes"])
 
 
+@pytest.mark.slow
 def test_thirty_thousand_events_take_little_memory() -> None:
     """Pages are forgotten: 16 bytes and a place remain of an event."""
 

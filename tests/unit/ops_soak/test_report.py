@@ -145,6 +145,7 @@ def test_what_happened_is_told_once_at_its_beginning_and_its_end(tmp_path: Path)
     assert len(report.gaps) == 1
 
 
+@pytest.mark.slow
 def test_a_host_where_everything_flaps_has_a_page_of_bounded_size(tmp_path: Path) -> None:
     samples = make_run(20000, 10)
     for number, sample in enumerate(samples):
@@ -308,6 +309,7 @@ print(json.dumps([time.process_time() - began, most, len(page)]))
 """
 
 
+@pytest.mark.slow
 def test_the_report_of_48_hours_every_ten_seconds_is_made_in_seconds_and_little_memory(
     tmp_path: Path,
 ) -> None:
