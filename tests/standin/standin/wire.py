@@ -32,9 +32,22 @@ def wrap_kombu(message: Message) -> str:
     received = {"__type__": "datetime", "__value__": message.get("received")}
     body = [_arguments(message, event_id, received), {}, {"callbacks": None, "errbacks": None, "chain": None}]
     number, eta = str(uuid.uuid4()), message.get("eta")
-    headers = {"lang": "py", "task": _TASKS.get(message["task"], message["task"]), "id": number, "eta": eta, "retries": 0}
+    headers = {
+        **dict.fromkeys(["expires", "group", "group_index", "shadow", "parent_id", "stamps"]),
+        "lang": "py",
+        "task": _TASKS.get(message["task"], message["task"]),
+        "id": number,
+        "root_id": number,
+        "eta": eta,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": f"({json.dumps(message)[:1024]},)",
+        "kwargsrepr": "{}",
+        "origin": "gen@standin",
+    }
     properties = {
         "correlation_id": number,
+        "reply_to": str(uuid.uuid4()),
         "delivery_mode": 2,
         "delivery_info": {"exchange": "", "routing_key": "celery"},
         "priority": 0,
