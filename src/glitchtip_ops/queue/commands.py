@@ -153,6 +153,10 @@ def report_of(result: Recovery) -> list[str]:
         f"brought back: {result.recovered_events} events and {result.recovered_tasks} other tasks",
         f"stored now: {result.stored} of those events, after {result.seconds} s",
     ]
+    if result.recounted:
+        lines.append(
+            f"- {result.recounted} events had been counted and not stored: taken out of the issues' counts first"
+        )
     if result.handed_out:
         lines.append(
             f"- {result.handed_out} of them was on its way to the killed worker, found in Valkey's append-only file"

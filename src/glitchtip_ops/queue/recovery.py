@@ -3,7 +3,8 @@
 kombu restores an entry of ``unacked`` only when a worker starts and the entry is older than its visibility
 timeout of an hour, which has no setting from outside. So: stop the worker, set the entries' time to 0, start it.
 GlitchTip adds an event to its issue's count before it stores the event, and does so again for one delivered
-twice (from the source of 5.2; the row itself is kept once). So what is stored already is taken out first.
+twice (from the source of 5.2; the row itself is kept once). So what is stored already is taken out first, and what was counted
+and not stored is taken out of the counts.
 
 Every step may be repeated, and a restored entry is either in ``unacked`` or in ``celery``: killed at any point,
 nothing is lost, and the next run continues.
@@ -22,6 +23,7 @@ from ..docker_stack import Container, Stack
 from ..process import OpsError
 from ..worker_stop import stopped_worker
 from .append_log import find_handed_out, put_back
+from .counts import recount
 from .messages import Message, parse_celery
 from .valkey import HEX, Valkey, open_valkey
 
@@ -82,6 +84,7 @@ return cjson.encode(n)
 class Recovery:
     """What a recovery did. Numbers of messages but for ``seconds`` and the ids in ``missing``.
 
+    ``recounted``: events taken out of issues' counts because they had been counted and not stored.
     ``handed_out``: of ``recovered_events`` those that the killed worker had been sent and had not recorded.
     """
 
@@ -91,6 +94,7 @@ class Recovery:
     already_stored: int = 0
     recovered_events: int = 0
     handed_out: int = 0
+    recounted: int = 0
     recovered_tasks: int = 0
     stored: int = 0
     missing: list[str] = field(default_factory=list)
@@ -194,6 +198,10 @@ def recover_unacked(
         result.handed_out = len(gone)
         ids |= set(gone)
         wanted = sorted(ids - stored)
+        moments = [each.received for each in messages.values() if each.event_id and each.received is not None]
+        if moments:
+            worker = stack.workers(stack.containers())[0]
+            result.recounted, result.note = recount(stack, postgres, worker, min(moments) - 1, len(wanted))
         result.recovered_events = len(wanted)
         result.recovered_tasks = sum(1 for each in messages.values() if not each.event_id)
         valkey.evaluate(_AGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -93,6 +94,7 @@ class PlayedStack(Stack):
         self.entries["worker"]["State"]["StartedAt"] = datetime.now(UTC).isoformat()
         self.rows: dict[str, int] = {}
         self.counts: dict[str, int] = {}
+        self.excess: dict[int, int] = {}
         self.log: list[str] = []
         self.tools = [Path(CLI).name]
         self.stuck = False
@@ -185,6 +187,12 @@ class PlayedStack(Stack):
         assert timeout > 0
         if self.entries["postgres"]["State"]["Status"] != "running":
             raise OpsError("psql failed with exit code 2: could not connect")
+        if "SELECT issue.id" in text:
+            return "".join(f"{number} {excess}\n" for number, excess in self.excess.items())
+        if text.startswith("BEGIN;"):
+            for more, issue in re.findall(r"SET count = count - (\d+) WHERE id = (\d+);", text):
+                self.excess[int(issue)] -= int(more)
+            return ""
         if "{" not in text:
             return "1\n"
         asked = text.split("{", 1)[1].split("}", 1)[0].split(",")

@@ -273,6 +273,26 @@ def test_dead_letters_stay_while_the_database_is_not_well(stack: PlayedStack, se
     assert stack.valkey("LLEN", FAILED) == "1"
 
 
+def test_what_was_counted_and_not_stored_is_taken_out_of_the_counts(
+    stack: PlayedStack, settings: Any
+) -> None:
+    for number in range(10):
+        stack.unacked(number)
+    stack.excess = {5: 4, 6: 0, 7: 3, 8: -2}
+    outcome = recover(settings, stack)
+    assert outcome.document["recounted"] == 7
+    assert stack.excess == {5: 0, 6: 0, 7: 0, 8: -2}
+    assert any("7 events had been counted and not stored" in line for line in outcome.lines)
+
+
+def test_an_excess_of_another_cause_is_left_alone_and_told(stack: PlayedStack, settings: Any) -> None:
+    stack.unacked(1)
+    stack.excess = {5: 1, 6: 1}
+    outcome = recover(settings, stack)
+    assert (outcome.document["recounted"], stack.excess) == (0, {5: 1, 6: 1})
+    assert "issues count 2 events that are not stored" in outcome.document["note"]
+
+
 # --- what was between Valkey and the worker ----------------------------------------------------------------
 
 
