@@ -241,10 +241,9 @@ def _restarted(service: str) -> Callable[[Case], None]:
         burst = _begin(case, f"{service} restarted")
         time.sleep(2.5)
         if "stop first" in _OFF:
-            for signal in ("KILL",) if service == "valkey" else ("TERM",):
-                docker("kill", "-s", signal, *case.world.glitchtip.containers(service))
+            docker("restart", *case.world.glitchtip.containers(service))
             docker("kill", *case.world.glitchtip.containers("worker"))
-            docker("start", *case.world.glitchtip.containers(service, "worker"))
+            docker("start", *case.world.glitchtip.containers("worker"))
         else:
             case.expect_code(_ops(case, "stack", "restart", service), 0, f"stack restart {service}")
         burst.end()

@@ -157,9 +157,9 @@ def report_of(result: Recovery) -> list[str]:
         lines.append(
             f"- {result.recounted} events had been counted and not stored: taken out of the issues' counts first"
         )
-    if result.handed_out:
+    if result.lost_by_worker:
         lines.append(
-            f"- {result.handed_out} of them was on its way to the killed worker, found in Valkey's append-only file"
+            f"- {result.lost_by_worker} of them were in no list any more and were found in Valkey's append-only file"
         )
     if result.note:
         lines.append(f"- {result.note}")

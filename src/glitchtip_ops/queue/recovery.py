@@ -22,7 +22,7 @@ from typing import Any
 from ..docker_stack import Container, Stack
 from ..process import OpsError
 from ..worker_stop import stopped_worker
-from .append_log import find_handed_out, put_back
+from .append_log import BEFORE, find_lost, put_back
 from .counts import recount
 from .messages import Message, parse_celery
 from .valkey import HEX, Valkey, open_valkey
@@ -85,7 +85,7 @@ class Recovery:
     """What a recovery did. Numbers of messages but for ``seconds`` and the ids in ``missing``.
 
     ``recounted``: events taken out of issues' counts because they had been counted and not stored.
-    ``handed_out``: of ``recovered_events`` those that the killed worker had been sent and had not recorded.
+    ``lost_by_worker``: of ``recovered_events`` those that were in no list any more.
     """
 
     line: str = "5.2"
@@ -93,7 +93,7 @@ class Recovery:
     left: int = 0
     already_stored: int = 0
     recovered_events: int = 0
-    handed_out: int = 0
+    lost_by_worker: int = 0
     recounted: int = 0
     recovered_tasks: int = 0
     stored: int = 0
@@ -190,20 +190,20 @@ def recover_unacked(
         if again:
             result.already_stored += int(valkey.evaluate(_REMOVE, str(len(returned)), *again))
         result.left = len(messages)
-        gone = find_handed_out(
+        gone = find_lost(
             stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some)
         )
-        for body in gone.values():
-            put_back(stack, valkey, body)
-        result.handed_out = len(gone)
+        result.lost_by_worker = len(gone)
         ids |= set(gone)
         wanted = sorted(ids - stored)
         moments = [each.received for each in messages.values() if each.event_id and each.received is not None]
         if moments:
             worker = stack.workers(stack.containers())[0]
-            result.recounted, result.note = recount(stack, postgres, worker, min(moments) - 1, len(wanted))
+            result.recounted, result.note = recount(stack, postgres, worker, min(moments) - BEFORE, len(wanted))
         result.recovered_events = len(wanted)
         result.recovered_tasks = sum(1 for each in messages.values() if not each.event_id)
+        for body in gone.values():  # after the counts: interrupted here, the next run finds the rest again
+            put_back(stack, valkey, body)
         valkey.evaluate(_AGE)
     result.missing = await_stored(
         stack, postgres, wanted, sleep, monotonic, lambda: int(valkey.evaluate(_LEFT))

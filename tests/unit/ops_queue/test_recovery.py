@@ -302,8 +302,8 @@ def with_file(stack: PlayedStack, monkeypatch: pytest.MonkeyPatch) -> PlayedStac
         for path in sorted(Path(directory).glob("*.incr.aof")):
             yield from path.read_bytes().splitlines(keepends=True)
 
-    defaults = dict(append_log.find_handed_out.__kwdefaults__, read=read)
-    monkeypatch.setattr(append_log.find_handed_out, "__kwdefaults__", defaults)
+    defaults = dict(append_log.find_lost.__kwdefaults__, read=read)
+    monkeypatch.setattr(append_log.find_lost, "__kwdefaults__", defaults)
     return stack
 
 
@@ -324,23 +324,38 @@ def test_a_message_on_its_way_to_the_killed_worker_is_found(with_file: PlayedSta
         with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
     with_file.entries["worker"]["State"]["StartedAt"] = now().isoformat()
     outcome = recover(settings, with_file)
-    assert outcome.document["handed_out"] == 1
+    assert outcome.document["lost_by_worker"] == 1
     assert set(with_file.rows) == {event_id(number) for number in range(40)}
     assert set(with_file.counts.values()) == {1}
 
 
-def test_many_that_are_nowhere_are_left_alone(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(30), recorded=20)
+def test_a_batch_that_was_being_stored_is_found_and_its_counts_are_put_right(
+    with_file: PlayedStack, settings: Any
+) -> None:
+    hand_out(with_file, range(100), recorded=0)  # acknowledged when it began
+    hand_out(with_file, range(100, 140), recorded=40)
+    for number in range(30):
+        with_file.rows[event_id(number)] = with_file.counts[event_id(number)] = 1
+    with_file.excess = {3: 70}
     outcome = recover(settings, with_file)
-    assert outcome.document["handed_out"] == 0
+    assert (outcome.document["lost_by_worker"], outcome.document["recounted"]) == (70, 70)
+    assert set(with_file.rows) == {event_id(number) for number in range(140)}
+    assert set(with_file.counts.values()) == {1}
+
+
+def test_more_than_a_worker_can_hold_are_left_alone(with_file: PlayedStack, settings: Any) -> None:
+    hand_out(with_file, range(append_log.MOST + 1), recorded=0)
+    hand_out(with_file, range(300, 320), recorded=20)
+    outcome = recover(settings, with_file)
+    assert outcome.document["lost_by_worker"] == 0
     assert len(with_file.rows) == 20
 
 
 def test_older_events_that_were_deleted_do_not_come_back(with_file: PlayedStack, settings: Any) -> None:
     hand_out(with_file, range(2), recorded=0)
-    hand_out(with_file, range(200, 220), recorded=20)
+    hand_out(with_file, range(700, 720), recorded=20)
     outcome = recover(settings, with_file)
-    assert outcome.document["handed_out"] == 0
+    assert outcome.document["lost_by_worker"] == 0
     assert len(with_file.rows) == 20
 
 
