@@ -19,7 +19,7 @@ from glitchtip_api import GlitchTipError
 
 from .process import OpsError
 
-COMMANDS = ("local_test", "soak", "backup", "monitor", "parity", "sentry_checklist", "mirror")
+COMMANDS = ("local_test", "soak", "backup", "monitor", "queue", "stack", "parity", "sentry_checklist", "mirror")
 BAD_ANSWER = 3
 
 

@@ -20,6 +20,8 @@ from .process import OpsError, run
 
 _LIST_TIMEOUT = 30.0
 _ANSWER_TIMEOUT = 900.0  # seconds for one answer of the database; counting the rows of a large one takes minutes
+#: Docker's own, when neither image nor Compose file says how long a stop may take (seconds).
+_ENGINE_STOP_TIMEOUT = 10
 _UNITS = {
     "B": 1,
     "kB": 1000,
@@ -31,6 +33,7 @@ _UNITS = {
     "GiB": 1024**3,
     "TiB": 1024**4,
 }
+_CGROUPS, _PROC = Path("/sys/fs/cgroup"), Path("/proc")
 # For psql, pg_dump and pg_restore in the official image's container: libpq's variables from the image's own.
 _WITH_DATABASE = (
     'PGUSER="${POSTGRES_USER:-postgres}"; PGDATABASE="${POSTGRES_DB:-$PGUSER}"; '
@@ -57,6 +60,8 @@ class Container:
     image_id: str
     memory_limit: int
     finished_job: bool
+    pid: int = 0
+    stop_timeout: int = 10
 
     @property
     def running(self) -> bool:
@@ -89,9 +94,38 @@ def parse_container(entry: Mapping[str, Any]) -> Container:
             image_id=str(entry.get("Image", "")),
             memory_limit=int(host.get("Memory") or 0),
             finished_job=policy == "no" and state["Status"] == "exited" and state.get("ExitCode") == 0,
+            pid=int(state.get("Pid") or 0),
+            stop_timeout=int(config.get("StopTimeout") or _ENGINE_STOP_TIMEOUT),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OpsError(f"docker inspect answered something unexpected ({type(error).__name__})") from None
+
+
+def read_oom_kills(container: Container, cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int | None:
+    """Processes of ``container`` that the kernel killed for lack of memory since its start; None: not known.
+
+    Docker's own flag tells that it happened at all; this counter also tells how often, and counts a child
+    (a PostgreSQL backend) whose death the container survived. It begins at 0 with every start.
+    """
+    try:
+        lines = (proc / str(container.pid) / "cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        parts = (
+            ("memory", path.lstrip("/"), "memory.oom_control")
+            if controllers
+            else (path.lstrip("/"), "memory.events")
+        )
+        try:
+            entries = cgroups.joinpath(*parts).read_text(encoding="ascii").splitlines()
+            return int(dict(entry.split(" ", 1) for entry in entries)["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
 
 
 def parse_size(text: str) -> int:
@@ -155,7 +189,9 @@ class Stack:
         ids = [container.id for container in containers if container.running]
         if not ids:
             return {}
-        text = self._call(["stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}\t{{.CPUPerc}}", *ids])
+        text = self._call(
+            ["stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}\t{{.CPUPerc}}", *ids]
+        )
         used: dict[str, Usage] = {}
         for line in text.splitlines():
             name, memory, cpu = [*line.split("\t"), "", ""][:3]
@@ -174,17 +210,45 @@ class Stack:
             raise OpsError("docker info did not tell where the engine keeps its data")
         return Path(text)
 
-    def queued(self, valkey: Container) -> int | None:
-        """Messages that wait in Celery's list for the worker (GlitchTip 5.2); None when it has no such list.
+    def stop(self, container: Container, grace: int) -> int:
+        """Stop ``container``, killed after ``grace`` seconds; the exit code of its process (137: killed).
 
-        The list ``celery`` is there only while something waits (5.2, measured); kombu's own key
-        ``_kombu.binding.celery`` tells a server that has Celery from one that has not (6.x).
+        Harmless when it does not run. It stays stopped, also over a reboot, until :meth:`start`.
         """
-        script = "return {redis.call('EXISTS', '_kombu.binding.celery'), redis.call('LLEN', 'celery')}"
-        words = self.execute(valkey, ["valkey-cli", "--raw", "EVAL", script, "0"]).split()
-        if len(words) != 2 or not words[1].isdigit() or words[0] != "1":
-            return None
-        return int(words[1])
+        self._call(["stop", "-t", str(grace), container.id], timeout=grace + _LIST_TIMEOUT)
+        return int(self._call(["inspect", "--format", "{{.State.ExitCode}}", container.id]).strip() or 0)
+
+    def start(self, container: Container) -> None:
+        """Start a stopped container; harmless when it runs."""
+        self._call(["start", container.id], timeout=2 * _LIST_TIMEOUT)
+
+    def restart(self, container: Container, grace: int) -> None:
+        """Stop and start ``container``, killed after ``grace`` seconds."""
+        self._call(["restart", "-t", str(grace), container.id], timeout=grace + 2 * _LIST_TIMEOUT)
+
+    def environment(self, container: Container, names: Sequence[str]) -> dict[str, str]:
+        """The variables ``names`` of the container's environment, those that are set; no others are kept."""
+        text = self._call(["inspect", "--format", "{{json .Config.Env}}", container.id])
+        try:
+            pairs = [str(each).partition("=") for each in json.loads(text) or []]
+        except (ValueError, TypeError):
+            raise OpsError("docker inspect did not answer JSON") from None
+        return {name: value for name, _, value in pairs if name in names}
+
+    def workers(self, containers: Sequence[Container]) -> list[Container]:
+        """The containers that process events: service ``worker``, else ``web`` (all in one process, 6.x)."""
+        return [c for c in containers if c.service == "worker"] or [
+            c for c in containers if c.service == "web"
+        ]
+
+    def services(self, named: Sequence[str], containers: Sequence[Container]) -> tuple[str, ...]:
+        """``named`` without ``worker`` where the web server's process is the worker too (6.x, all in one)."""
+        if "worker" not in named or any(container.service == "worker" for container in containers):
+            return tuple(named)
+        web = next((container for container in containers if container.service == "web"), None)
+        if web is None or self.environment(web, ["SERVER_ROLE"]).get("SERVER_ROLE") != "all_in_one":
+            return tuple(named)
+        return tuple(name for name in named if name != "worker")
 
     def log_lines(self, container: Container, since: str, until: str | None = None) -> list[str]:
         """Lines that ``container`` wrote from ``since`` to ``until`` (RFC 3339; None: now), both streams."""
@@ -194,9 +258,9 @@ class Stack:
             raise OpsError(f"docker logs of {container.service} failed: {done.reason}")
         return (done.stdout + done.stderr).splitlines()
 
-    def execute(self, container: Container, argv: Sequence[str]) -> str:
+    def execute(self, container: Container, argv: Sequence[str], stdin: str = "") -> str:
         """Run ``argv`` inside ``container`` and return what it printed. Raises OpsError when it fails."""
-        return self._call(["exec", container.id, *argv])
+        return self._call(["exec", *(["-i"] if stdin else []), container.id, *argv], stdin=stdin)
 
     def image_digests(self, containers: Sequence[Container]) -> dict[str, dict[str, str]]:
         """Per service: the image's name, local id, and registry digest (empty when it never had one)."""
@@ -296,9 +360,16 @@ class Stack:
                 except subprocess.TimeoutExpired:
                     process.kill()
 
-    def _call(self, argv: Sequence[str], labels: Mapping[str, str] | None = None) -> str:
+    def _call(
+        self,
+        argv: Sequence[str],
+        labels: Mapping[str, str] | None = None,
+        *,
+        timeout: float = _LIST_TIMEOUT,
+        stdin: str = "",
+    ) -> str:
         filters = [f"--filter=label={name}={value}" for name, value in (labels or {}).items()]
-        done = run([self.docker, *argv, *filters], timeout=_LIST_TIMEOUT)
+        done = run([self.docker, *argv, *filters], timeout=timeout, stdin=stdin)
         if done.code != 0:
             raise OpsError(f"docker {argv[0]} failed: {done.reason}")
         return done.stdout

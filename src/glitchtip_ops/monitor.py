@@ -12,8 +12,9 @@ import argparse
 import hashlib
 import json
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,22 +22,21 @@ from typing import Any
 
 import requests
 
-from glitchtip_api import Client, GlitchTipError
+from glitchtip_api import Client
 
 from .backup import list_backups
 from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .files import append_line, lock, read_json, write_json
 from .host_state import read_disk, read_memory, read_pm2
+from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read_scheduler_marks
 from .probe import Probe, send_probe
 from .process import OpsError, run
 from .settings import Settings, load_settings, settings_directory
 
 _HOOK_TIMEOUT = 15.0
-_SCHEDULER_KEYS = "vtasks_last_run:"
-_SCHEDULER_SQL = (
-    "SELECT key, value FROM db_vtaskmetadata WHERE key LIKE 'vtasks\\_last\\_run:%';"  # 6.x without Valkey
-)
+#: The two timers may meet; a quick check may be at a recovery (seconds).
+_TURN = 240
 
 
 def utc_now() -> datetime:
@@ -58,6 +58,10 @@ class MonitorConfig:
     max_disk_percent: float = 85.0
     max_backup_hours: float = 26.0
     max_scheduler_age: float = 300.0
+    max_queue_length: int = 2000
+    max_queue_age: float = 300.0
+    max_queue_memory_percent: float = 70.0
+    auto_recover: bool = True
     probe_timeout: float = 30.0
     throttle: float = 3600.0
     log_file: str = "/var/log/glitchtip-monitor.log"
@@ -72,15 +76,6 @@ class MonitorConfig:
             raise OpsError(f"{path} has unknown keys: {', '.join(unknown)}")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
         return MonitorConfig(**dict[str, Any](values))
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of one check; ``detail`` is one sentence without secrets."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 # --- checks -----------------------------------------------------------------------------------------------
@@ -102,7 +97,9 @@ def check_ingest(probe: Probe) -> Check:
 
 def check_containers(stack: Stack, services: Sequence[str]) -> Check:
     """Every named service has a container that runs and is healthy."""
-    seen = {container.service: container for container in stack.containers()}
+    containers = stack.containers()
+    seen = {container.service: container for container in containers}
+    services = stack.services(services, containers)
     troubles: list[str] = []
     for service in services:
         container = seen.get(service)
@@ -156,58 +153,18 @@ def check_backup(directory: Path, now: datetime, config: MonitorConfig) -> Check
     return Check("backup", age < config.max_backup_hours, text)
 
 
-def newest_mark(entries: Mapping[str, str]) -> float | None:
-    """Latest time (epoch seconds) among the scheduler's marks ``key -> value``; None when there are none."""
-    times: list[float] = []
-    for key, value in entries.items():
-        if _SCHEDULER_KEYS in key:
-            try:
-                times.append(float(value))
-            except ValueError:
-                continue
-    return max(times, default=None)
+def all_checks(
+    settings: Settings, config: MonitorConfig, now: Callable[[], datetime], *, quick: bool = False, act: bool = False
+) -> list[Check]:
+    """Every check, each on its own; a check that cannot be made counts as failed.
 
-
-def read_scheduler_marks(stack: Stack, services: Sequence[str]) -> dict[str, str]:
-    """The marks that the 6.x line's scheduler leaves in Valkey or in the database; empty on the 5.2 line."""
-    if "valkey" in services:
-        valkey = stack.container("valkey")
-        scan = ["valkey-cli", "--raw", "--scan", "--pattern", f"*{_SCHEDULER_KEYS}*"]
-        keys = stack.execute(valkey, scan).split()
-        return {key: stack.execute(valkey, ["valkey-cli", "--raw", "GET", key]).strip() for key in keys}
-    with stack.database_session(stack.container("postgres")) as session:
-        ((exists,),) = session.execute("SELECT to_regclass('db_vtaskmetadata') IS NOT NULL;")
-        if exists != "t":
-            return {}
-        return {row[0]: row[1] for row in session.execute(_SCHEDULER_SQL) if len(row) == 2}
-
-
-def check_scheduler(marks: Mapping[str, str], now: datetime, limit: float) -> Check:
-    """The scheduler (alerts, uptime checks, retention) ran lately. 5.2 leaves no marks: not checked then."""
-    newest = newest_mark(marks)
-    if newest is None:
-        return Check("scheduler", True, "this server keeps no record of its scheduler: not checked")
-    age = now.timestamp() - newest
-    if age > limit:
-        return Check(
-            "scheduler",
-            False,
-            f"the scheduler has not run for {age:.0f} s: no alerts, no uptime checks; restart its container",
-        )
-    return Check("scheduler", True, f"the scheduler ran {max(age, 0):.0f} s ago")
-
-
-def guarded(name: str, check: Callable[[], Check]) -> Check:
-    """``check()``, or a failed Check with the reason why it could not be made."""
-    try:
-        return check()
-    except (OpsError, GlitchTipError) as error:
-        return Check(name, False, str(error))
-
-
-def all_checks(settings: Settings, config: MonitorConfig, now: Callable[[], datetime]) -> list[Check]:
-    """Every check, each on its own; a check that cannot be made counts as failed."""
+    ``quick``: only those of the queue, for a timer that runs every two minutes. ``act``: keep what the checks must
+    remember, and bring back what a killed worker left (``auto_recover``).
+    """
     stack = Stack(config.compose_project)
+    pipeline = Pipeline(settings, stack, config, now, act=act)
+    if quick:
+        return pipeline.checks()
     backup_dir, compose_dir = Path(settings.backup_dir), Path(settings.compose_dir)
     disks = [Path("/"), backup_dir, compose_dir, Path("/var/lib/docker")]
 
@@ -216,10 +173,11 @@ def all_checks(settings: Settings, config: MonitorConfig, now: Callable[[], date
 
     def scheduler() -> Check:
         marks = read_scheduler_marks(stack, config.services)
-        return check_scheduler(marks, now(), config.max_scheduler_age)
+        return check_scheduler(marks, now(), config.max_scheduler_age, is_6=is_line_6(settings))
 
     checks = [
         guarded("api", lambda: check_api(settings)),
+        *pipeline.checks(),
         guarded("ingest", ingest),
         guarded("containers", lambda: check_containers(stack, config.services)),
         guarded("memory", lambda: check_memory(config)),
@@ -254,8 +212,9 @@ def decide(
     """
     firing: list[Check] = []
     recovered: list[Check] = []
-    told: dict[str, dict[str, Any]] = {}
-    untold: dict[str, dict[str, Any]] = {}
+    made = {check.name for check in checks}
+    told = {name: dict(entry) for name, entry in state.items() if name not in made}  # a quick run makes a few only
+    untold = {name: dict(entry) for name, entry in told.items()}
     stamp = now.isoformat(timespec="seconds")
     for check in checks:
         before = state.get(check.name)
@@ -398,6 +357,24 @@ def canary(
     return {"changed": True, "configured": True, "proven_at": stamp}
 
 
+def _take_turn(held: ExitStack, state_dir: Path, *, quick: bool, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Wait for another check that runs; False for a quick one, which that other check makes superfluous.
+
+    Raises OpsError when the other one has not ended after _TURN seconds.
+    """
+    for left in range(_TURN, -1, -1):
+        try:
+            held.enter_context(lock(state_dir / ".monitor.lock", "a health check"))
+            return True
+        except OpsError:
+            if quick:
+                return False
+            if not left:
+                raise
+        sleep(1)
+    return False
+
+
 def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, dict[str, Any]]:
     config = MonitorConfig.read(settings_directory() / "monitor.json")
     hooks = read_hooks(config, settings_directory() / "alert_webhook_url")
@@ -408,9 +385,11 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             hooks, proof, now=utc_now(), host=host, force=arguments.force, dry_run=arguments.dry_run
         )
     # A look without alerts waits for nobody; two real runs at once would tell everything twice.
-    with nullcontext() if arguments.dry_run else lock(state_dir / ".monitor.lock", "a health check"):
+    with ExitStack() as held:
+        if not arguments.dry_run and not _take_turn(held, state_dir, quick=arguments.quick):
+            return 0, {"at": utc_now().isoformat(timespec="seconds"), "ok": True, "checks": [], "alert_error": None}
         result = watch(
-            all_checks(settings, config, utc_now),
+            all_checks(settings, config, utc_now, quick=arguments.quick, act=not arguments.dry_run),
             hooks,
             state_dir / "monitor.json",
             now=utc_now(),
@@ -446,6 +425,7 @@ def register(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="all checks now; exit code 3 when something is wrong")
     check.add_argument("--dry-run", action="store_true", help="tell nobody and keep no record")
+    check.add_argument("--quick", action="store_true", help="only the checks of the queue and of memory kills")
     proof = actions.add_parser("canary", help="send a test alert through the hooks, once per configuration")
     proof.add_argument("--force", action="store_true", help="also when it was proven before")
     proof.add_argument("--dry-run", action="store_true", help="only say whether one would be sent")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import operators, power, product, trackers, wayback
+from drills import operators, power, product, queue, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -10,6 +10,7 @@ DRILLS: tuple[Drill, ...] = (
     *operators.DRILLS,
     *product.DRILLS,
     *trackers.DRILLS,
+    *queue.DRILLS,
     *wayback.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

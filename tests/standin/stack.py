@@ -20,13 +20,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LABEL = "owner=gtm"
 PARTS = ("web", "worker", "postgres", "valkey")
 CONTAINER_PORTS = {"5.2": 8080, "6.2": 8000}
 DATABASE = "glitchtip"
+#: As the role runs it: what is accepted survives a kill of Valkey but for a second.
+VALKEY_COMMAND = ("valkey-server", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
 
 
 class StackError(Exception):
@@ -129,7 +131,21 @@ def _running(name: str, image: str) -> bool:
     return False
 
 
-def _run(name: str, image: str, network: str, options: list[str], environment: Mapping[str, str]) -> None:
+def labels_of(name: str) -> list[str]:
+    """The labels that Compose would give container ``<project>-<service>``, so that operators' tools find it."""
+    project, _, service = name.rpartition("-")
+    labels = {"project": project, "service": service, "oneoff": "False"}
+    return [word for key, value in labels.items() for word in ("--label", f"com.docker.compose.{key}={value}")]
+
+
+def _run(
+    name: str,
+    image: str,
+    network: str,
+    options: list[str],
+    environment: Mapping[str, str],
+    command: Sequence[str] = (),
+) -> None:
     """Start a container. Values of its environment travel in ours, not on the command line."""
     if _running(name, image):
         return
@@ -140,12 +156,13 @@ def _run(name: str, image: str, network: str, options: list[str], environment: M
         name,
         "--label",
         LABEL,
+        *labels_of(name),
         "--network",
         network,
         "--restart",
         "unless-stopped",
     ]
-    docker("run", *common, *names, *options, image, environment=environment)
+    docker("run", *common, *names, *options, image, *command, environment=environment)
 
 
 def start(stack: Stack) -> Stack:
@@ -215,7 +232,8 @@ def _start_databases(stack: Stack) -> str:
             "PGDATA": "/var/lib/postgresql/data/pgdata",
         },
     )
-    _run(f"{stack.name}-valkey", stack.valkey_image, network, ["--volume", f"{stack.name}-valkey:/data"], {})
+    volume = ["--volume", f"{stack.name}-valkey:/data"]
+    _run(f"{stack.name}-valkey", stack.valkey_image, network, volume, {}, VALKEY_COMMAND)
     _wait_for_postgres(f"{stack.name}-postgres")
     return network
 

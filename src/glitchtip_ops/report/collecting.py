@@ -122,8 +122,18 @@ class _Watcher:
             self._turn(at, "reading", name, "failed" if name in failed else "well", failed.get(name, ""))
         errors = int(sample.get("worker_errors") or 0)
         if errors:
-            self.events.add(at, "worker log", f"{errors} error line(s) in the worker's log")
+            self.events.add(at, "worker log", f"{errors} line(s) in the worker's log look like errors (not judged)")
+        self._queue(at, sample)
         self.series.add(moment, self._values(sample))
+
+    def _queue(self, at: str, sample: Sample) -> None:
+        state = sample.get("queue_state") or {}
+        for name, text in (
+            ("abandoned", "left unacknowledged by a worker that is gone"),
+            ("dead_letters", "dead letters"),
+        ):
+            count = int(state.get(name) or 0)
+            self._turn(at, "queue", text, f"at {count}" if count else "well")
 
     def _turn(self, at: str, kind: str, name: str, state: str, why: str = "") -> None:
         """Tell when something turns from well to not well, or back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,21 @@ def ordered(soak_files: SoakFiles) -> Plan:
     return plan
 
 
+def watched_services(config: SoakConfig) -> SoakConfig:
+    """``config`` with the services of the process model that runs here (6.x may have no worker of its own)."""
+    if "worker" not in config.services:
+        return config
+    stack = Stack(config.compose_project)
+    try:
+        return replace(config, services=stack.services(config.services, stack.containers()))
+    except OpsError:
+        return config  # no engine answers: the samples will say so
+
+
 def _start(options: argparse.Namespace, settings: Settings, config: SoakConfig) -> Outcome:
     result = start(
         settings,
-        config,
+        watched_services(config),
         parse_duration(options.duration),
         parse_duration(options.interval),
         restart=options.restart,

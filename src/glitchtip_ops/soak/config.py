@@ -16,12 +16,14 @@ class SoakConfig:
     """Where PM2 is, which containers and PM2 services must be up, the mode, the thresholds as given.
 
     ``thresholds`` are checked when a soak is ordered (``check_thresholds``); a running one keeps its own.
+    ``services``: ``worker`` is left out where one process is web server and worker (6.x). ``worker_service``: whose log
+    is shown; "" means the one that processes events.
     ``mirror_log_dir``: where the mirror's access logs are ("" leaves it to the mirror's own default).
     ``valid_for``: seconds for which a verdict is worth something, told in the verdict.
     """
 
     services: tuple[str, ...] = ("postgres", "valkey", "web", "worker")
-    worker_service: str = "worker"
+    worker_service: str = ""
     compose_project: str = "glitchtip"
     pm2_user: str = "root"
     pm2_home: str = "/root/.pm2"

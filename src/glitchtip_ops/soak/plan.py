@@ -35,7 +35,14 @@ class Thresholds:
     #: The slowest test event, and the 95th percentile of all.
     max_probe_seconds: float = 30.0
     max_probe_p95_seconds: float = 15.0
+    #: Judged no longer (a log is evidence, no outcome); still read, so that older inventories and plans are good.
     max_worker_errors: int = 0
+    #: Events that wait for the worker, and the age of the oldest of them (seconds).
+    max_queued_events: int = 2000
+    max_queue_seconds: float = 300.0
+    #: Messages in the hands of a worker process that is gone (5.2); dead letters that came up during the soak (6.x).
+    max_abandoned_events: int = 0
+    max_dead_letters: int = 0
     max_failed_readings: int = 0
     #: Mode mirror: what GlitchTip took of what Sentry took, and what either refused of what it was sent.
     min_mirror_percent: float = 99.0
@@ -57,7 +64,13 @@ def _judge_threshold(name: str, value: Any, whole: bool) -> str | None:
         return f"threshold {name} is {value:g}; a percentage ends at 100"
     if whole and value != int(value):
         return f"threshold {name} is {value:g}, which is not a whole number"
-    upper = ("max_memory_percent", "max_stack_percent", "max_disk_percent", "max_load_per_core")
+    upper = (
+        "max_memory_percent",
+        "max_stack_percent",
+        "max_disk_percent",
+        "max_load_per_core",
+        "max_queued_events",
+    )
     if value == 0 and (name in upper or name.endswith("_seconds")):
         return f"threshold {name} is 0, which no host can keep to"
     return None

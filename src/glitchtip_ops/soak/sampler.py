@@ -13,16 +13,19 @@ from typing import Any
 from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.search import IssueSearch
 
-from ..docker_stack import Container, Stack
+from ..docker_stack import Container, Stack, read_oom_kills
 from ..host_state import read_cpu, read_disk, read_memory, read_pm2
 from ..parity.matching import is_probe
 from ..probe import Probe
 from ..process import OpsError
+from ..queue.state import read_queue
+from ..queue.valkey import SERVICE
 from ..settings import Settings
 from .config import SoakConfig
 from .plan import Plan
 from .store import Sample
 
+#: Words of a line that may tell of an error: shown to people, never judged. GlitchTip 5.2 logs errors without any.
 _ERROR_MARKS = (" ERROR", "ERROR:", "ERROR/", "[ERROR", "CRITICAL", "Traceback (most recent call last)")
 _REAL_LEVELS = ("warning", "error", "fatal")
 #: Issues looked at for events of the product itself, and how many of those are enough.
@@ -35,7 +38,7 @@ Counts = Callable[[datetime, datetime, Path | None], Mapping[str, Any] | None]
 
 
 def count_error_lines(lines: Iterable[str]) -> int:
-    """How many lines of a Python service's log report an error."""
+    """How many lines of a Python service's log look like an error: evidence for people, no verdict."""
     return sum(any(mark in f" {line}" for mark in _ERROR_MARKS) for line in lines)
 
 
@@ -118,6 +121,7 @@ class Sampler:
         since = datetime.fromisoformat(str(before["at"])) if before else datetime.fromisoformat(plan.started_at)
         stacked = bool(plan.services)  # the product's own host may have no stack, and no engine
         containers = reading("containers", self.stack.containers, []) if stacked else []
+        queue = reading("queue", lambda: self._queue(containers, now), None) if stacked else None
         usage = reading("use of the containers", lambda: self.stack.usage(containers), {})
         sample: dict[str, Any] = {
             "at": now.isoformat(timespec="milliseconds"),
@@ -129,7 +133,8 @@ class Sampler:
             "worker_errors": reading("worker log", lambda: self._worker_errors(since, now), None)
             if stacked
             else None,
-            "queue": reading("queue", lambda: self._queue(containers), None),
+            "queue": None if queue is None else queue["waiting"],
+            "queue_state": queue,
             "probe": asdict(self.probe()),
         }
         if plan.mode == "mirror":
@@ -149,13 +154,18 @@ class Sampler:
         return [{**asdict(process), "well": process.well} for process in found]
 
     def _worker_errors(self, since: datetime, until: datetime) -> int:
-        worker = self.stack.container(self.config.worker_service)
         bounds = since.isoformat(timespec="milliseconds"), until.isoformat(timespec="milliseconds")
+        service = self.config.worker_service
+        services = self.stack.services([service] if service else ["worker"], self.stack.containers())
+        worker = self.stack.container(services[0] if services else "web")
         return count_error_lines(self.stack.log_lines(worker, *bounds))
 
-    def _queue(self, containers: Sequence[Container]) -> int | None:
-        valkey = next((each for each in containers if each.service == "valkey" and each.running), None)
-        return None if valkey is None else self.stack.queued(valkey)
+    def _queue(self, containers: Sequence[Container], now: datetime) -> dict[str, Any] | None:
+        """What waits and what was left; None where no Valkey is named or running (its absence is noted)."""
+        if not any(each.service == SERVICE and each.running for each in containers):
+            return None
+        state = read_queue(self.stack, now, containers)
+        return {**state.to_json(), "abandoned": state.abandoned}
 
     def _mirror(self, plan: Plan, now: datetime, before: Sample | None) -> dict[str, Any]:
         """Counts since the last sample that had them, up to some seconds ago."""
@@ -194,6 +204,7 @@ def _container(container: Container, usage: Any) -> dict[str, Any]:
         "well": container.well,
         "restarts": container.restarts,
         "oom_killed": container.oom_killed,
+        "oom_kills": read_oom_kills(container),
         "started_at": container.started_at,
         "memory": None if usage is None else usage.memory,
         "limit": container.memory_limit,

@@ -6,70 +6,21 @@ One pass over the samples, oldest first, in little memory: 48 h at 10 s are 17,0
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from .criteria import Criterion, Reasons, number, percentile
+from .criteria import judged as _judged
+from .criteria import unjudged as _open
+from .mirrored import Legs, Mirror, RealEvents, judge_parity
+from .outcomes import Queue, WorkerLog
 from .plan import GO, NO_GO, Plan, span_text, time_text
 from .store import Sample
 
 _GAP_INTERVALS = 3
 #: Timers and clocks are that coarse (seconds).
 SLACK = 1.0
-_SHOWN = 5
-
-
-@dataclass
-class Reasons:
-    """The first few reasons of a criterion, and how many there were."""
-
-    first: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, text: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(text)
-
-    def listed(self) -> list[str]:
-        """At most six lines."""
-        more = [f"... and {self.count - _SHOWN} more"] if self.count > _SHOWN else []
-        return [*self.first, *more]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One line of the verdict. ``met`` is None when it was not measured or does not apply: see ``note``."""
-
-    id: str
-    name: str
-    value: str
-    threshold: str
-    met: bool | None
-    reasons: list[str] = field(default_factory=list)
-    note: str = ""
-
-
-def _judged(
-    id_: str, name: str, value: str, threshold: str, reasons: list[str], note: str = ""
-) -> Criterion:
-    return Criterion(id_, name, value, threshold, not reasons, reasons, note)
-
-
-def _open(id_: str, name: str, threshold: str, note: str) -> Criterion:
-    return Criterion(id_, name, "-", threshold, None, [], note)
-
-
-def percentile(ordered: list[float], percent: float) -> float:
-    """The value that ``percent`` of them do not exceed (nearest rank); ``ordered`` ascending, not empty."""
-    rank = max(1, -(-len(ordered) * percent // 100))
-    return ordered[int(rank) - 1]
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A figure for people: no trailing zeros."""
-    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
 
 
 class _Coverage:
@@ -120,6 +71,7 @@ class _Containers:
         self.before: dict[str, Mapping[str, Any]] = {}
         self.restarts: dict[str, int] = {}
         self.oom: set[tuple[str, str]] = set()
+        self.oom_kills = 0
 
     def add(self, sample: Sample) -> None:
         found = {str(container["service"]): container for container in sample.get("containers") or []}
@@ -134,11 +86,25 @@ class _Containers:
             if container is None:
                 continue
             self.restarts[service] = self.restarts.get(service, 0) + self._restarted(service, container)
+            earlier = self.before.get(service)
             self.before[service] = container
             life = (str(container["id"]), str(container["started_at"]))
             if container["oom_killed"] and life not in self.oom:
                 self.oom.add(life)
                 self.killed.add(f"container {service} was killed for lack of memory before {time_text(str(sample['at']))}")
+            self._count_oom_kills(service, container, earlier, str(sample["at"]))
+
+    def _count_oom_kills(
+        self, service: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, at: str
+    ) -> None:
+        """Processes of a container that lived on; the counter begins at 0 with every start."""
+        if now.get("oom_kills") is None or before is None:
+            return
+        same = (now["id"], now["started_at"]) == (before["id"], before["started_at"])
+        grown = int(now["oom_kills"]) - (int(before.get("oom_kills") or 0) if same else 0)
+        if grown > 0:
+            self.oom_kills += grown
+            self.killed.add(f"{grown} process(es) of container {service} were killed for lack of memory before {time_text(at)}")
 
     def _restarted(self, service: str, now: Mapping[str, Any]) -> int:
         """Restarts between two samples; a counter that did not move may hide one by hand or a replacement."""
@@ -165,7 +131,7 @@ class _Containers:
             ]
         worst = max(self.restarts.values(), default=0)
         uptime = f"{self.well} of {self.seen} looks"
-        value = f"{worst} restarts at most, {len(self.oom)} out of memory"
+        value = f"{worst} restarts at most, {max(len(self.oom), self.oom_kills)} out of memory"
         return [
             _judged("uptime", "continuous uptime", uptime, "running and healthy in all", self.down.listed()),
             _judged(
@@ -357,126 +323,6 @@ class _Probes:
         return result
 
 
-class _WorkerLog:
-    def __init__(self, plan: Plan) -> None:
-        self.allowed, self.stacked = plan.thresholds.max_worker_errors, bool(plan.services)
-        self.count = 0
-
-    def add(self, sample: Sample) -> None:
-        self.count += int(sample.get("worker_errors") or 0)
-
-    def judge(self) -> list[Criterion]:
-        reasons = []
-        if self.count > self.allowed:
-            reasons.append(f"the worker logged {self.count} error line(s) (allowed: {self.allowed})")
-        name, allowed = "worker log free of errors", f"at most {self.allowed} lines"
-        if not self.stacked:
-            return [_open("worker_log", name, allowed, "no container is named: the stack is on another host")]
-        return [_judged("worker_log", name, f"{self.count} lines", allowed, reasons)]
-
-
-class _Legs:
-    """Both legs of the mirror, summed over the samples."""
-
-    def __init__(self) -> None:
-        self.sums = {leg: {"sent": 0, "ok": 0, "failed": 0} for leg in ("sentry", "glitchtip")}
-        self.measured = False
-
-    def add(self, sample: Sample) -> None:
-        mirror = sample.get("mirror") or {}
-        for leg, sums in self.sums.items():
-            counts = mirror.get(leg)
-            if counts:
-                self.measured = True
-                for name in sums:
-                    sums[name] += int(counts.get(name) or 0)
-
-
-class _Mirror:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.legs = _Legs()
-
-    def add(self, sample: Sample) -> None:
-        self.legs.add(sample)
-
-    def judge(self) -> list[Criterion]:
-        limits = self.plan.thresholds
-        lines = (
-            (
-                "mirror_delivery",
-                "GlitchTip took what Sentry took",
-                f"at least {limits.min_mirror_percent:g} %",
-            ),
-            ("mirror_sentry", "Sentry's leg failed", f"at most {limits.max_sentry_failed_percent:g} %"),
-            (
-                "mirror_glitchtip",
-                "GlitchTip's leg failed",
-                f"at most {limits.max_glitchtip_failed_percent:g} %",
-            ),
-        )
-        if self.plan.mode != "mirror":
-            return [_open(*line, note=f"no mirror in mode {self.plan.mode}") for line in lines]
-        if not self.legs.measured:
-            return [_judged(id_, name, "-", wanted, ["the mirror was never counted"]) for id_, name, wanted in lines]
-        sentry, glitchtip = self.legs.sums["sentry"], self.legs.sums["glitchtip"]
-        return [
-            self._delivered(lines[0], sentry["ok"], glitchtip["ok"], limits.min_mirror_percent),
-            self._failed(lines[1], sentry, limits.max_sentry_failed_percent),
-            self._failed(lines[2], glitchtip, limits.max_glitchtip_failed_percent),
-        ]
-
-    @staticmethod
-    def _delivered(line: tuple[str, str, str], taken: int, copied: int, least: float) -> Criterion:
-        if not taken:
-            return _judged(*line[:2], "-", line[2], ["Sentry took no envelope through the mirror"])
-        percent = 100.0 * copied / taken
-        reasons = []
-        if percent < least:
-            reasons.append(
-                f"GlitchTip took {copied} envelopes, {percent:.2f} % of the {taken} that Sentry took "
-                f"(wanted: {least:g} %)"
-            )
-        return _judged(*line[:2], f"{percent:.2f} % ({copied} of {taken})", line[2], reasons)
-
-    @staticmethod
-    def _failed(line: tuple[str, str, str], counts: Mapping[str, int], most: float) -> Criterion:
-        sent, failed = counts["sent"], counts["failed"]
-        percent = 100.0 * failed / sent if sent else 0.0
-        reasons = []
-        if percent > most:
-            reasons.append(f"{line[1]} {failed} of {sent} times, {percent:.2f} % (allowed: {most:g} %)")
-        return _judged(*line[:2], f"{percent:.2f} % ({failed} of {sent})", line[2], reasons)
-
-
-class _RealEvents:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.issues, self.more, self.measured = 0, False, False
-
-    def add(self, sample: Sample) -> None:
-        real = sample.get("real")
-        if real:
-            self.measured = True
-            self.issues = max(self.issues, int(real["issues"]))
-            self.more = self.more or bool(real.get("more"))
-
-    def judge(self) -> list[Criterion]:
-        wanted = self.plan.thresholds.min_real_issues
-        line = "real_events", "real errors appear", f"at least {wanted} issue(s)"
-        if self.plan.mode == "probe":
-            return [_open(*line, note="mode probe: the product's own events go to Sentry only")]
-        if not self.measured and wanted:
-            return [_judged(*line[:2], "-", line[2], ["real events were never looked for"])]
-        reasons = []
-        if self.issues < wanted:
-            reasons.append(
-                f"{self.issues} issue(s) with events of the product itself appeared in GlitchTip (wanted: {wanted})"
-            )
-        value = f"{self.issues}{' or more' if self.more else ''} issues"
-        return [_judged(*line[:2], value, line[2], reasons)]
-
-
 class _Readings:
     def __init__(self, plan: Plan) -> None:
         self.allowed = plan.thresholds.max_failed_readings
@@ -496,45 +342,6 @@ class _Readings:
         ]
 
 
-def judge_parity(plan: Plan, parity: Mapping[str, Any] | None) -> Criterion:
-    """The comparison of ``glitchtip-ops parity`` (parity.json), when there is one of this soak."""
-    least = plan.thresholds.min_parity_percent
-    line = "parity", "parity with Sentry", f"at least {least:g} %"
-    if plan.mode != "mirror":
-        return _open(*line, note=f"not judged in mode {plan.mode}: the product's events reach one tracker only")
-    why = _why_not_measured(plan, parity)
-    if why or parity is None:
-        if plan.require_parity:
-            return _judged(*line[:2], "-", line[2], [f"parity is required and was not measured: {why}"])
-        return _open(*line, note=f"not measured: {why}")
-    ratio = float(parity["ratio"])
-    reasons = []
-    if 100.0 * ratio < least:
-        reasons.append(
-            f"GlitchTip has {100.0 * ratio:.2f} % of Sentry's events (wanted: {least:g} %), "
-            f"compared {time_text(str(parity['compared_at']))}"
-        )
-    note = f"compared {time_text(str(parity['compared_at']))}: {parity.get('verdict', 'no verdict')}"
-    return _judged(*line[:2], f"{100.0 * ratio:.2f} %", line[2], reasons, note)
-
-
-def _why_not_measured(plan: Plan, parity: Mapping[str, Any] | None) -> str:
-    if parity is None:
-        return "glitchtip-ops parity has not run"
-    if parity.get("migration_id") != plan.migration_id:
-        return "the comparison is of another migration"
-    try:
-        compared = datetime.fromisoformat(str(parity["compared_at"]))
-        if compared < datetime.fromisoformat(plan.started_at):
-            return f"the comparison of {parity['compared_at']} is older than this soak"
-    except (KeyError, ValueError, TypeError):
-        return "the comparison tells no time"
-    ratio = parity.get("ratio")
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float):
-        return "the comparison found no event in Sentry"
-    return ""
-
-
 _PARTS = (
     _Coverage,
     _Containers,
@@ -543,9 +350,10 @@ _PARTS = (
     _Disk,
     _Pm2,
     _Probes,
-    _WorkerLog,
-    _Mirror,
-    _RealEvents,
+    Queue,
+    WorkerLog,
+    Mirror,
+    RealEvents,
     _Readings,
 )
 
@@ -559,7 +367,7 @@ class _Figures:
         self.seconds: list[float] = []
         self.system: float | None = None
         self.stack: float | None = None
-        self.legs = _Legs()
+        self.legs = Legs()
 
     def add(self, sample: Sample) -> None:
         self.samples += 1

@@ -15,6 +15,7 @@ import pytest
 import redis
 from contract.server import ALL_SCOPES, ORGANIZATIONS, Project, Server, wait_until
 from local import HERE, Local, Unavailable, running
+from standin.wire import wrap_vtask
 
 EVENTS = 30
 FAILED, INGEST = "{vt}:q:failed", "{vt}:q:ingest"
@@ -111,16 +112,17 @@ def test_a_batch_that_the_database_refuses_is_a_dead_letter_and_comes_back_when_
     standin: Local, project: Project, valkey: redis.Redis
 ) -> None:
     valkey.lpush(
-        INGEST, json.dumps({"task": "ingest", "project": project.id, "id": "x", "event": {}, "received": "?"})
+        INGEST,
+        wrap_vtask({"task": "ingest", "project": project.id, "id": "x", "event": {}, "received": "?"}, "ingest"),
     )
     with worker(standin):
         assert wait_until(lambda: valkey.llen(FAILED) == 1, 20)
         entry = json.loads(valkey.lpop(FAILED) or "{}")
-        assert entry["error"].startswith("ValueError")
+        assert entry["error_msg"].startswith("ValueError")
         good = project.event("moved back")
         message = {"task": "ingest", "project": int(project.id), "id": good["event_id"], "event": good}
         received = dt.datetime.now(dt.UTC).isoformat()
-        valkey.lpush(FAILED, json.dumps({**message, "received": received, "error": "OSError: down"}))
+        valkey.lpush(FAILED, wrap_vtask({**message, "received": received}, "ingest", error_msg="OSError: down"))
         valkey.lmove(FAILED, INGEST, "RIGHT", "LEFT")
         assert wait_until(lambda: project.find(good["event_id"]), 30)
     assert valkey.llen(FAILED) == 0

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import redis
 
 from . import db
+from .wire import release, unwrap_kombu, wrap_kombu
 
 VISIBILITY_TIMEOUT = 3600
 #: Life of an entry of the duplicate filter in seconds: Django's default, no TIMEOUT is set (source of both lines).
@@ -29,7 +30,7 @@ for n = 1, tonumber(ARGV[1]) do
   local body = redis.call('RPOP', KEYS[1])
   if not body then break end
   local tag = ARGV[3] .. ':' .. n
-  redis.call('HSET', KEYS[2], tag, body)
+  redis.call('HSET', KEYS[2], tag, '[' .. body .. ', "", "celery"]')
   redis.call('ZADD', KEYS[3], ARGV[2], tag)
   taken[#taken + 1] = tag
   taken[#taken + 1] = body
@@ -43,15 +44,9 @@ if redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[2]) then
 end
 return 0
 """
-_RESTORE = """
-local back = 0
-for _, tag in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1])) do
-  local body = redis.call('HGET', KEYS[2], tag)
-  if body then redis.call('RPUSH', KEYS[1], body) back = back + 1 end
-  redis.call('HDEL', KEYS[2], tag)
-  redis.call('ZREM', KEYS[3], tag)
-end
-return back
+_RESTORE_ONE = """
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[1], ARGV[2]) end
+return redis.call('ZREM', KEYS[3], ARGV[1])
 """
 
 
@@ -91,15 +86,15 @@ class ValkeyQueue:
         self._keys = ["celery", "unacked", "unacked_index"]
 
     def put(self, message: Message) -> None:
-        self._client.lpush(self._keys[0], json.dumps(message))
+        self._client.lpush(self._keys[0], wrap_kombu(message))
 
     def put_once(self, message: Message, key: str) -> bool:
-        arguments = [json.dumps(message), DUPLICATE_WINDOW]
+        arguments = [wrap_kombu(message), DUPLICATE_WINDOW]
         return bool(self._client.eval(PUT_ONCE, 2, self._keys[0], f":1:{key}", *arguments))
 
     def take(self, limit: int) -> list[tuple[str, Message]]:
         flat = self._client.eval(_TAKE, 3, *self._keys, limit, time.time(), uuid.uuid4().hex)
-        return [(flat[n], json.loads(flat[n + 1])) for n in range(0, len(flat), 2)]
+        return [(flat[n], unwrap_kombu(flat[n + 1])) for n in range(0, len(flat), 2)]
 
     def done(self, tags: list[str]) -> None:
         if tags:
@@ -111,13 +106,20 @@ class ValkeyQueue:
     def give_back(self, taken: list[tuple[str, Message]]) -> None:
         if taken:
             pipe = self._client.pipeline()
-            pipe.rpush(self._keys[0], *(json.dumps(message) for _, message in reversed(taken)))
+            pipe.rpush(self._keys[0], *(wrap_kombu(message) for _, message in reversed(taken)))
             pipe.hdel(self._keys[1], *(tag for tag, _ in taken))
             pipe.zrem(self._keys[2], *(tag for tag, _ in taken))
             pipe.execute()
 
     def restore(self) -> int:
-        return int(self._client.eval(_RESTORE, 3, *self._keys, time.time() - VISIBILITY_TIMEOUT))
+        # The real one leaves this key, and never removes it, wherever a Celery worker has run.
+        self._client.sadd("_kombu.binding.celery", "celery\x06\x16\x06\x16celery")
+        back = 0
+        for tag in self._client.zrangebyscore(self._keys[2], "-inf", time.time() - VISIBILITY_TIMEOUT):
+            body = self._client.hget(self._keys[1], tag)
+            self._client.eval(_RESTORE_ONE, 3, *self._keys, tag, release(body) if body else "")
+            back += bool(body)
+        return back
 
 
 class DatabaseQueue:

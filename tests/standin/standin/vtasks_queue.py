@@ -24,6 +24,7 @@ import redis
 from . import db
 from .queue import DUPLICATE_WINDOW, PUT_ONCE, Message
 from .settings import Settings
+from .wire import unwrap_vtask, wrap_vtask
 
 PREFIX = "{vt}:"
 INGEST, DEFAULT, FAILED = "ingest", "default", "failed"
@@ -88,17 +89,17 @@ class ValkeyTasks:
 
     def _text(self, message: Message) -> str:
         # The limit travels with the task: it is the one of the process that queued it.
-        return json.dumps({"max_rescues": self._max_rescues, "rescues": 0, **message})
+        return wrap_vtask(message, queue_of(message), max_rescues=self._max_rescues, rescues=0)
 
     def take(self, queue: str, limit: int) -> Taken:
         if queue == INGEST:  # popped: a worker that is killed now loses them
-            return [("", json.loads(text)) for text in self._client.rpop(self._name(queue), limit) or ()]
+            return [("", unwrap_vtask(text)) for text in self._client.rpop(self._name(queue), limit) or ()]
         taken: Taken = []
         while len(taken) < limit:
             text = self._client.lmove(self._name(queue), self._mine, "RIGHT", "LEFT")
             if text is None:
                 break
-            taken.append((text, json.loads(text)))
+            taken.append((text, unwrap_vtask(text)))
         return taken
 
     def done(self, taken: Taken) -> None:
@@ -107,10 +108,12 @@ class ValkeyTasks:
                 self._client.lrem(self._mine, 1, tag)
 
     def fail(self, taken: Taken, error: str) -> None:
-        if not taken:
-            return
+        if taken:
+            self._bury([tag or self._text(message) for tag, message in taken], error)
+
+    def _bury(self, entries: list[str], error: str) -> None:
         pipe = self._client.pipeline()
-        pipe.lpush(self._name(FAILED), *(dead_letter(message, error) for _, message in taken))
+        pipe.lpush(self._name(FAILED), *(dead_letter(entry, error) for entry in entries))
         pipe.ltrim(self._name(FAILED), 0, self._cap - 1)
         pipe.execute()
 
@@ -123,14 +126,12 @@ class ValkeyTasks:
             if owner != me() and self._client.exists(f"{PREFIX}alive:{owner}"):
                 continue
             while (text := self._client.rpop(key)) is not None:
-                message = json.loads(text)
-                limit, rescues = int(message.get("max_rescues", 0)), int(message.get("rescues", 0)) + 1
+                task = json.loads(text)
+                limit, rescues = int(task.get("max_rescues", 0)), int(task.get("rescues", 0)) + 1
                 if rescues > limit:
-                    self.fail([("", message)], f"Exceeded max_rescues ({limit})")
+                    self._bury([text], f"Exceeded max_rescues ({limit})")
                 else:
-                    self._client.lpush(
-                        self._name(queue_of(message)), json.dumps({**message, "rescues": rescues})
-                    )
+                    self._client.lpush(self._name(task["queue"]), json.dumps({**task, "rescues": rescues}))
                     again += 1
         return again
 
@@ -138,9 +139,9 @@ class ValkeyTasks:
         self._client.set(f"{PREFIX}alive:{me()}", "1", ex=ALIVE_SECONDS)
 
 
-def dead_letter(message: Message, error: str) -> str:
-    """The text of a dead letter: the task with what went wrong and when (seconds since 1970)."""
-    return json.dumps({**message, "error": error, "failed_at": time.time()})
+def dead_letter(entry: str, error: str) -> str:
+    """The text of a dead letter: the entry of the task with what went wrong and when (seconds since 1970)."""
+    return json.dumps({**json.loads(entry), "error_msg": error, "failed_at": time.time()})
 
 
 class DatabaseTasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from werkzeug import Response
 
 from glitchtip_ops import monitor
 from glitchtip_ops.cli import main
+from glitchtip_ops.files import lock
 from glitchtip_ops.monitor import Check
 from glitchtip_ops.probe import send_probe
 
@@ -83,7 +85,7 @@ def test_monitor_check_logs_alerts_and_ends_with_3_in_trouble(
     httpserver.expect_request("/hook").respond_with_data("ok")
     (world.root / "etc" / "alert_webhook_url").write_text(httpserver.url_for("/hook"))
     checks = [Check("disk", False, "full")]
-    monkeypatch.setattr(monitor, "all_checks", lambda *_: checks)
+    monkeypatch.setattr(monitor, "all_checks", lambda *_, **__: checks)
     assert call(capsys, "monitor", "check", "--dry-run")[0] == 3
     assert not (world.root / "monitor.log").exists()
     assert call(capsys, "monitor", "check")[0] == 3
@@ -98,11 +100,35 @@ def test_monitor_check_logs_alerts_and_ends_with_3_in_trouble(
     assert not call(capsys, "monitor", "canary")[1]["changed"]
 
 
+@pytest.mark.usefixtures("world")
+def test_two_checks_at_once_wait_for_each_other_and_a_quick_one_gives_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(monitor, "all_checks", lambda *_, **options: asked.append(options) or [Check("x", True, "")])
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            held.close()
+
+    monkeypatch.setattr(monitor._take_turn, "__kwdefaults__", {"sleep": wait})
+    state_dir = Path(monitor.load_settings().state_dir)
+    with ExitStack() as held:
+        held.enter_context(lock(state_dir / ".monitor.lock", "another"))
+        assert call(capsys, "monitor", "check", "--quick")[1]["checks"] == []
+        assert (asked, waited) == ([], [])
+        assert call(capsys, "monitor", "check")[0] == 0
+    assert len(waited) == 3
+    assert asked == [{"quick": False, "act": True}]
+
+
 def test_a_hook_that_refuses_ends_with_1(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (world.root / "etc" / "alert_webhook_url").write_text("http://127.0.0.1:9/s3cret")
-    monkeypatch.setattr(monitor, "all_checks", lambda *_: [Check("disk", False, "full")])
+    monkeypatch.setattr(monitor, "all_checks", lambda *_, **__: [Check("disk", False, "full")])
     assert main(["monitor", "check"]) == 1
     assert main(["monitor", "canary"]) == 1
     both = capsys.readouterr()

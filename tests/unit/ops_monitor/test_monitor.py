@@ -14,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from unit.ops_support import World
 from werkzeug import Response
 
-from glitchtip_ops import monitor
+from glitchtip_ops import monitor, pipeline
 from glitchtip_ops.docker_stack import Stack
 from glitchtip_ops.host_state import Disk, Memory, Pm2Process
 from glitchtip_ops.monitor import (
@@ -245,7 +245,7 @@ def test_the_scheduler_is_watched_in_valkey_in_the_database_or_not_at_all(world:
     with_valkey, without = ("postgres", "valkey", "web"), ("postgres", "web")
     assert read_scheduler_marks(Stack(), with_valkey) == {}
     assert read_scheduler_marks(Stack(), without) == {}
-    world.state["valkey"] = {":1:vtasks_last_run:send-alert-notifications": stamp}
+    world.state["valkey"] = {"{vt}:scheduler:vtasks_last_run:send-alert-notifications": stamp}
     world.save()
     world.set_cluster({"glitchtip": {}}, vtasks={"vtasks_last_run:uptime-dispatch-checks": stamp})
     for services in (with_valkey, without):
@@ -253,18 +253,28 @@ def test_the_scheduler_is_watched_in_valkey_in_the_database_or_not_at_all(world:
         assert check_scheduler(marks, NOW, 300) == Check("scheduler", True, "the scheduler ran 100 s ago")
         stopped = check_scheduler(marks, NOW + timedelta(hours=1), 300)
         assert not stopped.ok
-        assert "has not run for 3700 s" in stopped.detail
+        assert "for 3700 s: no alerts, no uptime checks" in stopped.detail
     assert check_scheduler({}, NOW, 300).ok
     assert "not checked" in check_scheduler({"vtasks_last_run:x": "odd"}, NOW, 300).detail
 
 
-def test_the_newest_mark_counts() -> None:
-    marks = {"vtasks_last_run:daily": "5", "vtasks_last_run:minute": str(NOW.timestamp()), "other": "9e99"}
-    assert check_scheduler(marks, NOW, 60).ok
+def test_the_daily_task_may_be_old_and_each_of_the_others_must_be_young() -> None:
+    prefix, fresh, old = "{vt}:scheduler:vtasks_last_run:", str(NOW.timestamp()), str(NOW.timestamp() - 400)
+    well = {f"{prefix}perform-maintenance": "5", f"{prefix}uptime-dispatch-checks": fresh, "other": "9e99"}
+    assert check_scheduler(well, NOW, 300).ok
+    one_late = {**well, f"{prefix}send-alert-notifications": old}
+    check = check_scheduler(one_late, NOW, 300)
+    assert not check.ok
+    assert "send-alert-notifications for 400 s" in check.detail
+
+
+def test_a_new_server_without_any_mark_is_trouble() -> None:
+    assert not check_scheduler({}, NOW, 300, is_6=True).ok
+    assert not check_scheduler({"vtasks_last_run:x": "odd"}, NOW, 300, is_6=True).ok
 
 
 def all_good(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    client = SimpleNamespace(version=lambda: "6.2.6")
+    client = SimpleNamespace(version=lambda: changes.get("version", "5.2.0"))
 
     class FakeClient:
         def __init__(self, *_: Any, **__: Any) -> None:
@@ -277,6 +287,7 @@ def all_good(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
             pass
 
     monkeypatch.setattr(monitor, "Client", FakeClient)
+    monkeypatch.setattr(pipeline, "Client", FakeClient)
     probe = changes.get("probe", Probe("e" * 32, True, 1.2, None))
     monkeypatch.setattr(monitor, "send_probe", lambda *_, **__: probe)
     monkeypatch.setattr(monitor, "read_memory", lambda: changes.get("memory", Memory(1000, 500, "meminfo")))
@@ -313,7 +324,8 @@ def test_each_fault_turns_its_own_check_and_no_other(
     verified_backup(world)
     checks = all_checks(world.settings, MonitorConfig(pm2_services=("api",)), lambda: NOW)
     assert {check.name for check in checks} == {
-        *("api", "ingest", "containers", "memory", "disk", "backup", "scheduler", "pm2")
+        *("api", "ingest", "containers", "memory", "disk", "backup", "scheduler", "pm2"),
+        *("oom", "queue", "unacked", "dead_letters"),
     }
     assert [check.name for check in checks if not check.ok] == troubled
     assert detail in " ".join(check.detail for check in checks if not check.ok)
@@ -327,7 +339,7 @@ def test_an_engine_that_is_down_is_trouble_in_one_sentence(
     world.state["down"] = True
     world.save()
     checks = all_checks(world.settings, MonitorConfig(), lambda: NOW)
-    assert [check.name for check in checks if not check.ok] == ["containers", "scheduler"]
+    assert [check.name for check in checks if not check.ok] == ["oom", "queue", "containers", "scheduler"]
 
 
 def test_unknown_settings_are_refused(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ def against(document: dict[str, Any]) -> list[str]:
     return [each["id"] for each in document["criteria"] if each["met"] is False]
 
 
+MIRROR_ONLY = ["mirror_delivery", "mirror_sentry", "mirror_glitchtip", "real_events"]
+
+
 @pytest.fixture
 def good() -> Samples:
     return make_run()
@@ -43,7 +46,7 @@ def test_a_whole_clean_run_is_go(good: Samples) -> None:
     assert (found["migration_id"], found["judged_at"]) == ("m1", NOW.isoformat(timespec="seconds"))
     assert found["valid_for"] == 7 * 86400
     not_judged = [each["id"] for each in found["criteria"] if each["met"] is None]
-    assert not_judged == ["mirror_delivery", "mirror_sentry", "mirror_glitchtip", "real_events", "parity"]
+    assert not_judged == ["dead_letters", "worker_log", *MIRROR_ONLY, "parity"]
     assert all(each["note"] for each in found["criteria"] if each["met"] is None)
     assert all(each["threshold"] and each["value"] and each["name"] for each in found["criteria"])
 
@@ -52,7 +55,7 @@ def test_a_whole_clean_run_with_the_mirror_is_go(good: Samples) -> None:
     parity = {"migration_id": "m1", "compared_at": NOW.isoformat(), "ratio": 1.0, "verdict": "equal"}
     found = verdict(with_mirror(good), parity, mode="mirror", require_parity=True)
     assert (found["verdict"], found["reasons"]) == (GO, [])
-    assert all(each["met"] for each in found["criteria"])
+    assert {each["id"] for each in found["criteria"] if not each["met"]} == {"dead_letters", "worker_log"}
     told = next(each["value"] for each in found["criteria"] if each["id"] == "mirror_delivery")
     legs = found["figures"]["mirror"]
     assert f"{legs['glitchtip']['ok']} of {legs['sentry']['ok']}" in told
@@ -73,6 +76,10 @@ def set_pm2(index: int, position: int, **values: Any) -> Callable[[Samples], Non
 
 def set_sample(index: int, **values: Any) -> Callable[[Samples], None]:
     return lambda samples: samples[index].update(values)
+
+
+def set_queue(index: int, **values: Any) -> Callable[[Samples], None]:
+    return lambda samples: samples[index]["queue_state"].update(values)
 
 
 def every(**values: Any) -> Callable[[Samples], None]:
@@ -101,8 +108,16 @@ ALONE: list[tuple[Callable[[Samples], Any], str, str]] = [
     (lambda samples: samples.pop(), "coverage", "the samples span 50 s of the ordered 60 s"),
     (lambda samples: samples.__delitem__(slice(1, 5)), "coverage", "gap(s) in the samples, the longest 50 s"),
     (lambda samples: samples.insert(3, make_sample(5)), "coverage", "the clock went backwards"),
-    (set_container(3, "worker", well=False, state="restarting", health=None), "uptime", "worker was restarting/None at"),
-    (set_container(3, "web", well=False, health="unhealthy"), "uptime", "container web was running/unhealthy"),
+    (
+        set_container(3, "worker", well=False, state="restarting", health=None),
+        "uptime",
+        "worker was restarting/None at",
+    ),
+    (
+        set_container(3, "web", well=False, health="unhealthy"),
+        "uptime",
+        "container web was running/unhealthy",
+    ),
     (lambda samples: samples[2]["containers"].pop(0), "uptime", "container postgres was absent"),
     (set_container(-1, "worker", restarts=2), "crashes", "container worker restarted 2 time(s)"),
     (set_container(-1, "valkey", started_at="2026-01-10T06:00:55Z"), "crashes", "valkey restarted 1 time(s)"),
@@ -124,7 +139,16 @@ ALONE: list[tuple[Callable[[Samples], Any], str, str]] = [
     (set_sample(6, probe=None), "probes", "1 of 7 test events were not captured (not read back)"),
     (set_seconds(1, 1, 1, 1, 1, 1, 30.1), "probe_max", "the slowest test event took 30.1 s"),
     (set_seconds(16, 16, 16, 16, 16, 16, 16), "probe_p95", "one in twenty test events took 16.0 s"),
-    (set_sample(1, worker_errors=3), "worker_log", "the worker logged 3 error line(s)"),
+    (
+        set_container(4, "postgres", oom_kills=2),
+        "crashes",
+        "2 process(es) of container postgres were killed for lack",
+    ),
+    (set_queue(2, waiting=2001), "queue", "2001 events waited at"),
+    (set_queue(2, oldest=301.0), "queue", "an event had waited for 301 s at"),
+    (set_queue(2, left_behind=4), "queue", "4 events wait in the list of the 5.2 line"),
+    (set_queue(2, abandoned=1), "unacked", "1 messages were left unacknowledged"),
+    (set_queue(3, line="6.x", dead_letters=5), "dead_letters", "5 events or tasks were given up"),
     (set_sample(1, errors=["PM2: no answer"]), "readings", "1 reading(s) failed, the first: PM2: no answer"),
 ]
 
@@ -148,11 +172,19 @@ def legs(index: int, leg: str, **values: int) -> Callable[[Samples], None]:
 @pytest.mark.parametrize(
     ("spoil", "criteria", "reason"),
     [
-        (legs(2, "glitchtip", ok=90), {"mirror_delivery"}, "GlitchTip took 690 envelopes, 98.57 % of the 700"),
+        (
+            legs(2, "glitchtip", ok=90),
+            {"mirror_delivery"},
+            "GlitchTip took 690 envelopes, 98.57 % of the 700",
+        ),
         (legs(2, "sentry", sent=110, failed=10), {"mirror_sentry"}, "Sentry's leg failed 10 of 710 times"),
         (legs(2, "glitchtip", sent=110, failed=10), {"mirror_glitchtip"}, "GlitchTip's leg failed 10 of 710"),
         (every(mirror=None), {"mirror_delivery", "mirror_sentry", "mirror_glitchtip"}, "never counted"),
-        (every(real={"issues": 0, "more": False}), {"real_events"}, "0 issue(s) with events of the product itself"),
+        (
+            every(real={"issues": 0, "more": False}),
+            {"real_events"},
+            "0 issue(s) with events of the product itself",
+        ),
         (every(real=None), {"real_events"}, "real events were never looked for"),
     ],
 )
@@ -240,9 +272,11 @@ def test_a_timer_that_is_a_second_early_covers_the_time_and_two_seconds_do_not()
 
 def test_thresholds_are_the_plans(good: Samples) -> None:
     good[-1]["containers"][0]["restarts"] = 1
-    good[2]["worker_errors"] = 2
+    good[2]["queue_state"].update(waiting=5000, abandoned=2)
     good[3]["errors"] = ["x: y"]
-    lenient = Thresholds(max_container_restarts=1, max_worker_errors=2, max_failed_readings=1)
+    lenient = Thresholds(
+        max_container_restarts=1, max_queued_events=5000, max_abandoned_events=2, max_failed_readings=1
+    )
     assert verdict(good)["verdict"] == NO_GO
     assert verdict(good, thresholds=lenient)["verdict"] == GO
 
@@ -273,11 +307,69 @@ def test_pm2_is_not_judged_when_no_service_is_named(good: Samples) -> None:
 def test_the_stack_is_not_judged_on_the_products_own_host(good: Samples) -> None:
     for entry in good:
         entry["containers"], entry["memory"]["stack_limit"], entry["worker_errors"] = [], 0, None
+        entry["queue_state"] = None
     found = verdict(good, services=())
     assert found["verdict"] == GO
     notes = {each["id"]: each["note"] for each in found["criteria"] if each["met"] is None}
-    assert {"uptime", "crashes", "stack_memory", "worker_log"} <= set(notes)
+    assert {"uptime", "crashes", "stack_memory", "worker_log", "queue", "unacked", "dead_letters"} <= set(
+        notes
+    )
     assert "another host" in notes["worker_log"]
+
+
+LOGS = (
+    "[2026-01-10 06:00:00,1: ERROR/MainProcess] Task failed",
+    "Traceback (most recent call last):",
+    "socket.gaierror: [Errno -2] Name or service not known",
+    "Error: OperationalError('connection failed')",
+    "error connecting in 'pool-1'",
+    "CRITICAL/MainProcess Unrecoverable error",
+)
+
+
+@pytest.mark.parametrize("line", LOGS)
+@pytest.mark.parametrize("times", [1, 5000])
+def test_no_text_of_a_log_alone_changes_the_verdict(good: Samples, line: str, times: int) -> None:
+    for entry in good:
+        entry["worker_errors"] = count_error_lines([line] * times)
+    found = verdict(good, thresholds=Thresholds(max_worker_errors=0))
+    assert (found["verdict"], found["reasons"]) == (GO, [])
+    (shown,) = [each for each in found["criteria"] if each["id"] == "worker_log"]
+    assert shown["met"] is None
+    assert shown["value"] == f"{sum(entry['worker_errors'] for entry in good)} lines look like errors"
+
+
+def test_the_silence_of_a_log_hides_no_bad_outcome(good: Samples) -> None:
+    for spoil, criterion, _ in ALONE:
+        samples = copy.deepcopy(good)
+        spoil(samples)
+        assert all(not entry["worker_errors"] for entry in samples)
+        assert criterion in against(verdict(samples))
+
+
+def test_dead_letters_from_before_the_soak_do_not_count(good: Samples) -> None:
+    for entry in good:
+        entry["queue_state"].update(line="6.x", dead_letters=9)
+    assert verdict(good)["verdict"] == GO
+
+
+def test_samples_of_an_older_version_have_no_queue_to_judge(good: Samples) -> None:
+    for entry in good:
+        del entry["queue_state"]
+    found = verdict(good)
+    assert found["verdict"] == GO
+    notes = {each["id"]: each["note"] for each in found["criteria"] if each["met"] is None}
+    assert "not measured" in notes["queue"]
+
+
+def test_an_oom_counter_from_before_the_soak_does_not_count_and_one_of_a_new_start_does(
+    good: Samples,
+) -> None:
+    for entry in good:
+        entry["containers"][0]["oom_kills"] = 3
+    assert verdict(good)["verdict"] == GO
+    good[-1]["containers"][0].update(oom_kills=1, started_at="2026-01-10T06:00:55Z")
+    assert any("1 process(es) of container postgres" in each for each in verdict(good)["reasons"])
 
 
 def test_a_worker_log_that_could_not_be_read_is_a_failed_reading_not_a_clean_log(good: Samples) -> None:
@@ -325,7 +417,12 @@ def test_other_durations_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "interval", "sentence"),
-    [(59, 10, "between 60 s and 7 days"), (604801, 900, "7 days"), (60, 9, "10 s apart"), (60, 61, "longer than")],
+    [
+        (59, 10, "between 60 s and 7 days"),
+        (604801, 900, "7 days"),
+        (60, 9, "10 s apart"),
+        (60, 61, "longer than"),
+    ],
 )
 def test_times_that_prove_nothing_are_refused(duration: float, interval: float, sentence: str) -> None:
     with pytest.raises(OpsError, match=sentence):
@@ -380,4 +477,3 @@ def test_error_lines_of_a_log_are_counted() -> None:
         "stored TerrorError",
     ]
     assert count_error_lines(lines) == 4
-

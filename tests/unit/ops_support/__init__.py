@@ -83,9 +83,18 @@ class World:
         """Answer for docker in this process: for tests of what is done with the answers."""
         root = self.root
 
-        def call(_: Stack, argv: Sequence[str], labels: Mapping[str, str] | None = None) -> str:
+        def call(
+            _: Stack,
+            argv: Sequence[str],
+            labels: Mapping[str, str] | None = None,
+            *,
+            timeout: float = 1.0,
+            stdin: str = "",
+        ) -> str:
+            assert timeout > 0
+            filters = [f"--filter=label={k}={v}" for k, v in (labels or {}).items()]
             try:
-                return docker(root, [*argv, *(f"--filter=label={k}={v}" for k, v in (labels or {}).items())])
+                return docker(root, [*argv, *filters], stdin)
             except Refusal as refusal:
                 raise OpsError(f"docker {argv[0]} failed: {refusal}") from None
 

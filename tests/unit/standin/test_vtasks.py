@@ -11,6 +11,7 @@ import time
 import pytest
 from standin import settings, vtasks, vtasks_queue
 from standin.vtasks_queue import ValkeyTasks
+from standin.wire import unwrap_vtask
 
 
 class Valkey:
@@ -167,10 +168,11 @@ def test_every_event_of_a_batch_that_fails_is_a_dead_letter_and_nothing_is_tried
     for _ in range(3):
         worker.step()
     until(lambda: len(valkey.lists.get(FAILED, [])) == 3)
-    entries = [json.loads(text) for text in valkey.lists[FAILED]]
-    assert {(item["id"], "starting up" in item["error"]) for item in entries} == {
-        (str(n), True) for n in range(3)
+    found = {
+        (unwrap_vtask(text)["id"], "starting up" in json.loads(text)["error_msg"])
+        for text in valkey.lists[FAILED]
     }
+    assert found == {(str(n), True) for n in range(3)}
     worker.step()
     assert (calls, valkey.lists[INGEST]) == ([3], [])
 
@@ -186,7 +188,7 @@ def test_the_dead_letters_keep_the_newest_up_to_the_cap(valkey):
     tasks = tasks_of(valkey, dlq_cap=5)
     for number in range(8):
         tasks.fail([("", event(number))], "x")
-    assert [json.loads(text)["id"] for text in valkey.lists[FAILED]] == ["7", "6", "5", "4", "3"]
+    assert [unwrap_vtask(text)["id"] for text in valkey.lists[FAILED]] == ["7", "6", "5", "4", "3"]
 
 
 @pytest.mark.parametrize(("rescues", "where"), [(0, FAILED), (1, DEFAULT)], ids=["dead letter", "once more"])
@@ -195,7 +197,7 @@ def test_a_task_of_a_killed_worker_of_this_host_is_found_again(valkey, rescues, 
     tasks.put({"task": "maintenance"})
     valkey.lmove(DEFAULT, f"{{vt}}:processing:{socket.gethostname()}-1", "RIGHT", "LEFT")
     assert tasks.rescue() == rescues
-    assert [json.loads(text)["task"] for text in valkey.lists[where]] == ["maintenance"]
+    assert [unwrap_vtask(text)["task"] for text in valkey.lists[where]] == ["maintenance"]
 
 
 def test_a_task_of_another_host_name_is_never_found(valkey, tasks):
@@ -210,7 +212,7 @@ def test_the_sweep_makes_a_false_dead_letter_of_what_this_worker_has_in_hand(val
     taken = tasks.take("default", 1)
     tasks.rescue()
     tasks.done(taken)
-    assert [json.loads(text)["error"] for text in valkey.lists[FAILED]] == ["Exceeded max_rescues (0)"]
+    assert [json.loads(text)["error_msg"] for text in valkey.lists[FAILED]] == ["Exceeded max_rescues (0)"]
 
 
 def test_single_tasks_and_batches_share_the_places(valkey, tasks):
@@ -238,7 +240,7 @@ def scheduler(valkey, tasks):
 
 
 def names(valkey, queue=DEFAULT):
-    return [json.loads(text)["task"] for text in reversed(valkey.lists.get(queue, []))]
+    return [unwrap_vtask(text)["task"] for text in reversed(valkey.lists.get(queue, []))]
 
 
 def test_the_first_run_queues_everything_and_leaves_a_mark_of_each(valkey, scheduler):
