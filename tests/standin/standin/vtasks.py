@@ -62,6 +62,9 @@ class Worker:
         self._batch_began = 0.0
         self._free = threading.Semaphore(concurrency)
         self._concurrency = concurrency
+        # One batch is written at a time: two that hold events of the same issues would block each other, and the
+        # database would end one of them, which loses it.
+        self._storing = threading.Lock()
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="vtasks")
         self._next = {"alive": 0.0, "rescue": clock() + rescue_interval}
         self.stopping = threading.Event()
@@ -152,8 +155,9 @@ class Worker:
     def _store(self, messages: list[Message]) -> None:
         entries = [message for message in messages if "log" in message]
         events = [message for message in messages if "event" in message]
-        stored = storage.store_batch(events) if events else 0
-        logs.store(entries)
+        with self._storing:
+            stored = storage.store_batch(events) if events else 0
+            logs.store(entries)
         log.info("stored %d of %d events", stored, len(events))
 
     def _perform(self, messages: list[Message]) -> None:

@@ -340,3 +340,23 @@ def test_defaults_of_the_6_line_are_its_own():
 def test_no_hash_bucket_at_all_is_refused():
     with pytest.raises(settings.ImproperlyConfigured, match="PARTITION_HASH_BUCKETS"):
         load(PARTITION_HASH_BUCKETS="0")
+
+
+def test_batches_are_in_hand_side_by_side_and_written_one_at_a_time(tasks, monkeypatch):
+    """Two transactions over the same issues would end as a deadlock, and one of the batches as dead letters."""
+    writing, most = [], []
+
+    def store(events):
+        writing.append(events)
+        most.append(len(writing))
+        time.sleep(0.05)
+        writing.pop()
+        return len(events)
+
+    monkeypatch.setattr(vtasks.storage, "store_batch", store)
+    worker = vtasks.Worker(tasks, 4, clock=iter(range(0, 1000, 10)).__next__)
+    for number in range(4):
+        tasks.put(event(number))
+        worker.step()
+    until(lambda: len(most) == 4)
+    assert most == [1, 1, 1, 1]
