@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-MARK, SCHEDULE = "/tmp/beat_mark", "/tmp/celerybeat-schedule*"  # noqa: S108 - the container's own tmpfs
+MARK, SCHEDULE = "/tmp/beat_mark", "/tmp/celerybeat-schedule*"  # noqa: S108 - the container has a tmpfs there
 # Uptime checks are queued every 10 s or so; celery syncs the schedule every 180 s.
 MARK_SECONDS, SCHEDULE_SECONDS = 120, 420
 
