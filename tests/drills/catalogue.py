@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import operators, power, product, trackers, wayback
+from drills import limits, operators, power, product, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -11,5 +11,6 @@ DRILLS: tuple[Drill, ...] = (
     *product.DRILLS,
     *trackers.DRILLS,
     *wayback.DRILLS,
+    *limits.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

@@ -174,7 +174,9 @@ TOPOLOGY = "topology"
 
 def molecule() -> None:
     """Every Molecule scenario but that of the topology, two at a time: each server is bound to one CPU. Raises RigError when one fails."""
-    names = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))  # the walk comes first
+    names = sorted(
+        path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")
+    )  # the walk comes first
     _scenarios([name for name in names if name != TOPOLOGY])
 
 

@@ -107,7 +107,9 @@ def test_the_engine_tells_where_it_keeps_its_data(world: World) -> None:
         Stack().root_directory()
 
 
-@pytest.mark.parametrize(("answer", "queued"), [("1\n7\n", 7), ("1\n0\n", 0), ("0\n0\n", None), ("ERR x\n", None)])
+@pytest.mark.parametrize(
+    ("answer", "queued"), [("1\n7\n", 7), ("1\n0\n", 0), ("0\n0\n", None), ("ERR x\n", None)]
+)
 def test_the_queue_is_told_only_where_there_is_one(world: World, answer: str, queued: int | None) -> None:
     world.state["queue"] = answer
     world.save()

@@ -159,7 +159,9 @@ def test_the_share_over_a_reboot_is_unknown(tmp_path: Path) -> None:
     assert now.percent_since(now.busy, now.total) is None
 
 
-@pytest.mark.parametrize(("stat", "load"), [("", "1 1 1\n"), ("cpu 1 2 3\n", "1 1 1\n"), ("cpu 1 1 1 1 1 1 1 1\n", "")])
+@pytest.mark.parametrize(
+    ("stat", "load"), [("", "1 1 1\n"), ("cpu 1 2 3\n", "1 1 1\n"), ("cpu 1 1 1 1 1 1 1 1\n", "")]
+)
 def test_cpu_time_that_cannot_be_read_is_said(tmp_path: Path, stat: str, load: str) -> None:
     with pytest.raises(OpsError, match="CPU time of this host cannot be read"):
         read_cpu(cpu_files(tmp_path, stat, load))

@@ -80,7 +80,10 @@ def test_what_was_not_measured_is_named_and_not_drawn(tmp_path: Path) -> None:
         sample.update(queue=None, cpu=None)
     page = html_report(report_of(tmp_path, samples))
     assert 'id="plot-queue"' not in page
-    assert "Nothing to plot: CPU of the host; Load; Mirror: envelopes a sample; Messages waiting for the worker." in page
+    assert (
+        "Nothing to plot: CPU of the host; Load; Mirror: envelopes a sample; Messages waiting for the worker."
+        in page
+    )
 
 
 def test_samples_of_another_make_still_have_a_report(tmp_path: Path) -> None:
@@ -98,7 +101,12 @@ def test_names_from_the_host_are_escaped_wherever_they_stand(tmp_path: Path) -> 
         sample["disk"][0]["path"] = HOSTILE
     samples[3].update(errors=[f"{HOSTILE}: {HOSTILE}"], probe={"captured": False, "error": HOSTILE})
     report = report_of(
-        tmp_path, samples, services=(HOSTILE,), pm2_services=(HOSTILE,), host=HOSTILE, versions={HOSTILE: HOSTILE}
+        tmp_path,
+        samples,
+        services=(HOSTILE,),
+        pm2_services=(HOSTILE,),
+        host=HOSTILE,
+        versions={HOSTILE: HOSTILE},
     )
     page = html_report(report)
     assert "<script" not in page
@@ -141,7 +149,12 @@ def test_a_host_where_everything_flaps_has_a_page_of_bounded_size(tmp_path: Path
     samples = make_run(20000, 10)
     for number, sample in enumerate(samples):
         sample["containers"] = [
-            {**sample["containers"][0], "service": f"s{place}", "well": bool(number % 2), "memory": number % 2 or None}
+            {
+                **sample["containers"][0],
+                "service": f"s{place}",
+                "well": bool(number % 2),
+                "memory": number % 2 or None,
+            }
             for place in range(20)
         ]
     services = tuple(f"s{place}" for place in range(20))
@@ -159,7 +172,13 @@ def test_a_host_where_everything_flaps_has_a_page_of_bounded_size(tmp_path: Path
 
 def chart(values: list[float], **changes: Any) -> Chart:
     times = [float(10 * number) for number in range(len(values))]
-    base: dict[str, Any] = {"id": "x", "title": "T", "unit": "%", "times": times, "lines": [Line("a", values)]}
+    base: dict[str, Any] = {
+        "id": "x",
+        "title": "T",
+        "unit": "%",
+        "times": times,
+        "lines": [Line("a", values)],
+    }
     return Chart(**{**base, **changes})
 
 
@@ -197,7 +216,9 @@ def test_a_threshold_above_all_values_is_still_on_the_plot() -> None:
     assert 0 < at < height
 
 
-@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [1e-9, 2e-9], [1e12, 2e12], [math.nan, 1.0], [5.0] * 3])
+@pytest.mark.parametrize(
+    "values", [[0.0], [0.0, 0.0], [1e-9, 2e-9], [1e12, 2e12], [math.nan, 1.0], [5.0] * 3]
+)
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_odd_values_are_drawn_with_finite_coordinates(values: list[float], logarithmic: bool) -> None:
     drawn = svg(chart(values, logarithmic=logarithmic), 30.0)
@@ -235,7 +256,9 @@ def test_markdown_tells_verdict_reasons_and_criteria(tmp_path: Path) -> None:
     samples[2]["memory"]["system_percent"] = 91.0
     found = markdown_report(report_of(tmp_path, samples))
     assert found.startswith("**NO-GO** · soak of GlitchTip, m1\n")
-    assert "- system memory reached 91.0 % \\(cgroup, 2026-01-10 06:00:20 UTC; allowed: below 80 %\\)" in found
+    assert (
+        "- system memory reached 91.0 % \\(cgroup, 2026-01-10 06:00:20 UTC; allowed: below 80 %\\)" in found
+    )
     assert "- ✅ coverage" in found
     assert "- ❌ memory of the host" in found
 
@@ -285,7 +308,9 @@ print(json.dumps([time.process_time() - began, most, len(page)]))
 """
 
 
-def test_the_report_of_48_hours_every_ten_seconds_is_made_in_seconds_and_little_memory(tmp_path: Path) -> None:
+def test_the_report_of_48_hours_every_ten_seconds_is_made_in_seconds_and_little_memory(
+    tmp_path: Path,
+) -> None:
     files, plan = SoakFiles(tmp_path), make_plan(duration=172800.0, mode="mirror")
     files.write_plan(plan)
     with files.samples.open("w") as stream:

@@ -390,7 +390,9 @@ def readings(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 def take(config: SoakConfig, before: Any = None, **options: Any) -> dict[str, Any]:
     plan = make_plan(pm2_services=config.pm2_services, mode=config.mode)
     probe = Probe("e" * 32, True, 1.0, None)
-    return Sampler(config, Stack(), lambda: probe, **options).take(plan, START + timedelta(seconds=60), before)
+    return Sampler(config, Stack(), lambda: probe, **options).take(
+        plan, START + timedelta(seconds=60), before
+    )
 
 
 @pytest.mark.usefixtures("readings")
@@ -405,7 +407,9 @@ def test_a_sample_holds_every_reading() -> None:
     assert (taken["cpu"]["percent"], taken["cpu"]["load5"], taken["cpu"]["cores"]) == (25.0, 0.4, 2)
     assert taken["disk"][0]["path"] == "/"
     assert taken["disk"][0]["free"] > 0
-    assert taken["pm2"] == [{**asdict(Pm2Process("api", "online", 4, 0, False, 64 * 2**20, 1.5)), "well": True}]
+    assert taken["pm2"] == [
+        {**asdict(Pm2Process("api", "online", 4, 0, False, 64 * 2**20, 1.5)), "well": True}
+    ]
     assert taken["worker_errors"] == 1
     assert taken["queue"] == 12
     assert taken["probe"]["captured"]
@@ -415,7 +419,12 @@ def test_a_sample_holds_every_reading() -> None:
 def test_the_worker_log_is_read_between_two_samples_only(readings: World) -> None:
     take(SoakConfig(), {"at": START.isoformat()})
     (asked,) = [call for call in readings.calls() if call[0] == "logs"]
-    assert asked[1:5] == ["--since", "2026-01-10T06:00:00.000+00:00", "--until", "2026-01-10T06:01:00.000+00:00"]
+    assert asked[1:5] == [
+        "--since",
+        "2026-01-10T06:00:00.000+00:00",
+        "--until",
+        "2026-01-10T06:01:00.000+00:00",
+    ]
 
 
 def test_a_reading_that_fails_is_named_and_the_rest_is_still_taken(
@@ -490,7 +499,9 @@ def test_the_mirror_is_counted_without_a_hole_and_nothing_twice() -> None:
 @pytest.mark.usefixtures("readings")
 def test_a_soak_in_mode_mirror_without_a_mirror_says_so() -> None:
     taken = take(SoakConfig(mode="mirror"), mirror=lambda *_: None)
-    assert taken["errors"] == ["mirror: no mirror is set up on this host, though the soak was ordered in mode mirror"]
+    assert taken["errors"] == [
+        "mirror: no mirror is set up on this host, though the soak was ordered in mode mirror"
+    ]
 
 
 class Tracker(BaseHTTPRequestHandler):
@@ -556,7 +567,9 @@ def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ho
     monkeypatch.setattr(commands, "make_sampler", lambda *_: host)
     monkeypatch.setattr(commands, "utc_now", host.clock)
     monkeypatch.setattr(running.sample_due, "__kwdefaults__", {"clock": host.clock})
-    monkeypatch.setattr(running.start, "__kwdefaults__", {**(running.start.__kwdefaults__ or {}), "clock": host.clock})
+    monkeypatch.setattr(
+        running.start, "__kwdefaults__", {**(running.start.__kwdefaults__ or {}), "clock": host.clock}
+    )
     return host
 
 

@@ -101,8 +101,16 @@ ALONE: list[tuple[Callable[[Samples], Any], str, str]] = [
     (lambda samples: samples.pop(), "coverage", "the samples span 50 s of the ordered 60 s"),
     (lambda samples: samples.__delitem__(slice(1, 5)), "coverage", "gap(s) in the samples, the longest 50 s"),
     (lambda samples: samples.insert(3, make_sample(5)), "coverage", "the clock went backwards"),
-    (set_container(3, "worker", well=False, state="restarting", health=None), "uptime", "worker was restarting/None at"),
-    (set_container(3, "web", well=False, health="unhealthy"), "uptime", "container web was running/unhealthy"),
+    (
+        set_container(3, "worker", well=False, state="restarting", health=None),
+        "uptime",
+        "worker was restarting/None at",
+    ),
+    (
+        set_container(3, "web", well=False, health="unhealthy"),
+        "uptime",
+        "container web was running/unhealthy",
+    ),
     (lambda samples: samples[2]["containers"].pop(0), "uptime", "container postgres was absent"),
     (set_container(-1, "worker", restarts=2), "crashes", "container worker restarted 2 time(s)"),
     (set_container(-1, "valkey", started_at="2026-01-10T06:00:55Z"), "crashes", "valkey restarted 1 time(s)"),
@@ -148,11 +156,19 @@ def legs(index: int, leg: str, **values: int) -> Callable[[Samples], None]:
 @pytest.mark.parametrize(
     ("spoil", "criteria", "reason"),
     [
-        (legs(2, "glitchtip", ok=90), {"mirror_delivery"}, "GlitchTip took 690 envelopes, 98.57 % of the 700"),
+        (
+            legs(2, "glitchtip", ok=90),
+            {"mirror_delivery"},
+            "GlitchTip took 690 envelopes, 98.57 % of the 700",
+        ),
         (legs(2, "sentry", sent=110, failed=10), {"mirror_sentry"}, "Sentry's leg failed 10 of 710 times"),
         (legs(2, "glitchtip", sent=110, failed=10), {"mirror_glitchtip"}, "GlitchTip's leg failed 10 of 710"),
         (every(mirror=None), {"mirror_delivery", "mirror_sentry", "mirror_glitchtip"}, "never counted"),
-        (every(real={"issues": 0, "more": False}), {"real_events"}, "0 issue(s) with events of the product itself"),
+        (
+            every(real={"issues": 0, "more": False}),
+            {"real_events"},
+            "0 issue(s) with events of the product itself",
+        ),
         (every(real=None), {"real_events"}, "real events were never looked for"),
     ],
 )
@@ -325,7 +341,12 @@ def test_other_durations_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "interval", "sentence"),
-    [(59, 10, "between 60 s and 7 days"), (604801, 900, "7 days"), (60, 9, "10 s apart"), (60, 61, "longer than")],
+    [
+        (59, 10, "between 60 s and 7 days"),
+        (604801, 900, "7 days"),
+        (60, 9, "10 s apart"),
+        (60, 61, "longer than"),
+    ],
 )
 def test_times_that_prove_nothing_are_refused(duration: float, interval: float, sentence: str) -> None:
     with pytest.raises(OpsError, match=sentence):
@@ -380,4 +401,3 @@ def test_error_lines_of_a_log_are_counted() -> None:
         "stored TerrorError",
     ]
     assert count_error_lines(lines) == 4
-
