@@ -23,6 +23,14 @@ VALKEY_IDLE_MIB = 16
 #: What a fork that rewrites the log copies of the pages in use, and fragmentation while the queue drains.
 VALKEY_HEADROOM = 1.3
 
+#: A kill of the worker loses the batches in hand for good, so its limit holds batches of large events, whatever the mean is: events that
+#: take 64 kB in Valkey (8 kB of JSON with 95 short frames took 57 kB on 5.2, and killed a worker of 192 MiB).
+LARGE_EVENT_BYTES = 64 * 1024
+#: Events that the 5.2 worker has in hand at most: two threads with a batch of 100 each.
+EVENTS_IN_HAND = 200
+#: What the worker needs for an event in hand, as a multiple of what it takes in Valkey; derived from that kill.
+HANDLING_FACTOR = 8
+
 #: One PostgreSQL backend after thousands of events, in MiB: 12 to 25 measured on 5.2, the larger one counts.
 BACKEND_MIB = 25
 #: Of the template's command line, in MiB.
@@ -47,6 +55,12 @@ class Process:
     working: int
     cpus: str
     pool: int = 0
+    in_hand: int = 0
+
+    def limit(self, event_bytes: int) -> int:
+        """Limit in MiB: a quarter above the highest use, that of batches of large events included."""
+        batch = self.in_hand * max(LARGE_EVENT_BYTES, event_bytes) * HANDLING_FACTOR / MIB
+        return limit((self.peak + batch) * 1.25)
 
 
 @dataclass(frozen=True)
@@ -72,8 +86,9 @@ def line_of(version: str, process_model: str, worker_command: list[str]) -> Line
         raise AnsibleFilterError(f"glitchtip_version must be a full version like 5.2.0, not {version!r}.")
     if int(plain.partition(".")[0]) < 6:
         thread = beat_of(plain, worker_command) == "thread"
-        worker = Process(150, 140, "0.40", 4) if thread else Process(240, 209, "0.40", 4)
-        web = Process(158, 156, "0.60", 4)
+        peak, working = (150, 140) if thread else (240, 209)
+        worker = Process(peak, working, "0.40", 4, EVENTS_IN_HAND)
+        web = Process(160, 156, "0.60", 4)
         return Line("measured on 5.2", {"web": web, "worker": worker}, 4, postgres_working=62)
     # Limits of published figures (an operator saw 231 MiB of one process at its start); 10 MiB are the larger table of locks.
     basis = "from the 6.x source and operators' figures, not measured"
@@ -148,7 +163,7 @@ def glitchtip_sizing(
     each = _whole("glitchtip_queued_event_bytes", event_bytes, 1_000, 10 * MIB)
     command = list(worker_command or [])
     line = line_of(version, process_model, command)
-    limits = {name: limit(process.peak * 1.25) for name, process in line.processes.items()}
+    limits = {name: process.limit(each) for name, process in line.processes.items()}
     limits["postgres"] = limit(
         SHARED_BUFFERS_MIB + POSTGRES_OWN_MIB + line.postgres_extra + BACKEND_MIB * line.backends
     )

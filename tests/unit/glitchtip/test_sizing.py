@@ -55,6 +55,15 @@ def test_postgresql_holds_every_backend_that_the_pools_may_open(model):
     assert mib(found, "postgres") >= pools * subject.BACKEND_MIB + subject.SHARED_BUFFERS_MIB
 
 
+@pytest.mark.parametrize("version", ["5.2.0", "5.2.1"])
+@pytest.mark.parametrize("size", [1_000, 12_600, 57_000, 65_536, 200_000])
+def test_the_worker_holds_batches_of_large_events(version, size):
+    """A worker of 192 MiB was killed by batches of events that took 57 kB each in Valkey, and lost 190 of them."""
+    found = subject.glitchtip_sizing(version, event_bytes=size)
+    batches = subject.EVENTS_IN_HAND * max(57_000, size) * subject.HANDLING_FACTOR / subject.MIB
+    assert mib(found, "worker") >= 140 + batches
+
+
 def test_the_limits_that_failed_are_refused_or_exceeded():
     """64m of Valkey, 112m of PostgreSQL and 240m of a stock worker were too small on a real 5.2."""
     found = subject.glitchtip_sizing("5.2.1")
