@@ -19,6 +19,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 from rig import images
 from rig.shell import ROOT, RigError, run, wait_for
 
@@ -35,6 +36,13 @@ def wanted_image() -> tuple[str, str]:
     return image or images.tag("standin-5.2"), version
 
 
+def load_plugins() -> None:
+    """Let templates of this process use Ansible's lookups and the filters of this repository; once is enough."""
+    if AnsibleCollectionConfig.collection_finder is None:
+        init_plugin_loader()
+    filter_loader.add_directory(str(ROOT / "filter_plugins"))
+
+
 def trusted(value: Any) -> Any:
     """The same structure with its strings marked as templates, as Ansible does for files of a role."""
     if isinstance(value, dict):
@@ -46,8 +54,7 @@ def trusted(value: Any) -> Any:
 
 def rendered(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the role's Compose file, its sizing) for these variables; values of ``.env`` stay ``${NAME:?}``."""
-    init_plugin_loader()
-    filter_loader.add_directory(str(ROOT / "filter_plugins"))
+    load_plugins()
     known: dict[str, Any] = {"ansible_managed": "rendered by a test", "role_path": str(ROLE)}
     for part in ("defaults", "vars"):
         known |= yaml.safe_load((ROLE / part / "main.yml").read_text(encoding="utf-8"))

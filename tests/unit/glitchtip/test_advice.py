@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROLE = Path(__file__).resolve().parents[3] / "roles/glitchtip"
 STATES = ("none", "rolled_back", "applying", "applied", "confirmed", "rolling_back", "unknown")
-init_plugin_loader()
 
 
 def advice(*states, **variables):

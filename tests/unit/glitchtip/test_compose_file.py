@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from drills.role_stack import load_plugins, trusted
 from sizing import SHARED_BUFFERS_MIB, glitchtip_sizing
 
-ROOT = Path(__file__).resolve().parents[3]
-ROLE = ROOT / "roles/glitchtip"
-init_plugin_loader()
-filter_loader.add_directory(str(ROOT / "filter_plugins"))
+ROLE = Path(__file__).resolve().parents[3] / "roles/glitchtip"
+load_plugins()
 IMAGES = {
     "glitchtip": "glitchtip/glitchtip:1@sha256:" + "1" * 64,
     "postgres": "postgres:17@sha256:" + "2" * 64,
@@ -28,15 +26,6 @@ MODELS = {"5.2 split": SPLIT_5, "6.2 split": SPLIT_6, "6.2 all_in_one": ONE_PROC
 
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 every_split = pytest.mark.parametrize("model", [SPLIT_5, SPLIT_6], ids=["5.2 split", "6.2 split"])
-
-
-def trusted(value):
-    """Files of the role are templates for Ansible; what a test loads itself it must say so of."""
-    if isinstance(value, dict):
-        return {name: trusted(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [trusted(entry) for entry in value]
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def render(name, **variables):

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from drills.role_stack import load_plugins
 from sizing import glitchtip_backlog_within, glitchtip_sizing
 
-ROOT = Path(__file__).resolve().parents[3]
-ROLE = ROOT / "roles" / "preflight"
-init_plugin_loader()
-filter_loader.add_directory(str(ROOT / "filter_plugins"))
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "preflight"
+load_plugins()
 
 SIZING = glitchtip_sizing("5.2.0")
 NEEDED = SIZING["required_mib"]
