@@ -16,19 +16,19 @@ MIB = 1024 * 1024
 #: A version that is not listed keeps the image's own command and takes about 70 MiB more.
 BEAT_THREAD_VERSIONS = frozenset({"5.2.0"})
 
-#: Bytes that one waiting event of about 2 kB takes in Valkey; measured on 5.2 (see docs/sizing.md). Larger events take more.
+#: Bytes that one waiting event of 2 to 4 kB takes in Valkey: 8,500 to 12,600 measured on 5.2 (docs/sizing.md). Larger events take more.
 QUEUED_EVENT_BYTES = 12_600
 #: Valkey with an empty queue, in MiB; measured on 5.2.
 VALKEY_IDLE_MIB = 16
 #: What a fork that rewrites the log copies of the pages in use, and fragmentation while the queue drains.
 VALKEY_HEADROOM = 1.3
 
-#: A kill of the worker loses the batches in hand for good, so its limit holds batches of large events, whatever the mean is: events that
-#: take 64 kB in Valkey (8 kB of JSON with 95 short frames took 57 kB on 5.2, and killed a worker of 192 MiB).
-LARGE_EVENT_BYTES = 64 * 1024
+#: A kill of the worker loses the batches in hand for good, so its limit holds batches of large events, whatever the mean is. On 5.2 events
+#: that took 57 kB each in Valkey killed a worker of 192 MiB; with space it peaked at 233 MiB with 66 kB, at 353 MiB with 197 kB.
+LARGE_EVENT_BYTES = 96 * 1024
 #: Events that the 5.2 worker has in hand at most: two threads with a batch of 100 each.
 EVENTS_IN_HAND = 200
-#: What the worker needs for an event in hand, as a multiple of what it takes in Valkey; derived from that kill.
+#: What the worker needs for an event in hand, as a multiple of what it takes in Valkey: 6 to 8 measured.
 HANDLING_FACTOR = 8
 
 #: One PostgreSQL backend after thousands of events, in MiB: 12 to 25 measured on 5.2, the larger one counts.
