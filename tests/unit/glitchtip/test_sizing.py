@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sizing as subject
 from ansible.errors import AnsibleFilterError
@@ -138,3 +140,22 @@ def test_the_backlog_that_is_offered_fits(model, spare):
     if offered >= subject.MIN_BACKLOG:
         assert subject.glitchtip_sizing(**model, backlog_events=offered)["required_mib"] <= free
     assert subject.glitchtip_backlog_within(found["working_mib"] - 100, found) == 0
+
+
+COLUMNS = [{"version": "5.2.0"}, {"version": "5.2.1"}, {"version": "6.2.6"}, MODELS["6.2 all_in_one"]]
+
+
+def test_the_page_shows_what_is_derived():
+    page = Path(__file__).resolve().parents[3] / "docs/sizing.md"
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line[:2] == "| "
+    ]
+    rows = {cells[0]: cells[1:] for cells in lines if len(cells) == 5}
+    found = [subject.glitchtip_sizing(**model) for model in COLUMNS]
+    names = {"web": "web", "worker": "worker", "PostgreSQL": "postgres", "Valkey, backlog 20,000": "valkey"}
+    for title, service in names.items():
+        assert rows[title] == [one["services"].get(service, {"memory": "-"})["memory"] for one in found]
+    assert rows["use under load, MiB"] == [str(one["working_mib"]) for one in found]
+    assert rows["required by phase 0, MiB"] == [str(one["required_mib"]) for one in found]
