@@ -56,7 +56,7 @@ def memory(stack: RoleStack) -> dict[str, Memory]:
 def killed(found: dict[str, Memory]) -> list[str]:
     """A sentence for each service in which the kernel killed a process, or which was restarted."""
     return [
-        f"{service} was killed for memory ({one.kills} kills, {one.restarts} restarts, limit {one.limit:.0f} MiB)"
+        f"{service} was killed for memory ({one.kills} kills, {one.restarts} restarts)"
         for service, one in found.items()
         if one.kills or one.killed or one.restarts
     ]
