@@ -57,10 +57,11 @@ mutations: setup-tests ## break the stand-in in small ways: the contract suite m
 mutations-short: setup-tests
 	@$(RIG) mutations-short
 
-bench: setup-tests ## a hundred projects provisioned in five ways; what the mirror costs; cutover and rollback at 20 events/s: seconds, longest gap, nothing lost
+bench: setup-tests ## a hundred projects provisioned in five ways; what the mirror costs; cutover and rollback at 20 events/s: seconds, longest gap, nothing lost; memory and the backlog of a stopped worker
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.provision
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.mirror
 	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.cutover
+	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m bench.backlog
 
 drills: setup ## faults on a throwaway server (power cuts, kill -9, trackers that fail ...), each with its negative control
 	@$(RIG) drills

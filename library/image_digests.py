@@ -13,6 +13,7 @@ description:
   - Compares its registry digest with the expected one, when one is given, and with the one that O(record) kept from the first run for the
     same reference. A difference fails before anything is written.
   - An image without a registry digest (loaded from a file) is held by its image id.
+  - The digests of earlier references of an image stay in the record (C(earlier)), so that an old tag that is set again is held to its own.
 options:
   images:
     description: Name of each image to its C(reference) (repository and tag) and optionally C(expected) (C(sha256:) and 64 hex digits).
@@ -120,7 +121,21 @@ def wishes(images: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def read_record(path: str) -> dict[str, dict[str, str]]:
+def known_digests(entry: dict[str, Any]) -> dict[str, str]:
+    """Every reference that the record of one image names to the digest it had first."""
+    known = dict(entry.get("earlier", {}))
+    if entry.get("reference") and entry.get("digest"):
+        known[entry["reference"]] = entry["digest"]
+    return known
+
+
+def recorded_as(known: dict[str, str], reference: str, digest: str) -> dict[str, Any]:
+    """The record of an image that is deployed by this reference; digests of other references are kept."""
+    earlier = {name: kept for name, kept in known.items() if name != reference}
+    return {"reference": reference, "digest": digest, **({"earlier": earlier} if earlier else {})}
+
+
+def read_record(path: str) -> dict[str, dict[str, Any]]:
     """What earlier runs recorded, {} before the first; DigestError when the file is no such record."""
     if not os.path.exists(path):
         return {}
@@ -129,6 +144,8 @@ def read_record(path: str) -> dict[str, dict[str, str]]:
             record = json.load(file)
         if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
             raise ValueError("not an object of objects")
+        if not all(isinstance(entry.get("earlier", {}), dict) for entry in record.values()):
+            raise ValueError("earlier is not an object")
     except (OSError, ValueError) as error:
         raise DigestError(
             f"The record of deployed images {path} cannot be read ({error}); nothing was changed. "
@@ -330,16 +347,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         repo_digests, image_id = found
         registry_digest = pick_digest(reference, repo_digests)
         digest = registry_digest or image_id
-        kept = record.get(name, {})
-        check(
-            name,
-            reference,
-            digest,
-            expected,
-            kept.get("digest") if kept.get("reference") == reference else None,
-        )
+        known = known_digests(record.get(name, {}))
+        check(name, reference, digest, expected, known.get(reference))
         pinned[name] = pin(reference, registry_digest)
-        wanted[name] = {"reference": reference, "digest": digest}
+        wanted[name] = recorded_as(known, reference, digest)
     changed = bool(pulled) or wanted != record
     if wanted != record and not module.check_mode:
         part = record_path + ".part"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import operators, power, product, queue, trackers, wayback
+from drills import limits, operators, power, product, queue, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -12,5 +12,6 @@ DRILLS: tuple[Drill, ...] = (
     *trackers.DRILLS,
     *queue.DRILLS,
     *wayback.DRILLS,
+    *limits.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

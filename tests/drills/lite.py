@@ -177,7 +177,8 @@ class Output:
 class Lite:
     """The running world. ``outputs`` keeps all that commands printed since the drill began, to look for secrets in.
 
-    ``interrupts``: whether a Ctrl-C reaches the play; a control says no, until the next reset.
+    ``interrupts``: whether a Ctrl-C reaches the play; a control says no, until the next reset. ``memory_limits``: memory of single services
+    in stacks of the role's own that a drill starts beside; a control sets old ones.
     """
 
     def __init__(self, sentry: Side, glitchtip: Side) -> None:
@@ -185,6 +186,7 @@ class Lite:
         self.glitchtip = glitchtip
         self.outputs: list[str] = []
         self.interrupts = True
+        self.memory_limits: dict[str, str] = {}
         self.canaries: dict[str, str] = {
             "key of the old DSN": sentry.key,
             "key of the new DSN": glitchtip.key,
@@ -339,6 +341,7 @@ class Lite:
     def _reset(self) -> None:
         """Bring everything back to the beginning, whatever a drill left: trackers up, server up, product on its old DSN."""
         self.interrupts = True
+        self.memory_limits = {}
         for side in (self.sentry, self.glitchtip):
             names = side.containers()
             run(["docker", "unpause", *names], check=False)

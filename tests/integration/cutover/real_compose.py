@@ -111,7 +111,10 @@ def managed(root: Path) -> None:
             all(running(one.pid) == dsn for one in found.values()),
         )
         check("every process is a new one", all(found[name].pid != before[name] for name in NAMES))
-        check("each has its own host name", all(one.hostname == running(one.pid, "HOSTNAME") for one in found.values()))
+        check(
+            "each has its own host name",
+            all(one.hostname == running(one.pid, "HOSTNAME") for one in found.values()),
+        )
         check("start times are near", all(abs(one.started_at - time.time()) < 60 for one in found.values()))
         override = root / "state" / "compose.override.json"
         check(f"an override is {'there' if overridden else 'gone'}", overrides(override) == overridden)

@@ -84,7 +84,13 @@ def test_the_corpus_has_no_case_twice_and_covers_each_group_of_readers() -> None
 def test_node_reads_the_same_by_itself_as_from_its_command_line(
     readers: Readers, edited: Pairs, tmp_path: Path
 ) -> None:
-    chosen = ("crlf", "bom before the key", "trailing blanks", "export with a tab", "values of several lines around")
+    chosen = (
+        "crlf",
+        "bom before the key",
+        "trailing blanks",
+        "export with a tab",
+        "values of several lines around",
+    )
     for case in EDITED:
         if case.name in chosen:
             path = tmp_path / "env"

@@ -49,7 +49,12 @@ def test_a_symbolic_link_stays_and_its_target_changes(tmp_path: Path, kind: str)
         (tmp_path / "app" / "middle").symlink_to("../shared/env")
     if kind == "linked directory":
         (tmp_path / "app" / "current").symlink_to("../shared")
-    to = {"relative": "../shared/env", "absolute": str(target), "chain": "middle", "linked directory": "current/env"}
+    to = {
+        "relative": "../shared/env",
+        "absolute": str(target),
+        "chain": "middle",
+        "linked directory": "current/env",
+    }
     link.symlink_to(to[kind])
     assert EnvFile(link, KEY).replace(NEW) is True
     assert os.readlink(link) == to[kind]
@@ -128,7 +133,13 @@ def with_attributes(path: Path) -> dict[str, bytes]:
 
     try:
         os.setxattr(path, "user.note", b"kept \x00 bytes")
-        entries = [(1, 6, 0xFFFFFFFF), (2, 4, 12345), (4, 0, 0xFFFFFFFF), (16, 4, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF)]
+        entries = [
+            (1, 6, 0xFFFFFFFF),
+            (2, 4, 12345),
+            (4, 0, 0xFFFFFFFF),
+            (16, 4, 0xFFFFFFFF),
+            (32, 0, 0xFFFFFFFF),
+        ]
         acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
         os.setxattr(path, "system.posix_acl_access", acl)
     except OSError as error:
@@ -146,7 +157,9 @@ def test_extended_attributes_stay(tmp_path: Path) -> None:
     assert path.read_bytes() == AFTER
 
 
-def test_attributes_that_cannot_be_kept_stop_the_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attributes_that_cannot_be_kept_stop_the_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = env_file(tmp_path / ".env")
     with_attributes(tmp_path / ".env")
 
@@ -187,7 +200,16 @@ def refused_without_root(directory: Path) -> None:
     def told() -> str:
         source = Path(envfile.__file__).parents[1]
         done = subprocess.run(
-            ["/usr/bin/env", f"PYTHONPATH={source}", "python3", "-c", program, str(directory / ".env"), KEY, NEW],
+            [
+                "/usr/bin/env",
+                f"PYTHONPATH={source}",
+                "python3",
+                "-c",
+                program,
+                str(directory / ".env"),
+                KEY,
+                NEW,
+            ],
             capture_output=True,
             text=True,
             check=True,
@@ -237,7 +259,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
@@ -296,7 +321,9 @@ def test_what_somebody_else_does_at_the_last_moment_is_noticed_and_stays(
 
     monkeypatch.setattr(files.os, "fsync", meanwhile)
     told = refusal(lambda: file.replace(NEW))
-    assert told.startswith((f"{path} was changed by somebody else meanwhile", f"cannot write {path}: No such file"))
+    assert told.startswith(
+        (f"{path} was changed by somebody else meanwhile", f"cannot write {path}: No such file")
+    )
     assert (path.read_bytes() if path.exists() else None) == seen[0]
     assert not (tmp_path / ".env.part").exists()
 

@@ -40,11 +40,22 @@ def test_the_role_writes_the_file_announces_and_in_check_mode_only_says_what_it_
 
     def play(text: str, *options: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "play.yml").write_text(text)
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-vv", "--diff", *options]
+        command = [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            "localhost,",
+            "-vv",
+            "--diff",
+            *options,
+        ]
         return subprocess.run(
             [*command, "-e", f"@{tmp_path}/variables.json", str(tmp_path / "play.yml")],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+            },
             capture_output=True,
             text=True,
             timeout=180,

@@ -129,7 +129,12 @@ def chromium(profile: Path, proxy: str) -> Iterator[Browser]:
         os.dup2(first, 3)
         os.dup2(second, 4)
 
-    environment = {**os.environ, "HOME": str(profile), "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)}
+    environment = {
+        **os.environ,
+        "HOME": str(profile),
+        "XDG_CONFIG_HOME": str(profile),
+        "XDG_CACHE_HOME": str(profile),
+    }
     process = subprocess.Popen(
         [
             program,

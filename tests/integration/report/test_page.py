@@ -67,7 +67,13 @@ def test_every_plot_is_drawn_with_axes_units_and_thresholds(browser: Browser, go
         *("memory", "containers", "cpu", "load", "container_cpu", "disk", "probe", "restarts"),
         *("pm2_memory", "pm2_restarts", "mirror", "queue"),
     }
-    units = {"memory": "%", "containers": "MiB", "probe": "seconds", "load": "per core", "mirror": "envelopes"}
+    units = {
+        "memory": "%",
+        "containers": "MiB",
+        "probe": "seconds",
+        "load": "per core",
+        "mirror": "envelopes",
+    }
     for name, plot in plots.items():
         assert plot["width"] > 300, name
         assert plot["height"] > 100, name
@@ -82,7 +88,17 @@ def test_every_plot_is_drawn_with_axes_units_and_thresholds(browser: Browser, go
         assert sum(bool(re.fullmatch(r"[0-9.]+", label)) for label in plot["labels"]) >= 2, name
         assert sum(bool(re.search(r"\d\d:\d\d", label)) for label in plot["labels"]) >= 2, name
         assert units.get(name, "") in plot["labels"] or name not in units, name
-    moving = ("memory", "containers", "cpu", "load", "container_cpu", "probe", "pm2_memory", "mirror", "queue")
+    moving = (
+        "memory",
+        "containers",
+        "cpu",
+        "load",
+        "container_cpu",
+        "probe",
+        "pm2_memory",
+        "mirror",
+        "queue",
+    )
     for name in moving:
         assert any(height > 3 for _, height, *_ in plots[name]["lines"]), name
     limited = {name: len(plot["limits"]) for name, plot in plots.items() if plot["limits"]}
@@ -101,7 +117,9 @@ def test_gaps_and_missed_events_are_seen(browser: Browser, bad_page: Path) -> No
         assert len(plot["gaps"]) == 1
         assert plot["gaps"][0][0] > 20
         assert plot["gaps"][0][1] > 100
-    moves = browser.evaluate("document.querySelector('#plot-memory svg .line').getAttribute('d').match(/M/g).length")
+    moves = browser.evaluate(
+        "document.querySelector('#plot-memory svg .line').getAttribute('d').match(/M/g).length"
+    )
     assert moves == 2  # the line is interrupted where no samples were taken
     missed = browser.evaluate(
         "[...document.querySelectorAll('#plot-probe > svg circle.missed')].map(mark => mark.getBBox().width)"
@@ -132,7 +150,9 @@ def test_the_browser_would_have_told(browser: Browser, door: Door, tmp_path: Pat
     bad = tmp_path / "bad.html"
     wide = '<div style="width:900px">x</div><p style="color:#999;background:#aaa">pale</p>'
     fit = '<meta name="viewport" content="width=device-width,initial-scale=1,minimum-scale=1">'
-    bad.write_text(f'{fit}<img src="http://tracker.example.org/x.png"><script>console.error("hm")</script>{wide}')
+    bad.write_text(
+        f'{fit}<img src="http://tracker.example.org/x.png"><script>console.error("hm")</script>{wide}'
+    )
     browser.open(bad, PHONE)
     assert any("tracker.example.org" in url for url in browser.requests)
     assert any(b"tracker.example.org" in attempt for attempt in door.of_pages())
@@ -189,7 +209,9 @@ def test_hostile_names_are_text(browser: Browser, bad_page: Path) -> None:
     assert visible in browser.evaluate("document.querySelector('#parity').innerText")
 
 
-def test_the_policy_of_the_page_stops_what_would_get_in(browser: Browser, door: Door, good_page: Path, tmp_path: Path) -> None:
+def test_the_policy_of_the_page_stops_what_would_get_in(
+    browser: Browser, door: Door, good_page: Path, tmp_path: Path
+) -> None:
     """Were an escape forgotten, the browser itself would still run nothing and ask nobody."""
     broken = tmp_path / "broken.html"
     inside = '<script>document.title="run"</script><img src="http://tracker.example.net/x"><style>body{display:none}</style>'
@@ -223,7 +245,10 @@ def test_it_prints_in_light_colours_without_cutting_a_plot(browser: Browser, goo
 
 def test_the_file_refers_to_nothing_outside_itself(page: Path) -> None:
     html = page.read_text()
-    assert not re.search(r"(?:src|href|action|srcset|xlink:href)\s*=\s*[\"']?(?!data:,)[^\"'&]", re.sub(r"&lt;.*?&gt;", "", html))
+    assert not re.search(
+        r"(?:src|href|action|srcset|xlink:href)\s*=\s*[\"']?(?!data:,)[^\"'&]",
+        re.sub(r"&lt;.*?&gt;", "", html),
+    )
     assert "http://" not in html
     assert "https://" not in html
     assert "url(" not in html

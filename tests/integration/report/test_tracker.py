@@ -48,7 +48,9 @@ def send(settings: Any, server: Server, level: str, tags: dict[str, str]) -> Non
 
 def test_a_soak_sees_real_errors_only_when_the_product_has_sent_some(server: Server, settings: Any) -> None:
     now = datetime.now(UTC)
-    plan = make_plan(mode="mirror", started_at=(now - timedelta(seconds=5)).isoformat(), services=(), pm2_services=())
+    plan = make_plan(
+        mode="mirror", started_at=(now - timedelta(seconds=5)).isoformat(), services=(), pm2_services=()
+    )
 
     def counts(*_: Any) -> dict[str, Any]:
         return {leg: {"sent": 1, "ok": 1, "failed": 0} for leg in ("sentry", "glitchtip")}

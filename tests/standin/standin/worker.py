@@ -8,14 +8,17 @@ The 6.2 line's worker is in :mod:`standin.vtasks`; the tasks are the same.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
+from celery.beat import Scheduler
 
 from . import alerting, issues, removal, state, storage, uptime
 from .queue import HeldQueue, Message
@@ -26,6 +29,9 @@ BATCH_SIZE = 100
 FLUSH_SECONDS = 2.0
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
+#: Where celery's scheduler of the 5.2 line keeps its schedule, and how often it writes it.
+SCHEDULE = Path("/tmp/celerybeat-schedule")
+SYNC_SECONDS = 180.0
 
 TASKS: dict[str, Callable[[Message], None]] = {
     "process_event_alerts": lambda _: alerting.evaluate(),
@@ -189,6 +195,8 @@ class Beat:
         }
         self._due = {task: time.monotonic() + seconds for task, seconds in self._every.items()}
         self._maintained = ""
+        self._scheduler = Scheduler()
+        self._synced = 0.0
 
     def run(self) -> None:
         """Tick until :attr:`stopping` is set; maintenance is due at 05:00 UTC."""
@@ -201,6 +209,10 @@ class Beat:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        if self._state.settings.celery and (not self._synced or now - self._synced >= SYNC_SECONDS):
+            with contextlib.suppress(OSError):
+                SCHEDULE.write_text("")
+            self._synced = now
         for task, seconds in self._every.items():
             if now >= self._due[task]:
                 self._due[task] = max(now, self._due[task] + seconds)
@@ -214,7 +226,7 @@ class Beat:
             self._maintained = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
 
     def _send(self, task: str) -> None:
-        self._state.queue.put({"task": task})
+        self._scheduler.apply_async(lambda: self._state.queue.put({"task": task}))
 
 
 def when_set(event: threading.Event, call: Callable[[], None]) -> None:

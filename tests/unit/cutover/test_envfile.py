@@ -186,11 +186,24 @@ WORDS = st.sampled_from([
 TEXTS = st.lists(WORDS, max_size=25).map(lambda words: "".join(words).encode())
 LINES = st.lists(
     st.sampled_from(
-        ["A=1", "B='two words'", 'C="multi\nline"', "# don't", "", "D=C:\\data", "E=it's", "export F=f", "SENTRY_DSN_OLD=x", "???"]
+        [
+            "A=1",
+            "B='two words'",
+            'C="multi\nline"',
+            "# don't",
+            "",
+            "D=C:\\data",
+            "E=it's",
+            "export F=f",
+            "SENTRY_DSN_OLD=x",
+            "???",
+        ]
     ),
     max_size=6,
 )
-FORMS = st.sampled_from([template for _, template, _ in GOOD if "\n" not in template.strip() and "\ufeff" not in template])
+FORMS = st.sampled_from(
+    [template for _, template, _ in GOOD if "\n" not in template.strip() and "\ufeff" not in template]
+)
 VALUES = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789:/@._-[]", min_size=1)
 
 
@@ -231,7 +244,9 @@ def test_there_and_back_gives_the_very_bytes_of_before(
     assert replace_value(edited, "SENTRY_DSN", old) == data
 
 
-@pytest.mark.parametrize("filler", ["\n", " ", "'", '"', "`", "\\", "x", "A=\n", "A='", "#", "A: ", "SENTRY_DSN ", "\\'", '=\\"'])
+@pytest.mark.parametrize(
+    "filler", ["\n", " ", "'", '"', "`", "\\", "x", "A=\n", "A='", "#", "A: ", "SENTRY_DSN ", "\\'", '=\\"']
+)
 def test_no_file_takes_long(filler: str) -> None:
     data = (filler * (60_000 // len(filler))).encode()
     began = time.process_time()

@@ -177,9 +177,15 @@ class FakeSystemdRun:
         # As systemd does: a unit that failed keeps its name until it is reset, where another failed unit refers to it.
         self.failed = root / "failed"
         loaded = "Failed to start transient service unit: Unit ai-admin-cutover.service was already loaded or has a fragment file."
-        program.write_text(program.read_text().replace("\n", f'\n[ ! -e {self.failed} ] || {{ echo "{loaded}" >&2; exit 1; }}\n', 1))
+        program.write_text(
+            program.read_text().replace(
+                "\n", f'\n[ ! -e {self.failed} ] || {{ echo "{loaded}" >&2; exit 1; }}\n', 1
+            )
+        )
         systemctl = root / "systemctl"
-        systemctl.write_text(f'#!/bin/sh\n[ "$1 $2" != "reset-failed ai-admin-cutover.service" ] || rm -f {self.failed}\n')
+        systemctl.write_text(
+            f'#!/bin/sh\n[ "$1 $2" != "reset-failed ai-admin-cutover.service" ] || rm -f {self.failed}\n'
+        )
         systemctl.chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
         self.config = parse_config(

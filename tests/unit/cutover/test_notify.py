@@ -121,7 +121,10 @@ class Post(socketserver.ThreadingTCPServer):
                     elif verb == "STARTTLS" and context:
                         self.say("220 go on")
                         self.connection = context.wrap_socket(self.connection, server_side=True)
-                        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+                        self.rfile, self.wfile = (
+                            self.connection.makefile("rb"),
+                            self.connection.makefile("wb", 0),
+                        )
                     elif verb == "AUTH":
                         self.say("235 welcome")
                     elif verb == "MAIL":
@@ -246,7 +249,9 @@ def test_every_event_says_what_happens_where_what_to_do_and_whom_to_call(
     assert 2 <= len(document["text"].splitlines()) <= 8
 
 
-def test_a_line_with_an_unknown_fact_is_left_out_and_facts_are_filled_in(written: Callable[..., Path]) -> None:
+def test_a_line_with_an_unknown_fact_is_left_out_and_facts_are_filled_in(
+    written: Callable[..., Path],
+) -> None:
     message, _ = notifier(written()).preview("rolled_back", {"reason": "the worker died", "problems": []})
     assert "Reason: the worker died" in message.text
     assert "Still open" not in message.text
@@ -275,8 +280,13 @@ def test_facts_of_the_switch_are_told_in_words(
     assert line in message.text.splitlines()
 
 
-def test_an_own_template_is_used_and_an_unknown_fact_in_its_subject_is_marked(hook: Hook, written: Callable[..., Path]) -> None:
-    path = written(slack(hook), templates={"done": "Klaar op $host\nKosten: $$5\n$weird", "start": "Start: $nobody_knows"})
+def test_an_own_template_is_used_and_an_unknown_fact_in_its_subject_is_marked(
+    hook: Hook, written: Callable[..., Path]
+) -> None:
+    path = written(
+        slack(hook),
+        templates={"done": "Klaar op $host\nKosten: $$5\n$weird", "start": "Start: $nobody_knows"},
+    )
     sender = notifier(path)
     sender.send("done", {})
     sender.send("start", {})
@@ -366,7 +376,9 @@ def test_a_webhook_gets_event_facts_and_time(hook: Hook, written: Callable[..., 
     assert document["title"] == "AI Admin on app-1: the switch is made and proven, not yet confirmed"
 
 
-def test_a_mail_has_clean_headers_and_reaches_every_receiver(post: Post, written: Callable[..., Path]) -> None:
+def test_a_mail_has_clean_headers_and_reaches_every_receiver(
+    post: Post, written: Callable[..., Path]
+) -> None:
     path = written(email(post), product="AI Admin Ü")
     sent = notifier(path).send("done", {"to": "x\r\nBcc: evil@example.org", "phase": "y"})
     assert sent == []
@@ -390,7 +402,9 @@ def test_a_mail_subject_made_from_facts_stays_one_header(post: Post, written: Ca
 
 @pytest.mark.parametrize("kind", LIMITS)
 @pytest.mark.parametrize("text", ["x", "<&>", "🧀", "*_", "@"])
-def test_long_texts_are_cut_to_the_limit_of_the_medium_and_never_within_an_escape(kind: str, text: str) -> None:
+def test_long_texts_are_cut_to_the_limit_of_the_medium_and_never_within_an_escape(
+    kind: str, text: str
+) -> None:
     cut = clipped(text * 50_000, kind)
     assert LIMITS[kind] - 20 < len(cut.encode("utf-16-le")) // 2 <= LIMITS[kind]
     assert cut.endswith(" …")
@@ -418,7 +432,9 @@ def test_retry_after_is_waited_for_where_it_fits_the_time(hook: Hook, written: C
     assert notifier(written(slack(hook)), sleep=slept.append).send("done", {}) == []
     assert slept == [2.0]
     hook.answers = [(429, {"Retry-After": "60"})]
-    assert notifier(written(slack(hook)), sleep=slept.append).send("done", {}) == ["team (slack) answered 429"]
+    assert notifier(written(slack(hook)), sleep=slept.append).send("done", {}) == [
+        "team (slack) answered 429"
+    ]
     assert (slept, len(hook.requests)) == ([2.0], 3)
 
 
@@ -575,7 +591,13 @@ def test_no_secret_is_ever_told_logged_or_sent_elsewhere(
     targets = [
         slack(hook),
         {"kind": "discord", "name": "d", "url": f"http://127.0.0.1:{dead}/{SECRET}"},
-        {"kind": "telegram", "name": "t", "token": TOKEN, "chat_id": 1, "api_url": f"http://127.0.0.1:{dead}"},
+        {
+            "kind": "telegram",
+            "name": "t",
+            "token": TOKEN,
+            "chat_id": 1,
+            "api_url": f"http://127.0.0.1:{dead}",
+        },
         email(post, username="ops-canary", password=PASSWORD),
         {"kind": "webhook", "name": "w", "url": f"http://127.0.0.1:{dead}/{SECRET}"},
     ]
@@ -587,11 +609,21 @@ def test_no_secret_is_ever_told_logged_or_sent_elsewhere(
     settings = sender.settings()
     out, err = capfd.readouterr()
     message, _ = sender.preview("rolled_back", FACTS)
-    everything = [*problems, repr(settings), repr(sender.preview("done", {})), caplog.text, out, err, message.text]
+    everything = [
+        *problems,
+        repr(settings),
+        repr(sender.preview("done", {})),
+        caplog.text,
+        out,
+        err,
+        message.text,
+    ]
     for text in everything:
         for secret in (SECRET, TOKEN, PASSWORD, "ops-canary", str(dead)):
             assert secret not in text
-    told = [json.dumps(document) for _, _, document in hook.requests] + [str(mail) for _, _, mail in post.mails]
+    told = [json.dumps(document) for _, _, document in hook.requests] + [
+        str(mail) for _, _, mail in post.mails
+    ]
     assert told
     assert not any(secret in text for text in told for secret in (SECRET, TOKEN, PASSWORD))
 
@@ -599,7 +631,13 @@ def test_no_secret_is_ever_told_logged_or_sent_elsewhere(
 # ------------------------------------------------------------------ wrong files
 
 GOOD = {"kind": "slack", "name": "team", "url": "https://hooks.slack.com/services/x"}
-MAIL = {"kind": "email", "name": "m", "host": "mail.example.org", "from": "a@example.org", "to": ["b@example.org"]}
+MAIL = {
+    "kind": "email",
+    "name": "m",
+    "host": "mail.example.org",
+    "from": "a@example.org",
+    "to": ["b@example.org"],
+}
 CHAT = {"kind": "telegram", "name": "t", "token": TOKEN, "chat_id": "@ops"}
 
 
@@ -611,15 +649,24 @@ CHAT = {"kind": "telegram", "name": "t", "token": TOKEN, "chat_id": "@ops"}
         ({"targets": [], "target": 1}, "target is not known here"),
         ({"targets": ["x"]}, "targets[0] must be a JSON object"),
         ({"targets": [{**GOOD, "kind": "pager"}]}, "targets[0]: kind must be one of discord, email, slack"),
-        ({"targets": [{"kind": "slack", "name": "x"}]}, "targets[0]: url is missing, a target of kind slack needs it"),
+        (
+            {"targets": [{"kind": "slack", "name": "x"}]},
+            "targets[0]: url is missing, a target of kind slack needs it",
+        ),
         ({"targets": [{**GOOD, "token": "x"}]}, "targets[0]: token is not known here"),
         ({"targets": [{"kind": "slack", "url": GOOD["url"]}]}, "targets[0]: name must be a text of one line"),
         ({"targets": [GOOD, GOOD]}, "two targets are called team"),
         ({"targets": [{**GOOD, "events": ["lunch"]}]}, "targets[0]: events must be a list of start"),
         ({"targets": [{**GOOD, "events": []}]}, "targets[0]: events must be a list of start"),
-        ({"targets": [{**GOOD, "url": "hooks.slack.com/x"}]}, "url must be an address that begins with https://"),
+        (
+            {"targets": [{**GOOD, "url": "hooks.slack.com/x"}]},
+            "url must be an address that begins with https://",
+        ),
         ({"targets": [{**GOOD, "url": "http://hooks.slack.com/x"}]}, "url must begin with https://"),
-        ({"targets": [{**GOOD, "url": "https://u:p@hooks.slack.com/x"}]}, "url must hold no user name or password"),
+        (
+            {"targets": [{**GOOD, "url": "https://u:p@hooks.slack.com/x"}]},
+            "url must hold no user name or password",
+        ),
         ({"targets": [{**GOOD, "url": "https://h:99999/x"}]}, "url must be an address"),
         ({"targets": [{**CHAT, "token": "x"}]}, "token is not a bot token"),
         ({"targets": [{**CHAT, "chat_id": "two words"}]}, "chat_id must be a number or @channel"),
@@ -633,7 +680,10 @@ CHAT = {"kind": "telegram", "name": "t", "token": TOKEN, "chat_id": "@ops"}
             "the password would cross the network unencrypted",
         ),
         ({"targets": [], "templates": {"lunch": "x"}}, "templates.lunch is for no event"),
-        ({"targets": [], "templates": {"done": "costs $5"}}, "templates.done must be a text in which $ begins"),
+        (
+            {"targets": [], "templates": {"done": "costs $5"}},
+            "templates.done must be a text in which $ begins",
+        ),
         ({"targets": [], "templates": {"done": " "}}, "templates.done must be a text"),
         ({"targets": [], "timeout": 0}, "timeout must be a number of seconds from 0.1 to 30"),
         ({"targets": [], "timeout": True}, "timeout must be a number"),
@@ -679,7 +729,9 @@ class Known:
         self.notify_file = notify_file
 
 
-def test_a_dry_run_says_what_would_be_told_to_whom_and_sends_nothing(hook: Hook, written: Callable[..., Path]) -> None:
+def test_a_dry_run_says_what_would_be_told_to_whom_and_sends_nothing(
+    hook: Hook, written: Callable[..., Path]
+) -> None:
     config: Any = Known(written(slack(hook), slack(hook, "other", events=["done"])))
     result = announce(config, "start", {"phase": "phase 4"}, dry_run=True)
     assert (result["changed"], result["would_change"]) == (False, True)

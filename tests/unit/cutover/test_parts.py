@@ -266,7 +266,12 @@ def configuration(root: Path, **changes: Any) -> dict[str, Any]:
         ({"services": [{"name": "a", "dsn_file": "/d"}]}, "needs an env_file that is the service's own"),
         ({"services": [{"name": "a", "env_file": "/e", "project": "p"}]}, "needs the dsn_file"),
         (
-            {"services": [{"name": "a", "env_file": "/e", "dsn_file": "/d"}, {"name": "b", "env_file": "/e"}]},
+            {
+                "services": [
+                    {"name": "a", "env_file": "/e", "dsn_file": "/d"},
+                    {"name": "b", "env_file": "/e"},
+                ]
+            },
             "a and b one env_file but two new DSNs",
         ),
         ({"window": "whenever"}, "window must be like"),

@@ -222,7 +222,9 @@ def sets_the_old_dsn_in_its_code(world: Simulation, service: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["glitchtip", "mirror"])
-def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(tmp_path: Path, target: str) -> None:
+def test_a_service_whose_code_sets_the_old_dsn_is_not_proven_by_its_probe(
+    tmp_path: Path, target: str
+) -> None:
     world = Simulation(tmp_path)
     world.cutover().snapshot()
     sets_the_old_dsn_in_its_code(world, "api")
@@ -366,7 +368,9 @@ def test_one_service_that_does_not_come_back_leaves_it_open_until_it_does(world:
 def test_a_rollback_without_network_is_back_and_unproven_in_time(world: Simulation) -> None:
     world.cutover().apply()
     world.unreachable, world.offline = {"old", "new"}, True
-    with pytest.raises(UnprovenError, match=r"every service is back on its DSN of before.*unproven") as caught:
+    with pytest.raises(
+        UnprovenError, match=r"every service is back on its DSN of before.*unproven"
+    ) as caught:
         world.cutover().rollback()
     details = caught.value.details
     assert caught.value.exit_code == 5

@@ -120,7 +120,9 @@ def test_every_kind_of_journal_record_has_a_power_cut():
 
 def test_drills_that_share_a_control_run_in_one_world_and_the_worlds_have_about_the_same_to_do() -> None:
     found = shares(catalogue.DRILLS, 2)
-    assert sorted(name for names in found for name in names) == sorted(drill.name for drill in catalogue.DRILLS)
+    assert sorted(name for names in found for name in names) == sorted(
+        drill.name for drill in catalogue.DRILLS
+    )
     controls = [{drill.control.name for drill in catalogue.DRILLS if drill.name in names} for names in found]
     assert not controls[0] & controls[1]
     runs = [len(names) + len(own) for names, own in zip(found, controls, strict=True)]

@@ -169,7 +169,34 @@ def test_a_new_version_gets_a_record_of_its_own(have, engine, record):
     engine.set(local={REFERENCE: image(ONE), newer: image(TWO)})
     have()
     assert have(reference=newer)["changed"] is True
-    assert json.loads(record.read_text()) == {"glitchtip": {"reference": newer, "digest": TWO}}
+    assert json.loads(record.read_text()) == {
+        "glitchtip": {"reference": newer, "digest": TWO, "earlier": {REFERENCE: ONE}}
+    }
+
+
+@pytest.mark.parametrize("others", [["6.2.7"], ["6.2.7", "6.2.8"], ["6.2.7", "6.2.8", "6.2.7", "6.2.9"]])
+def test_an_old_tag_that_is_set_again_is_held_to_its_first_digest(have, engine, record, others):
+    """However many versions were deployed in between."""
+    references = [REFERENCE.replace("6.2.6", version) for version in others]
+    engine.set(local={REFERENCE: image(ONE), **{reference: image(TWO) for reference in references}})
+    for reference in [REFERENCE, *references]:
+        assert have(reference=reference)["failed"] is False
+    before = record.read_bytes()
+    engine.set(local={REFERENCE: image(IMAGE_ID)})
+    refused = have(reference=REFERENCE)
+    assert refused["failed"]
+    assert f"the first deploy on this host had {ONE}: the tag was moved" in refused["msg"]
+    assert record.read_bytes() == before
+    engine.set(local={REFERENCE: image(ONE)})
+    assert have(reference=REFERENCE)["pinned"] == {"glitchtip": f"{REFERENCE}@{ONE}"}
+    kept = json.loads(record.read_text())["glitchtip"]
+    assert kept == {"reference": REFERENCE, "digest": ONE, "earlier": dict.fromkeys(references, TWO)}
+
+
+def test_a_record_without_earlier_references_is_read_as_before(have, engine, record):
+    record.write_text(json.dumps({"glitchtip": {"reference": REFERENCE, "digest": ONE}}))
+    engine.set(local={REFERENCE: image(ONE)})
+    assert have()["changed"] is False
 
 
 def test_records_of_other_images_stay(have, engine, record):
@@ -240,7 +267,9 @@ def test_without_an_engine_check_mode_still_predicts(have):
     assert have(check=True)["pulled"] == ["glitchtip"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"glitchtip": "6.2.6"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"glitchtip": "6.2.6"}', '{"glitchtip": {"earlier": []}}']
+)
 def test_a_record_that_cannot_be_read_is_one_sentence_and_is_kept(have, engine, record, content):
     engine.set(local={REFERENCE: image(ONE)})
     record.write_text(content)

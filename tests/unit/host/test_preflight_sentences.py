@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from drills.role_stack import load_plugins
+from sizing import glitchtip_backlog_within, glitchtip_sizing
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "preflight"
+load_plugins()
 
+SIZING = glitchtip_sizing("5.2.0")
+NEEDED = SIZING["required_mib"]
 GOOD = {
     "migration_id": "demo",
+    "role_path": str(ROLE),
+    "glitchtip_version": "5.2.0",
     "inventory_hostname": "server",
     "groups": {"all": ["server"], "servers": ["server"]},
     "__preflight_capacity": {
@@ -66,10 +73,27 @@ def test_a_good_host_has_no_problem():
     ("changes", "sentence"),
     [
         (
-            {f"{CAPACITY}.memory.available_mib": 399},
+            {f"{CAPACITY}.memory.available_mib": NEEDED - 1},
             (
-                "399 MiB of memory are available (of 1900 MiB, limited by /sys/fs/cgroup), "
-                "GlitchTip needs 400 MiB."
+                f"{NEEDED - 1} MiB of memory are available (of 1900 MiB, limited by /sys/fs/cgroup), "
+                f"GlitchTip needs {NEEDED} MiB: {SIZING['working_mib']} MiB to work and {SIZING['backlog_mib']} MiB for 20000 events that wait "
+                "while its worker is stopped. Free memory on the host, or set glitchtip_backlog_events to "
+                f"{glitchtip_backlog_within(NEEDED - 1, SIZING)} or less."
+            ),
+        ),
+        (
+            {f"{CAPACITY}.memory.available_mib": 100},
+            (
+                "100 MiB of memory are available (of 1900 MiB, limited by /sys/fs/cgroup), "
+                f"GlitchTip needs {NEEDED} MiB: {SIZING['working_mib']} MiB to work and {SIZING['backlog_mib']} MiB for 20000 events that wait "
+                "while its worker is stopped. Free memory on the host."
+            ),
+        ),
+        (
+            {"preflight_min_memory_mib": 999999},
+            (
+                "910 MiB of memory are available (of 1900 MiB, limited by /sys/fs/cgroup), "
+                "preflight_min_memory_mib asks for 999999 MiB."
             ),
         ),
         ({f"{CAPACITY}.disks.1.free_mib": 100}, "100 MiB are free for /opt, 3072 MiB are needed."),
@@ -153,7 +177,7 @@ def test_all_reasons_are_told_together():
 def test_a_repeat_passes_although_our_own_stack_holds_memory_disk_and_port():
     running = {
         f"{CAPACITY}.memory.available_mib": 100,
-        f"{CAPACITY}.compose": {"project": "glitchtip", "containers": ["glitchtip-web-1"], "memory_mib": 320},
+        f"{CAPACITY}.compose": {"project": "glitchtip", "containers": ["glitchtip-web-1"], "memory_mib": 560},
         f"{CAPACITY}.disks.0.free_mib": 1500,
         f"{CAPACITY}.ports.0": {"free": False, "own": True, "held_by": "container glitchtip-web-1"},
         "__preflight_target_content": {"content": "c2VydmVyCg=="},

@@ -73,7 +73,15 @@ def test_without_them_the_settings_of_the_host_are_used(
 ) -> None:
     """As role ops wrote them."""
     files(tmp_path)
-    texts = ("migration_id", "organization", "project", "project_id", "compose_dir", "backup_dir", "state_dir")
+    texts = (
+        "migration_id",
+        "organization",
+        "project",
+        "project_id",
+        "compose_dir",
+        "backup_dir",
+        "state_dir",
+    )
     document = {**dict.fromkeys(texts, "x"), "url": "http://127.0.0.1:8081", "public_url": "http://p"}
     (tmp_path / "settings.json").write_text(json.dumps(document))
     monkeypatch.setenv("GLITCHTIP_OPS_CONFIG_DIR", str(tmp_path))
@@ -136,13 +144,24 @@ def test_the_report_is_kept_and_the_exit_code_is_the_verdict(
     class Test(Run):
         def __init__(self, _: Any, senders: Any, *, stack: Any, uptime: Any, limits: Any) -> None:
             assert (stack, uptime) == (None, None)
-            super().__init__(tracker, [Sdk(tracker, sender.name, lose=lose) for sender in senders], limits=limits)
+            super().__init__(
+                tracker, [Sdk(tracker, sender.name, lose=lose) for sender in senders], limits=limits
+            )
 
     monkeypatch.setattr(command, "LocalTest", Test)
     own = [*files(tmp_path), "--url=http://127.0.0.1:9", "--organization=o", "--project=p"]
     result, text = tmp_path / "r/local_test.json", tmp_path / "r/local_test.md"
     more = [f"--result={result}", f"--markdown={text}", "--image=glitchtip:1", "--patience=5", "--grace=0"]
-    arguments = ["--json", "local-test", *own, *more, "--sdk=python", "--burst=5", "--no-uptime", "--no-stack"]
+    arguments = [
+        "--json",
+        "local-test",
+        *own,
+        *more,
+        "--sdk=python",
+        "--burst=5",
+        "--no-uptime",
+        "--no-stack",
+    ]
     assert main(arguments) == code
     kept = json.loads(result.read_text())
     assert kept == json.loads(capsys.readouterr().out)

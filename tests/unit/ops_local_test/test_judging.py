@@ -64,7 +64,9 @@ def test_every_single_tag_that_changed_is_noticed(expected: Expectation) -> None
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of all innermost values."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     inner = [leaf for key, item in entries for leaf in leaves(item, (*path, key))]
     yield from inner or [path]
 
@@ -182,7 +184,9 @@ def test_a_stack_that_lost_frames_or_is_gone() -> None:
     event = stored(expected)
     event["entries"] = []
     assert len([name for name in wrong(expected, event) if name.startswith("stack")]) == 5
-    assert [field.ok for field in judge_event(expected, "node", stored(expected), "error", None)].count(False) == 4
+    assert [field.ok for field in judge_event(expected, "node", stored(expected), "error", None)].count(
+        False
+    ) == 4
 
 
 @every
@@ -203,7 +207,9 @@ def test_an_event_of_the_other_sdk_is_not_taken_for_this_one() -> None:
 
 def groups(**changes: Any) -> Grouped:
     first = {item.scenario: str(number) for number, item in enumerate(EXPECTATIONS)}
-    return Grouped("node", {**first, **changes.get("first", {})}, changes.get("again", "0"), "sdk-basic-error")
+    return Grouped(
+        "node", {**first, **changes.get("first", {})}, changes.get("again", "0"), "sdk-basic-error"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,10 @@ def groups(**changes: Any) -> Grouped:
         ({}, []),
         ({"again": "99"}, ["the same error twice"]),
         ({"again": None}, ["the same error twice"]),
-        ({"first": {"sdk-basic-error": None}, "again": None}, ["the same error twice", "scenarios with an issue"]),
+        (
+            {"first": {"sdk-basic-error": None}, "again": None},
+            ["the same error twice", "scenarios with an issue"],
+        ),
         ({"first": {"sdk-user": "0"}}, ["scenarios that share an issue"]),
         ({"first": {"sdk-user": None}}, ["scenarios with an issue"]),
     ],

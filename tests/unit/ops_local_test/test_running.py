@@ -63,7 +63,9 @@ def test_the_report_for_people_has_the_figures(tracker: Tracker) -> None:
     for part in ("pattern-queue-job", "ok, 16 fields", "peak 300.0 MiB", "verdict: passed", "p95"):
         assert part in text
     assert "| sdk-basic-error | ok, 11 fields | ok, 11 fields |" in markdown(report)
-    assert proof(report).startswith("20 of 20 scenarios of node and python read back (280 fields), burst of 100: 100")
+    assert proof(report).startswith(
+        "20 of 20 scenarios of node and python read back (280 fields), burst of 100: 100"
+    )
     assert "peak 300.0 MiB, uptime not asked" in proof(report)
     for shown in (text, markdown(report), proof(report), str(report)):
         assert "t" * 64 not in shown
@@ -110,7 +112,10 @@ def test_slow_fat_restarted_and_without_a_trace(tracker: Tracker) -> None:
     stack.restart_after = 1
     problems = Run(tracker, both(tracker), stack).run([10])["problems"]
     assert problems == ["container glitchtip-web-1 was restarted during the test"]
-    assert "node: a trace was answered with nothing" in Run(tracker, both(tracker, trace=None)).run([10])["problems"][0]
+    assert (
+        "node: a trace was answered with nothing"
+        in Run(tracker, both(tracker, trace=None)).run([10])["problems"][0]
+    )
     problems = Run(tracker, both(tracker, complete=False)).run([10])["problems"]
     assert "could not hand over" in problems[0]
 
@@ -222,7 +227,9 @@ def test_without_an_address_the_monitor_is_not_run_and_not_passed(tracker: Track
     run.target = run.target.__class__("https://errors.example.org", "o", "p", "t" * 64, run.target.dsn)
     report = run.run([1])
     assert (report["uptime"]["status"], report["passed"]) == ("not run", False)
-    assert report["problems"][0].startswith("uptime not run: https://errors.example.org is not on this machine")
+    assert report["problems"][0].startswith(
+        "uptime not run: https://errors.example.org is not on this machine"
+    )
     run.uptime = None
     assert run.run([1])["passed"]
 

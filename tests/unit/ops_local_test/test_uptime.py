@@ -95,7 +95,9 @@ def site() -> Iterator[Site]:
     served.close()
 
 
-def walk(server: Server, site: Site, wait: float = 3.0, stopped: threading.Event | None = None) -> UptimeResult:
+def walk(
+    server: Server, site: Site, wait: float = 3.0, stopped: threading.Event | None = None
+) -> UptimeResult:
     return UptimeTest(
         server,  # type: ignore[arg-type]
         "o",

@@ -1,0 +1,61 @@
+"""What a stack that does not start is said to mean depends on whether services report to it: where they do, or may, it is never removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).resolve().parents[3] / "roles/glitchtip"
+STATES = ("none", "rolled_back", "applying", "applied", "confirmed", "rolling_back", "unknown")
+
+
+def advice(*states, **variables):
+    """The advice for products in these states, on hosts app1, app2, ..."""
+    known = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
+    products = [
+        {"host": f"app{number}", "state": state, "reports_to": "?"} for number, state in enumerate(states, 1)
+    ]
+    given = {"glitchtip_dir": "/opt/glitchtip", "products_standing": products, **variables}
+    templar = Templar(loader=DataLoader(), variables={**known, **given})
+    return templar.template(trust_as_template("{{ __glitchtip_advice }}"))
+
+
+@pytest.mark.parametrize("first", STATES)
+@pytest.mark.parametrize("second", STATES)
+def test_only_where_nobody_reports_here_may_it_be_removed(first, second):
+    said = advice(first, second)
+    unused = {first, second} <= {"none", "rolled_back"}
+    assert ("uninstall" in said) == unused
+    assert ("No service reports to it" in said) == unused
+    assert ("rollback.yml" in said) == (not unused)
+    assert "docker compose --project-directory /opt/glitchtip logs" in said
+    assert "{{" not in said
+
+
+def test_hosts_that_report_here_are_named_with_their_state():
+    assert "(app2: confirmed, app3: applied)" in advice("none", "confirmed", "applied", "unknown")
+
+
+def test_no_answer_is_no_no():
+    assert "It is not known whether services report to it (app1 did not answer)" in advice("unknown", "none")
+    assert "It is not known" in advice()
+
+
+def test_the_staging_stack_is_nobodys():
+    said = advice("confirmed", __glitchtip_staging=True)
+    assert "staging" in said
+    assert "uninstall" not in said
+    assert "rollback" not in said
+
+
+def test_the_message_uses_it_after_the_products_were_asked():
+    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text(encoding="utf-8"))
+    rescue = next(task["rescue"] for task in tasks if "rescue" in task)
+    asked = [next((key for key in task if key.endswith("include_tasks")), "") for task in rescue]
+    assert asked.index("ansible.builtin.include_tasks") < len(rescue) - 1
+    assert "__glitchtip_advice" in rescue[-1]["ansible.builtin.fail"]["msg"]
+    assert "Nothing reports" not in str(tasks)
