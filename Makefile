@@ -39,7 +39,7 @@ lint: setup-python ## ansible-lint, yamllint, ruff, mypy
 	@$(VENV)/ansible-lint --offline -q
 
 unit: setup-python ## fast tests: no engine, no network
-	@$(VENV)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/unit
+	@$(VENV)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/unit
 
 integration: setup-tests ## tests with real processes (PM2, Node.js, sockets), and the slow ones of tests/unit
 	@$(VENV)/python -m pytest -q -n 2 --dist loadfile tests/integration

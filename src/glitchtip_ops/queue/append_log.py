@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from ..docker_stack import Container, Stack
@@ -30,6 +31,8 @@ local out = {''}
 for _, body in ipairs(redis.call('LRANGE', 'celery', ARGV[1], ARGV[2])) do out[#out + 1] = redis.sha1hex(body) end
 return cjson.encode(out)
 """
+#: Seconds for reading the whole file once.
+_READ_TIMEOUT = 300.0
 _FILES = 'cat "$1"/*.incr.aof'
 
 
@@ -53,10 +56,27 @@ def pushed_messages(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _read_file(stack: Stack, container: Container, directory: str) -> Iterator[bytes]:
     """The lines of the append-only file, streamed: it may have hundreds of megabytes."""
     argv = [stack.docker, "exec", container.id, "sh", "-c", _FILES, "sh", directory]
+    late = threading.Event()
     try:
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None  # noqa: S101
-            yield from process.stdout
+
+            def end() -> None:
+                late.set()
+                process.kill()
+
+            timer = threading.Timer(_READ_TIMEOUT, end)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield from process.stdout
+            finally:
+                timer.cancel()
+        if late.is_set():
+            raise OpsError(
+                f"Valkey's append-only file in {directory} could not be read within {_READ_TIMEOUT:.0f} s:"
+                " see whether the disk is overloaded, then run it again"
+            )
     except OSError as error:
         raise OpsError(f"{stack.docker} cannot be run: {error.strerror}") from None
 

@@ -789,6 +789,7 @@ def test_parts_of_paths_that_let_somebody_in_are_hidden():
 
 
 @pytest.mark.parametrize("answer", ["echo in JSON", "echo in a header", "cut", "dropped", "forbidden"])
+@pytest.mark.slow
 def test_what_a_failed_task_prints_shows_no_secret(server, run_module, answer):
     bad = type(server.then().replies.pop())(**BAD_ANSWERS[answer])
     good = type(bad)(200, {"version": "6.2.6"})

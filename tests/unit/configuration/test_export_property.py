@@ -53,6 +53,7 @@ def _plain(thing: Any) -> Any:
     phases=(Phase.explicit, Phase.generate),  # making a failing case smaller takes minutes
 )
 @given(CASES)
+@pytest.mark.slow
 def test_an_export_changes_nothing_there_and_rebuilds_it_elsewhere(
     filters: Any, loaded: Any, case: tuple[str, list[Recipe]]
 ) -> None:

@@ -247,6 +247,7 @@ def test_there_and_back_gives_the_very_bytes_of_before(
 @pytest.mark.parametrize(
     "filler", ["\n", " ", "'", '"', "`", "\\", "x", "A=\n", "A='", "#", "A: ", "SENTRY_DSN ", "\\'", '=\\"']
 )
+@pytest.mark.slow
 def test_no_file_takes_long(filler: str) -> None:
     data = (filler * (60_000 // len(filler))).encode()
     began = time.process_time()

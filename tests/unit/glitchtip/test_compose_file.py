@@ -411,19 +411,6 @@ def test_the_all_in_one_process_is_well_only_if_web_and_scheduler_are():
     assert "vtasks" not in compose(SPLIT_6)["services"]["web"]["healthcheck"]["test"][3]
 
 
-@pytest.mark.parametrize("role", ["monitoring", "parallel_run"])
-@pytest.mark.parametrize("given", [{}, SPLIT_6, ONE_PROCESS], ids=["nothing", "split", "all_in_one"])
-def test_other_roles_watch_the_services_of_the_process_model(role, given):
-    defaults = yaml.safe_load((ROLE.parent / role / "defaults/main.yml").read_text(encoding="utf-8"))
-    templar = Templar(loader=DataLoader(), variables=trusted({**defaults, **given}))
-    services = templar.template(trust_as_template(f"{{{{ {role}_services }}}}"))
-    assert set(services) == set(compose(given or SPLIT_5)["services"])
-    if role == "parallel_run":
-        worker = templar.template(trust_as_template("{{ parallel_run_worker_service }}"))
-        assert worker in services
-        assert "stop_grace_period" in compose(given or SPLIT_5)["services"][worker]
-
-
 @pytest.mark.parametrize(
     ("model", "name"),
     [(SPLIT_5, "GLITCHTIP_MAX_EVENT_LIFE_DAYS"), (SPLIT_6, "GLITCHTIP_RETENTION_DAYS")],

@@ -303,6 +303,7 @@ def is_running(number):
 
 
 @pytest.mark.parametrize("repeats", [None, BYTES[-1]])
+@pytest.mark.slow
 def test_a_pull_that_stalls_in_a_blob_is_ended_with_its_children(have, engine, record, repeats):
     """Some engines send the same state again and again; that is no progress."""
     engine.set(registry={REFERENCE: image(ONE)}, progress=BYTES, pause=0.3, hangs=True, repeats=repeats)
@@ -328,6 +329,7 @@ def test_a_pull_that_stalls_in_a_blob_is_ended_with_its_children(have, engine, r
         assert not is_running(number)
 
 
+@pytest.mark.slow
 def test_a_pull_that_takes_too_long_in_all_is_ended_although_it_moves(have, engine):
     engine.set(registry={REFERENCE: image(ONE)}, progress=[f"step {n}" for n in range(100)], pause=0.2)
     refused = have(pull_seconds=1, stall_seconds=60)
@@ -335,6 +337,7 @@ def test_a_pull_that_takes_too_long_in_all_is_ended_although_it_moves(have, engi
     assert "it took longer than 1 s in all (pull_seconds; last seen: 0123456789ab: step" in refused["msg"]
 
 
+@pytest.mark.slow
 def test_a_pull_that_moves_slowly_is_not_ended(have, engine):
     engine.set(registry={REFERENCE: image(ONE)}, progress=BYTES, pause=0.6)
     assert have(stall_seconds=1)["pulled"] == ["glitchtip"]

@@ -22,7 +22,10 @@ class Valkey:
         self.answer = answer
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
+        if answer is None:
+            self.socket.close()  # nobody listens there now
+        else:
+            threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
         while True:
@@ -41,10 +44,8 @@ def check(tmp_path):
     servers = []
 
     def run(answer=b"+PONG\r\n"):
-        server = Valkey(answer or b"")
+        server = Valkey(answer)
         servers.append(server)
-        if answer is None:
-            server.socket.close()
         text = PROGRAM.read_text().replace('"/tmp/', f'"{tmp_path}/')
         assert '("valkey", 6379)' in text
         text = text.replace('("valkey", 6379)', f'("127.0.0.1", {server.port})')

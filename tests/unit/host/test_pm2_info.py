@@ -133,6 +133,7 @@ def test_a_client_that_is_missing_gets_a_sentence(run_host_module, fake_pm2):
 
 
 @pytest.mark.usefixtures("daemon")
+@pytest.mark.slow
 def test_a_client_that_hangs_is_given_up(run_host_module, fake_pm2):
     fake_pm2.binary.write_text("#!/bin/sh\nexec sleep 30\n")
     result = ask(run_host_module, fake_pm2, timeout=1)

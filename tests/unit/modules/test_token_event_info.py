@@ -106,6 +106,7 @@ def test_an_event_is_sent_and_read_back_without_counting_as_a_change(run_module,
     assert json.loads(body.split(b"\n")[2])["tags"] == {"service": "x", "n": "1"}
 
 
+@pytest.mark.slow
 def test_an_event_that_the_worker_does_not_store_is_a_failure(run_module, provisioned):
     provisioned.worker = False
     failed = run_module("glitchtip_event", **event_options(provisioned, timeout=1))
@@ -118,6 +119,7 @@ def test_check_mode_sends_no_event(run_module, provisioned):
     assert provisioned.script.asked == []
 
 
+@pytest.mark.slow
 def test_an_event_module_prints_neither_dsn_nor_token(run_module_process, provisioned):
     options = event_options(provisioned)
     key = provisioned.keys[0]["dsn"]["security"]

@@ -151,6 +151,7 @@ def test_code_that_is_not_known_gives_no_answer() -> None:
         ("glitchtip:9", "hangs", "did not end within"),
     ],
 )
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_unknown_and_fails_nothing(
     image: Image, image_name: str, behaviour: str, reason: str
 ) -> None:

@@ -47,6 +47,7 @@ def test_other_peoples_events_in_between_do_not_hide_ours(tracker: Tracker) -> N
     assert max(found.seen.values()) < on_time
 
 
+@pytest.mark.slow
 def test_what_was_there_before_is_not_paged(tracker: Tracker) -> None:
     """Down to the newest event of before the test and no further, however often it is asked."""
     sent(tracker, 5000)

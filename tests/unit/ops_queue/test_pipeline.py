@@ -144,6 +144,7 @@ def test_a_worker_that_is_ill_is_not_stopped_for_a_recovery(stack: PlayedStack, 
     assert stack.log == []
 
 
+@pytest.mark.slow
 def test_a_message_that_kills_its_worker_is_not_brought_back_for_ever(
     stack: PlayedStack, settings: Any
 ) -> None:

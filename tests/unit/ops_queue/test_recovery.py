@@ -24,7 +24,7 @@ from glitchtip_ops.queue.commands import recover, status
 from glitchtip_ops.queue.state import read_queue
 from glitchtip_ops.queue.valkey import open_valkey
 
-pytestmark = pytest.mark.skipif(SERVER is None, reason="neither valkey-server nor redis-server is installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(SERVER is None, reason="neither valkey-server nor redis-server is installed")]
 FAILED, INGEST, DEFAULT = "{vt}:q:failed", "{vt}:q:ingest", "{vt}:q:default"
 
 

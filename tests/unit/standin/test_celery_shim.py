@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from standin.queue import pack, unpack
+from standin.wire import unwrap_kombu, wrap_kombu
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / "roles/glitchtip/files/worker_with_beat.py"
@@ -50,14 +50,14 @@ def test_a_task_that_cannot_be_queued_leaves_no_mark(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "message", [{"task": "ingest", "id": "1", "event": {"text": "Ж \U0001f600 {{ x }}"}}, {"task": "x"}]
+    "message", [{"task": "ingest", "id": "1", "project": 1, "event": {"text": "Ж \U0001f600 {{ x }}"}}, {"task": "x"}]
 )
 def test_a_message_comes_back_as_it_was_put(message):
-    assert unpack(pack(message)) == message
+    assert unwrap_kombu(wrap_kombu(message)) == message
 
 
 def test_a_waiting_event_is_larger_than_what_was_sent():
-    message = {"task": "ingest", "event": {"text": "x" * 2000}}
-    packed = pack(message)
+    message = {"task": "ingest", "project": 1, "event": {"text": "x" * 2000}}
+    packed = wrap_kombu(message)
     assert len(packed) > 1.3 * len(json.dumps(message)) + 1000
     assert json.loads(packed)["content-type"] == "application/json"

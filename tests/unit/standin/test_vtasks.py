@@ -283,6 +283,7 @@ def test_one_error_ends_the_scheduler_for_good_and_without_a_word(valkey, schedu
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_worker_goes_on_after_an_error(valkey, tasks, monkeypatch):
     monkeypatch.setattr(vtasks, "RETRY_SECONDS", 0.01)
     worker = vtasks.Worker(tasks, 1)
