@@ -470,7 +470,7 @@ def test_a_reload_and_a_rotation_under_traffic_lose_nothing(bed):
     for turn in range(4):
         time.sleep(0.2)
         bed.process.send_signal(signal.SIGHUP)
-        time.sleep(0.2)
+        wait(log.exists)  # opened again after the last rotation
         log.rename(log.with_name(f"mirror.jsonl.{turn + 1}"))
         bed.process.send_signal(signal.SIGUSR1)
     time.sleep(0.2)
