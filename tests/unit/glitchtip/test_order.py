@@ -53,3 +53,19 @@ def test_the_worker_is_stopped_before_a_changed_database_is_started():
     stopped = position(found, module="ansible.builtin.command", holds="'stop'")
     databases = position(found, module="community.docker.docker_compose_v2", holds="'postgres'")
     assert stopped < databases
+
+
+def test_what_holds_the_worker_is_stopped_and_started_again_in_every_process_model():
+    """All in one, the web service holds it; there is no service ``worker`` then."""
+    block = next(task for task in yaml.safe_load((TASKS / "configure.yml").read_text()) if "rescue" in task)
+    found = {
+        action: task
+        for task in [*block["block"], *block["rescue"]]
+        for action in ("stop", "start")
+        if action in task.get("ansible.builtin.command", {}).get("argv", [])
+    }
+    for action in ("stop", "start"):
+        assert found[action]["ansible.builtin.command"]["argv"][-1] == "{{ __glitchtip_worker_service }}"
+        assert "__glitchtip_services" not in str(found[action]["when"])
+    # In the rescue nothing may wait without end, or the reason is never reported.
+    assert found["start"]["ansible.builtin.command"]["argv"][0] == "timeout"
