@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -69,3 +70,31 @@ def test_what_holds_the_worker_is_stopped_and_started_again_in_every_process_mod
         assert "__glitchtip_services" not in str(found[action]["when"])
     # In the rescue nothing may wait without end, or the reason is never reported.
     assert found["start"]["ansible.builtin.command"]["argv"][0] == "timeout"
+
+
+def test_marks_of_a_database_that_is_gone_are_removed_before_anything_reads_them():
+    """Else a run that fails half-way through a new database leaves marks that make the next one skip migrations and superuser."""
+    tasks = yaml.safe_load((TASKS / "configure.yml").read_text(encoding="utf-8"))
+    removal = tasks[0]
+    assert removal["ansible.builtin.file"]["state"] == "absent"
+    assert removal["when"] == "__glitchtip_database_is_new | bool"
+    written = {
+        name
+        for path in TASKS.glob("*.yml")
+        for task in steps(path.name)
+        for name in re.findall(r"/([.]\w+)$", task.get("ansible.builtin.copy", {}).get("dest", ""))
+    }
+    assert {".migrated", ".migrating", ".superuser"} <= written
+    assert set(removal["loop"]) == written
+
+
+def test_phase_1_begins_with_an_empty_staging_stack():
+    """What a failed run left, perhaps of another version, must neither be refused nor kept."""
+    play = yaml.safe_load((TASKS.parents[2] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))[0]
+    block = next(task["block"] for task in play["tasks"] if "block" in task)
+    removal, stack = block[0], block[1]
+    assert removal["ansible.builtin.include_role"] == {"name": "glitchtip", "tasks_from": "remove"}
+    assert removal["vars"]["__glitchtip_remove_events"] is True
+    assert stack["ansible.builtin.include_role"] == {"name": "glitchtip"}
+    compared = next(task for task in steps("install.yml") if "data_versions" in task)
+    assert "__glitchtip_staging" in compared["when"]
