@@ -90,7 +90,9 @@ def test_marks_of_a_database_that_is_gone_are_removed_before_anything_reads_them
 
 def test_phase_1_begins_with_an_empty_staging_stack():
     """What a failed run left, perhaps of another version, must neither be refused nor kept."""
-    play = yaml.safe_load((TASKS.parents[2] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))[0]
+    play = yaml.safe_load((TASKS.parents[2] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))[
+        0
+    ]
     block = next(task["block"] for task in play["tasks"] if "block" in task)
     removal, stack = block[0], block[1]
     assert removal["ansible.builtin.include_role"] == {"name": "glitchtip", "tasks_from": "remove"}

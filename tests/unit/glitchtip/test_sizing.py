@@ -131,7 +131,10 @@ def test_a_number_of_the_command_line_is_a_number(events):
         ),
         ({"resources": {"web": {"memory": "much"}}}, "number with m or g"),
         ({"resources": {"web": {"memory": "300"}}}, "number with m or g"),
-        ({"resources": {"web": {"memory": "64m", "reserve": "65m"}}}, "web reserves 65m of a limit of 64 MiB"),
+        (
+            {"resources": {"web": {"memory": "64m", "reserve": "65m"}}},
+            "web reserves 65m of a limit of 64 MiB",
+        ),
         ({"event_bytes": 10}, "glitchtip_queued_event_bytes must be a whole number"),
         ({"version": "latest"}, "full version"),
         ({"version": "6"}, "full version"),
