@@ -100,3 +100,31 @@ def test_phase_1_begins_with_an_empty_staging_stack():
     assert stack["ansible.builtin.include_role"] == {"name": "glitchtip"}
     compared = next(task for task in steps("install.yml") if "data_versions" in task)
     assert "__glitchtip_staging" in compared["when"]
+
+
+def removals(name):
+    """Tasks of a playbook that remove a stack with its data whatever was asked for, with all tasks before each."""
+    found, seen = [], []
+    for play in yaml.safe_load((TASKS.parents[2] / "playbooks" / name).read_text(encoding="utf-8")):
+        for task in play.get("tasks", []):
+            for step in task.get("block", [task]):
+                role = (
+                    step.get("ansible.builtin.include_role") or step.get("ansible.builtin.import_role") or {}
+                )
+                unasked = step.get("vars", {}).get("__glitchtip_remove_events") is True
+                if role.get("tasks_from") == "remove" and unasked:
+                    found.append((step, list(seen)))
+                seen.append(step)
+    return found
+
+
+def test_only_the_staging_stack_loses_its_data_unasked():
+    """A variable of the command line wins over those of a play or a task: the directory in use must not get there."""
+    phase_1, uninstall = removals("phase1_local_test.yml"), removals("uninstall.yml")
+    assert (len(phase_1), len(uninstall)) == (2, 1)
+    for _, before in phase_1:
+        guards = [
+            task["ansible.builtin.assert"]["that"] for task in before if "ansible.builtin.assert" in task
+        ]
+        assert any("glitchtip_dir == '/opt/glitchtip-staging'" in guard for guard in guards)
+    assert uninstall[0][0]["when"] == "glitchtip_dir == '/opt/glitchtip-staging'"
