@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import sizing as subject
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 MODELS = {
     "5.2 thread": {"version": "5.2.0"},
@@ -155,6 +158,17 @@ def test_the_backlog_that_is_offered_fits(model, spare):
     if offered >= subject.MIN_BACKLOG:
         assert subject.glitchtip_sizing(**model, backlog_events=offered)["required_mib"] <= free
     assert subject.glitchtip_backlog_within(found["working_mib"] - 100, found) == 0
+
+
+@every_model
+def test_phase_1_lets_every_version_take_what_phase_0_demands(model):
+    """A fixed limit of 500 MiB refused a 6.x that takes what its line is sized for."""
+    path = Path(__file__).resolve().parents[3] / "roles/local_test/defaults/main.yml"
+    default = yaml.safe_load(path.read_text(encoding="utf-8"))["local_test_max_stack_mib"]
+    found = subject.glitchtip_sizing(**model)
+    templar = Templar(loader=DataLoader(), variables={"__glitchtip_sizing": found})
+    assert int(templar.template(trust_as_template(default))) == found["required_mib"] > found["working_mib"]
+    assert int(Templar(loader=DataLoader()).template(trust_as_template(default))) == 500
 
 
 COLUMNS = [{"version": "5.2.0"}, {"version": "5.2.1"}, {"version": "6.2.6"}, MODELS["6.2 all_in_one"]]
