@@ -49,7 +49,7 @@ _MEMORY = re.compile(r"(\d+)([mg])")
 
 @dataclass(frozen=True)
 class Process:
-    """One process of GlitchTip: highest use seen and use after 2,000 events in MiB, share of a CPU, connections to the database."""
+    """One process of GlitchTip: highest use seen and use after 2,000 events in MiB, share of a CPU, connections of one database pool."""
 
     peak: int
     working: int
@@ -72,11 +72,12 @@ class Line:
     pool: int
     postgres_working: int
     postgres_extra: int = 0
+    pools: int = 1
 
     @property
     def backends(self) -> int:
-        """Connections that the pools may open, and some for one-off containers."""
-        return sum(process.pool for process in self.processes.values()) + OTHER_BACKENDS
+        """Connections that the pools of every process may open, and some for one-off containers."""
+        return sum(process.pool for process in self.processes.values()) * self.pools + OTHER_BACKENDS
 
 
 def line_of(version: str, process_model: str, worker_command: list[str]) -> Line:
@@ -91,11 +92,12 @@ def line_of(version: str, process_model: str, worker_command: list[str]) -> Line
         web = Process(160, 156, "0.60", 4)
         return Line("measured on 5.2", {"web": web, "worker": worker}, 4, postgres_working=62)
     # Limits of published figures (an operator saw 231 MiB of one process at its start); 10 MiB are the larger table of locks.
+    # Each process opens two pools, one for synchronous and one for asynchronous code.
     basis = "from the 6.x source and operators' figures, not measured"
-    if process_model == "all_in_one":
-        return Line(basis, {"web": Process(306, 231, "0.60", 6)}, 6, postgres_working=80, postgres_extra=10)
     parts = {"web": Process(256, 190, "0.60", 6), "worker": Process(256, 190, "0.40", 6)}
-    return Line(basis, parts, 6, postgres_working=80, postgres_extra=10)
+    if process_model == "all_in_one":
+        parts = {"web": Process(306, 231, "0.60", 6)}
+    return Line(basis, parts, 6, postgres_working=80, postgres_extra=10, pools=2)
 
 
 def beat_of(version: str, worker_command: list[str]) -> str:
@@ -183,6 +185,13 @@ def glitchtip_sizing(
             )
         services[name] |= {key: str(value) for key, value in override.items()}
         mib = mebibytes(services[name]["memory"])
+        if "reserve" not in override:
+            services[name]["reserve"] = f"{min(working[name], mib) // 2}m"
+        elif mebibytes(services[name]["reserve"]) > mib:
+            raise AnsibleFilterError(
+                f"glitchtip_resources: {name} reserves {services[name]['reserve']} of a limit of {mib} MiB; "
+                "the engine starts no such container. Raise memory or lower reserve."
+            )
         if name == "valkey" and mib < limits["valkey"]:
             raise AnsibleFilterError(
                 f"glitchtip_resources: a valkey of {mib} MiB holds {backlog_of_valkey(mib, each)} waiting events, "

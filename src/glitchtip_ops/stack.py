@@ -42,7 +42,7 @@ def plan_of(service: str) -> list[str]:
 def await_answer(stack: Stack, service: str, *, seconds: float = _ANSWERS_WITHIN) -> None:
     """Wait until PostgreSQL runs a statement, or Valkey has loaded its data. Raises OpsError after ``seconds``.
 
-    A container that runs, even a healthy one of before, is no proof: the worker loses the batch that meets a
+    A container that runs is no proof, even if its last check was healthy: the worker loses the batch that meets a
     database which is still starting.
     """
     end = time.monotonic() + seconds

@@ -59,3 +59,34 @@ def test_the_message_uses_it_after_the_products_were_asked():
     assert asked.index("ansible.builtin.include_tasks") < len(rescue) - 1
     assert "__glitchtip_advice" in rescue[-1]["ansible.builtin.fail"]["msg"]
     assert "Nothing reports" not in str(tasks)
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        ({"msg": "no space left"}, "no space left"),
+        ({}, "see the log lines"),
+        ({"msg": ""}, "see the log lines"),
+        (
+            {
+                "msg": "non-zero return code",
+                "cmd": ["docker", "run", "web", "./bin/run-migrate.sh"],
+                "stderr": "x" * 900 + "\nno such column\n",
+            },
+            "non-zero return code: " + ("x" * 900 + "\nno such column")[-500:],
+        ),
+        # Its secrets travel in the environment; nothing of its output is shown.
+        (
+            {
+                "msg": "non-zero return code",
+                "cmd": ["docker", "run", "web", "./manage.py", "createsuperuser"],
+                "stderr": "canary",
+            },
+            "non-zero return code",
+        ),
+    ],
+)
+def test_the_reason_names_what_the_migrations_printed_and_nothing_of_the_superuser(failed, said):
+    known = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
+    templar = Templar(loader=DataLoader(), variables={**known, "ansible_failed_result": failed})
+    assert templar.template(trust_as_template("{{ __glitchtip_reason }}")) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -53,3 +54,77 @@ def test_the_worker_is_stopped_before_a_changed_database_is_started():
     stopped = position(found, module="ansible.builtin.command", holds="'stop'")
     databases = position(found, module="community.docker.docker_compose_v2", holds="'postgres'")
     assert stopped < databases
+
+
+def test_what_holds_the_worker_is_stopped_and_started_again_in_every_process_model():
+    """All in one, the web service holds it; there is no service ``worker`` then."""
+    block = next(task for task in yaml.safe_load((TASKS / "configure.yml").read_text()) if "rescue" in task)
+    found = {
+        action: task
+        for task in [*block["block"], *block["rescue"]]
+        for action in ("stop", "start")
+        if action in task.get("ansible.builtin.command", {}).get("argv", [])
+    }
+    for action in ("stop", "start"):
+        assert found[action]["ansible.builtin.command"]["argv"][-1] == "{{ __glitchtip_worker_service }}"
+        assert "worker'" not in str(found[action]["when"])
+    # In the rescue nothing may wait without end, or the reason is never reported.
+    assert found["start"]["ansible.builtin.command"]["argv"][0] == "timeout"
+
+
+def test_marks_of_a_database_that_is_gone_are_removed_before_anything_reads_them():
+    """Else a run that fails half-way through a new database leaves marks that make the next one skip migrations and superuser."""
+    tasks = yaml.safe_load((TASKS / "configure.yml").read_text(encoding="utf-8"))
+    removal = tasks[0]
+    assert removal["ansible.builtin.file"]["state"] == "absent"
+    assert removal["when"] == "__glitchtip_database_is_new | bool"
+    written = {
+        name
+        for path in TASKS.glob("*.yml")
+        for task in steps(path.name)
+        for name in re.findall(r"/([.]\w+)$", task.get("ansible.builtin.copy", {}).get("dest", ""))
+    }
+    assert {".migrated", ".migrating", ".superuser"} <= written
+    assert set(removal["loop"]) == written
+
+
+def test_phase_1_begins_with_an_empty_staging_stack():
+    """What a failed run left, perhaps of another version, must neither be refused nor kept."""
+    play = yaml.safe_load((TASKS.parents[2] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))[
+        0
+    ]
+    block = next(task["block"] for task in play["tasks"] if "block" in task)
+    removal, stack = block[0], block[1]
+    assert removal["ansible.builtin.include_role"] == {"name": "glitchtip", "tasks_from": "remove"}
+    assert removal["vars"]["__glitchtip_remove_events"] is True
+    assert stack["ansible.builtin.include_role"] == {"name": "glitchtip"}
+    compared = next(task for task in steps("install.yml") if "data_versions" in task)
+    assert "__glitchtip_staging" in compared["when"]
+
+
+def removals(name):
+    """Tasks of a playbook that remove a stack with its data whatever was asked for, with all tasks before each."""
+    found, seen = [], []
+    for play in yaml.safe_load((TASKS.parents[2] / "playbooks" / name).read_text(encoding="utf-8")):
+        for task in play.get("tasks", []):
+            for step in task.get("block", [task]):
+                role = (
+                    step.get("ansible.builtin.include_role") or step.get("ansible.builtin.import_role") or {}
+                )
+                unasked = step.get("vars", {}).get("__glitchtip_remove_events") is True
+                if role.get("tasks_from") == "remove" and unasked:
+                    found.append((step, list(seen)))
+                seen.append(step)
+    return found
+
+
+def test_only_the_staging_stack_loses_its_data_unasked():
+    """A variable of the command line wins over those of a play or a task: the directory in use must not get there."""
+    phase_1, uninstall = removals("phase1_local_test.yml"), removals("uninstall.yml")
+    assert (len(phase_1), len(uninstall)) == (2, 1)
+    for _, before in phase_1:
+        guards = [
+            task["ansible.builtin.assert"]["that"] for task in before if "ansible.builtin.assert" in task
+        ]
+        assert any("glitchtip_dir == '/opt/glitchtip-staging'" in guard for guard in guards)
+    assert uninstall[0][0]["when"] == "glitchtip_dir == '/opt/glitchtip-staging'"

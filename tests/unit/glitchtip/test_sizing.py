@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import sizing as subject
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 MODELS = {
     "5.2 thread": {"version": "5.2.0"},
@@ -52,9 +55,11 @@ def test_larger_events_need_more(model):
 
 @every_model
 def test_postgresql_holds_every_backend_that_the_pools_may_open(model):
+    """From the 6.x source: a synchronous and an asynchronous pool in each process; 5.2 has one."""
     found = subject.glitchtip_sizing(**model)
-    pools = found["pool"] * len({"web", "worker"} & found["services"].keys())
-    assert mib(found, "postgres") >= pools * subject.BACKEND_MIB + subject.SHARED_BUFFERS_MIB
+    pools = 2 if model["version"].removeprefix("v").startswith("6") else 1
+    connections = found["pool"] * pools * len({"web", "worker"} & found["services"].keys())
+    assert mib(found, "postgres") >= connections * subject.BACKEND_MIB + subject.SHARED_BUFFERS_MIB
 
 
 @pytest.mark.parametrize("version", ["5.2.0", "5.2.1"])
@@ -100,6 +105,15 @@ def test_an_override_replaces_one_value_of_one_service(model):
     assert {**after, "web": before["web"]} == before
 
 
+@every_model
+@pytest.mark.parametrize("service", ["web", "postgres"])
+@pytest.mark.parametrize("memory", ["32m", "64m", "100M", "2g"])
+def test_an_override_of_the_limit_keeps_the_reservation_below_it(model, service, memory):
+    """The engine refuses a container whose reservation exceeds its limit."""
+    found = subject.glitchtip_sizing(**model, resources={service: {"memory": memory}})["services"][service]
+    assert subject.mebibytes(found["reserve"]) <= subject.mebibytes(found["memory"])
+
+
 @pytest.mark.parametrize("events", [0, -1, 999, "many", "", None, True, 1.5, "2e4", 10**9])
 def test_a_backlog_that_is_no_sensible_number_is_refused(events):
     with pytest.raises(AnsibleFilterError, match="glitchtip_backlog_events must be a whole number from 1000"):
@@ -120,6 +134,10 @@ def test_a_number_of_the_command_line_is_a_number(events):
         ),
         ({"resources": {"web": {"memory": "much"}}}, "number with m or g"),
         ({"resources": {"web": {"memory": "300"}}}, "number with m or g"),
+        (
+            {"resources": {"web": {"memory": "64m", "reserve": "65m"}}},
+            "web reserves 65m of a limit of 64 MiB",
+        ),
         ({"event_bytes": 10}, "glitchtip_queued_event_bytes must be a whole number"),
         ({"version": "latest"}, "full version"),
         ({"version": "6"}, "full version"),
@@ -140,6 +158,17 @@ def test_the_backlog_that_is_offered_fits(model, spare):
     if offered >= subject.MIN_BACKLOG:
         assert subject.glitchtip_sizing(**model, backlog_events=offered)["required_mib"] <= free
     assert subject.glitchtip_backlog_within(found["working_mib"] - 100, found) == 0
+
+
+@every_model
+def test_phase_1_lets_every_version_take_what_phase_0_demands(model):
+    """A fixed limit of 500 MiB refused a 6.x that takes what its line is sized for."""
+    path = Path(__file__).resolve().parents[3] / "roles/local_test/defaults/main.yml"
+    default = yaml.safe_load(path.read_text(encoding="utf-8"))["local_test_max_stack_mib"]
+    found = subject.glitchtip_sizing(**model)
+    templar = Templar(loader=DataLoader(), variables={"__glitchtip_sizing": found})
+    assert int(templar.template(trust_as_template(default))) == found["required_mib"] > found["working_mib"]
+    assert int(Templar(loader=DataLoader()).template(trust_as_template(default))) == 500
 
 
 COLUMNS = [{"version": "5.2.0"}, {"version": "5.2.1"}, {"version": "6.2.6"}, MODELS["6.2 all_in_one"]]

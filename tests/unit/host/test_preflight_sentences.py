@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from drills.role_stack import load_plugins
@@ -29,6 +30,9 @@ GOOD = {
         "compose": {"project": "glitchtip", "containers": [], "memory_mib": 0},
         "os": {"id": "debian", "version_id": "13", "name": "Debian GNU/Linux 13", "python": "3.13.5"},
         "identity": {"hostname": "server", "machine_id": "abc"},
+    },
+    "__preflight_staging": {
+        "compose": {"project": "glitchtip-staging", "containers": [], "memory_mib": 0},
     },
     "__preflight_pm2": {
         "daemon_running": True,
@@ -185,6 +189,17 @@ def test_a_repeat_passes_although_our_own_stack_holds_memory_disk_and_port():
     assert problems(running) == []
     without = {key: value for key, value in running.items() if "compose" not in key}
     assert len(problems(without)) == 2
+
+
+def test_a_staging_stack_that_phase_1_left_is_no_reason_to_refuse():
+    """The server of the operators: 910 MiB free, of which an interrupted phase 1 keeps 330."""
+    left = {"project": "glitchtip-staging", "containers": ["glitchtip-staging-web-1"], "memory_mib": 330}
+    less = {f"{CAPACITY}.memory.available_mib": 910 - 330}
+    assert len(problems(less)) == 1
+    assert problems({**less, "__preflight_staging.compose": left}) == []
+    play = yaml.safe_load((ROLE.parents[1] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    assert play[0]["vars"]["glitchtip_project_name"] == variables["__preflight_staging_project"]
 
 
 def test_a_host_is_judged_by_what_it_is_to_be():
