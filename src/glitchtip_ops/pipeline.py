@@ -32,6 +32,8 @@ _SCHEDULED = ("uptime-dispatch-checks", "send-alert-notifications")
 _ATTEMPTS = 3
 #: A worker that has just started (seconds) is left alone: whoever started it may be at work.
 _SETTLED = 60.0
+#: A living worker that holds events for long while more than these wait may only be slow: it is left alone.
+_BUSY = 100
 _OOM_ALARM = timedelta(hours=1)
 
 
@@ -261,6 +263,8 @@ class Pipeline:
         recent = [each for each in self._attempts() if now - datetime.fromisoformat(each) < timedelta(days=1)]
         if len(recent) >= _ATTEMPTS:
             return f"{len(recent)} attempts in a day; find out what kills the worker"
+        if not state.stranded and state.waiting > _BUSY:
+            return f"the worker is alive and {state.waiting} wait: it may only be slow; see its log and the database"
         workers = self.stack.workers(self.stack.containers())
         for worker in workers:
             if not worker.well:

@@ -144,6 +144,17 @@ def test_a_worker_that_is_ill_is_not_stopped_for_a_recovery(stack: PlayedStack, 
     assert stack.log == []
 
 
+def test_a_slow_worker_is_not_stopped_for_what_it_holds(stack: PlayedStack, settings: Any) -> None:
+    stack.entries["worker"]["State"]["StartedAt"] = "2026-01-10T00:00:00Z"
+    stack.unacked(1, taken=datetime.now(UTC).timestamp() - 600)
+    stack.valkey("LPUSH", "celery", *[kombu(number) for number in range(100, 301)])
+    check = run(settings, stack)["unacked"]
+    assert "it may only be slow" in check.detail
+    assert stack.log == []
+    stack.valkey("DEL", "celery")
+    assert "brought back by itself" in run(settings, stack)["unacked"].detail
+
+
 @pytest.mark.slow
 def test_a_message_that_kills_its_worker_is_not_brought_back_for_ever(
     stack: PlayedStack, settings: Any

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 from unit.ops_queue import SERVER, PlayedStack, event_id, kombu, vtask
+from unit.ops_support import container
 
 from glitchtip_ops import stack as stack_command
 from glitchtip_ops import worker_stop
+from glitchtip_ops.docker_stack import Stack, parse_container
 from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
-from glitchtip_ops.queue import append_log, recovery
+from glitchtip_ops.queue import append_log, counts, recovery
 from glitchtip_ops.queue.commands import recover, status
 from glitchtip_ops.queue.state import read_queue
 from glitchtip_ops.queue.valkey import open_valkey
@@ -357,6 +359,156 @@ def test_older_events_that_were_deleted_do_not_come_back(with_file: PlayedStack,
     outcome = recover(settings, with_file)
     assert outcome.document["lost_by_worker"] == 0
     assert len(with_file.rows) == 20
+
+
+@pytest.mark.parametrize("end", ["LPUSH", "RPUSH"])
+def test_what_the_stopping_worker_gave_back_is_not_put_back_a_second_time(
+    with_file: PlayedStack, settings: Any, end: str
+) -> None:
+    hand_out(with_file, range(30), recorded=10)
+    for number in range(10, 30):  # written anew, as kombu does
+        with_file.valkey(end, "celery", kombu(number, received=1000.0 + number / 10, redelivered=True))
+    outcome = recover(settings, with_file)
+    assert outcome.document["lost_by_worker"] == 0
+    assert set(with_file.rows) == {event_id(number) for number in range(30)}
+    assert set(with_file.counts.values()) == {1}, "an event was counted twice"
+
+
+def test_everything_that_waits_is_compared_however_long_the_queue_is(
+    with_file: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_log, "_CHUNK", 5)
+    hand_out(with_file, range(10), recorded=10)
+    for number in range(10, 60):
+        with_file.valkey("LPUSH", "celery", kombu(number, received=1001.0))
+    with_file.valkey("LPUSH", "celery", *[kombu(60, received=1001.0)] * 12)  # one body several times
+    outcome = recover(settings, with_file)
+    assert outcome.document["lost_by_worker"] == 0
+    assert {with_file.counts[event_id(number)] for number in range(60)} == {1}
+
+
+@pytest.mark.parametrize("bound", ["_MOST_WAITING", "_MOST_CANDIDATES"])
+def test_beyond_a_bound_nothing_is_put_back_and_the_rest_is_recovered(
+    with_file: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(append_log, "_CHUNK", 5)
+    monkeypatch.setattr(append_log, bound, 5)
+    hand_out(with_file, range(30), recorded=20)
+    for number in range(30, 45):
+        with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
+    outcome = recover(settings, with_file)
+    assert (outcome.code, outcome.document["lost_by_worker"]) == (0, 0)
+    assert "could not be looked for: more than 5" in outcome.document["note"]
+    assert {event_id(number) for number in range(20)} <= set(with_file.rows)
+    assert set(with_file.counts.values()) == {1}
+
+
+def test_two_kills_far_apart_are_two_spans_of_time() -> None:
+    spans = append_log._windows([10_000.0, 1000.0, 1030.0, 10_001.0])
+    assert [(round(first), round(last)) for first, last in spans] == [(940, 1033), (9940, 10_004)]
+
+
+def test_a_file_that_is_not_there_is_no_empty_file(tmp_path: Path) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\necho some line\nexit 1\n", encoding="ascii")
+    fake.chmod(0o755)
+    with pytest.raises(OpsError, match="cannot be read"):
+        list(append_log._read_file(Stack("p", str(fake)), parse_container(container("valkey")), "/data"))
+
+
+def test_a_message_that_valkey_refuses_is_reported(stack: PlayedStack) -> None:
+    stack.valkey("SET", "celery", "no list")
+    with pytest.raises(OpsError, match="refused a message: .*WRONGTYPE"):
+        append_log.put_back(stack, open_valkey(stack), b"{}")
+
+
+# --- others at work ---------------------------------------------------------------------------------------
+
+
+def test_a_statement_of_the_killed_worker_that_stores_late_is_waited_for(
+    stack: PlayedStack, settings: Any
+) -> None:
+    def store_meanwhile(_: float) -> None:
+        for number in range(5):
+            stack.rows[event_id(number)] = stack.counts[event_id(number)] = 1
+
+    for number in range(9):
+        stack.unacked(number)
+    stack.exit_code, stack.writes = 137, ["71 12.5\n", "71 12.5\n80 13.0\n", "80 13.0\n"]
+    recovery.recover_unacked(stack, settings.state_dir, sleep=store_meanwhile)
+    assert len(stack.rows) == 9
+    assert set(stack.counts.values()) == {1}
+    assert len(stack.writes) == 0
+
+
+def test_a_statement_that_does_not_end_stops_the_recovery_before_it_changes_anything(
+    stack: PlayedStack, settings: Any
+) -> None:
+    stack.unacked(1)
+    stack.exit_code, stack.writes = 137, ["71 12.5\n"] * 100
+    with pytest.raises(OpsError, match=r"pid 71\).*nothing was changed"):
+        recovery.recover_unacked(stack, settings.state_dir, sleep=lambda _: None)
+    assert stack.valkey("ZSCORE", "unacked_index", "tag-1") != "0"
+    assert stack.container("worker").running
+
+
+def test_a_worker_that_somebody_else_starts_meanwhile_keeps_what_it_has_in_hand(
+    stack: PlayedStack, settings: Any
+) -> None:
+    def deploy() -> None:
+        stack.start(stack.workers(stack.containers())[0])
+        stack.unacked(50, taken=1e12)
+
+    for number in range(3):
+        stack.unacked(number)
+    stack.on_count = deploy
+    with pytest.raises(OpsError, match="was started by another program"):
+        recover(settings, stack)
+    assert "0" not in [stack.valkey("ZSCORE", "unacked_index", f"tag-{number}") for number in (0, 50)]
+
+
+def test_a_web_server_is_never_stopped_in_the_place_of_a_worker(stack: PlayedStack, settings: Any) -> None:
+    stack.unacked(1)
+    del stack.entries["worker"]
+    with pytest.raises(OpsError, match="there is no worker"):
+        recover(settings, stack)
+    assert stack.log == []
+
+
+# --- what may fail ----------------------------------------------------------------------------------------
+
+
+def test_counts_that_cannot_be_compared_do_not_keep_the_events_away(stack: PlayedStack, settings: Any) -> None:
+    def late() -> None:
+        raise OpsError("psql failed: canceling statement due to statement timeout")
+
+    stack.unacked(1)
+    stack.on_count = late
+    outcome = recover(settings, stack)
+    assert (outcome.code, list(stack.rows)) == (0, [event_id(1)])
+    assert "may count some events twice: psql failed" in "\n".join(outcome.lines)
+
+
+def test_what_is_taken_out_of_the_counts_is_on_record_and_can_be_switched_off(
+    stack: PlayedStack, settings: Any
+) -> None:
+    for number in range(4):
+        stack.unacked(number)
+    stack.excess = {5: 3}
+    recover(settings, stack)
+    (line,) = (settings.state_dir / counts.LOG).read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["taken_out"] == {"5": 3}
+    stack.unacked(9)
+    stack.excess = {5: 1}
+    assert recover(settings, stack, keep_counts=True).document["recounted"] == 0
+    assert stack.excess == {5: 1}
+
+
+def test_a_time_without_a_message_is_not_reported_for_ever(stack: PlayedStack, settings: Any) -> None:
+    stack.valkey("ZADD", "unacked_index", "1000", "of nothing")
+    assert status(settings, stack).code == 3
+    recover(settings, stack)
+    assert status(settings, stack).code == 0
 
 
 def test_only_pushes_to_the_queue_are_read_from_the_file() -> None:
