@@ -52,7 +52,7 @@ def test_a_path_that_is_not_served_is_a_failure_that_names_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: str, content_type: str, body: bytes
 ) -> None:
     found = getattr(tracker(monkeypatch, tmp_path, content_type, body), method)
-    with pytest.raises(CutoverError, match="does not serve /api/0/projects/acme/shop/.*version"):
+    with pytest.raises(CutoverError, match=r"does not serve /api/0/projects/acme/shop/.*version"):
         found(*["0" * 32][: method == "event"])
 
 

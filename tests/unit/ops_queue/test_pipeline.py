@@ -144,6 +144,16 @@ def test_a_worker_that_is_ill_is_not_stopped_for_a_recovery(stack: PlayedStack, 
     assert stack.log == []
 
 
+def test_what_a_person_recovers_right_now_is_no_trouble_and_no_attempt(stack: PlayedStack, settings: Any) -> None:
+    leave(stack, 1)
+    with worker_stop.exclusive(settings.state_dir):
+        found = run(settings, stack)
+    assert found["unacked"].ok
+    assert "is at work" in found["unacked"].detail
+    assert not (settings.state_dir / "queue-recoveries.json").exists()
+    assert not run(settings, stack)["unacked"].ok
+
+
 def test_a_slow_worker_is_not_stopped_for_what_it_holds(stack: PlayedStack, settings: Any) -> None:
     stack.entries["worker"]["State"]["StartedAt"] = "2026-01-10T00:00:00Z"
     stack.unacked(1, taken=datetime.now(UTC).timestamp() - 600)
@@ -200,6 +210,24 @@ def test_memory_kills_of_healthy_containers_are_told_for_an_hour(
     assert "earlier: postgres, web" in run(settings, stack, 71)["oom"].detail
     kills["postgres"] = 2
     assert "processes of postgres for lack" in run(settings, stack, 72)["oom"].detail
+
+
+def test_a_restart_by_hand_does_not_repeat_the_alarm_of_an_old_kill(
+    stack: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = {"worker": 0}
+    monkeypatch.setattr(pipeline, "read_oom_kills", lambda container: kills.get(container.service))
+    entry = stack.entries["worker"]
+    entry["State"]["OOMKilled"] = True
+    assert not run(settings, stack)["oom"].ok
+    entry["State"]["StartedAt"] = datetime.now(UTC).isoformat()
+    assert run(settings, stack, 70)["oom"].ok
+    entry["State"]["StartedAt"] = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    entry["RestartCount"] = entry.get("RestartCount", 0) + 1  # the engine started it: its process was killed
+    assert not run(settings, stack, 71)["oom"].ok
+    assert run(settings, stack, 140)["oom"].ok
+    kills["worker"] = 1  # a child of it
+    assert not run(settings, stack, 141)["oom"].ok
 
 
 def test_a_queue_that_cannot_be_read_is_trouble(stack: PlayedStack, settings: Any) -> None:

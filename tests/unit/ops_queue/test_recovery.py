@@ -267,6 +267,15 @@ def test_dead_letters_go_back_to_their_queue_once(
     assert status(settings, stack).code == 3
 
 
+def test_dead_letters_that_nobody_could_read_are_not_taken_for_known(stack: PlayedStack, settings: Any) -> None:
+    stack.valkey("LPUSH", FAILED, b"zstd:\x28\xb5\x2f\xfd\x01")
+    stack.can_decode = False
+    with pytest.raises(OpsError, match="docker exec failed"):
+        recover(settings, stack)
+    assert status(settings, stack).code == 3
+    assert stack.valkey("LLEN", FAILED) == "1"
+
+
 def test_dead_letters_stay_while_the_database_is_not_well(stack: PlayedStack, settings: Any) -> None:
     stack.valkey("LPUSH", FAILED, vtask(1))
     stack.entries["postgres"]["State"]["Health"]["Status"] = "starting"
@@ -418,7 +427,7 @@ def test_a_file_that_is_not_there_is_no_empty_file(tmp_path: Path) -> None:
 
 def test_a_message_that_valkey_refuses_is_reported(stack: PlayedStack) -> None:
     stack.valkey("SET", "celery", "no list")
-    with pytest.raises(OpsError, match="refused a message: .*WRONGTYPE"):
+    with pytest.raises(OpsError, match=r"refused a message: .*WRONGTYPE"):
         append_log.put_back(stack, open_valkey(stack), b"{}")
 
 
