@@ -78,6 +78,9 @@ def _read_file(stack: Stack, container: Container, directory: str) -> Iterator[b
             timer.start()
             try:
                 yield from process.stdout
+            except GeneratorExit:  # the reader has seen enough
+                process.kill()
+                raise
             finally:
                 timer.cancel()
         if process.returncode and not late.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -423,6 +424,17 @@ def test_a_file_that_is_not_there_is_no_empty_file(tmp_path: Path) -> None:
     fake.chmod(0o755)
     with pytest.raises(OpsError, match="cannot be read"):
         list(append_log._read_file(Stack("p", str(fake)), parse_container(container("valkey")), "/data"))
+
+
+def test_a_reader_that_has_seen_enough_ends_the_program(tmp_path: Path) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\necho some line\nexec sleep 60\n", encoding="ascii")
+    fake.chmod(0o755)
+    lines = append_log._read_file(Stack("p", str(fake)), parse_container(container("valkey")), "/data")
+    assert next(lines) == b"some line\n"
+    began = time.monotonic()
+    lines.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 30
 
 
 def test_a_message_that_valkey_refuses_is_reported(stack: PlayedStack) -> None:
