@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from unit.ops_queue import SERVER, PlayedStack, event_id, kombu
+from unit.ops_queue import PlayedStack, event_id, kombu
 
 from glitchtip_ops import pipeline, worker_stop
 from glitchtip_ops.files import write_json
 from glitchtip_ops.monitor import MonitorConfig, decide
 from glitchtip_ops.pipeline import Check, Pipeline, check_dead_letters, check_queue, check_unacked
-from glitchtip_ops.queue import recovery
 from glitchtip_ops.queue.state import QueueState
 
 NOW = datetime(2026, 1, 10, 6, 0, tzinfo=UTC)
@@ -75,22 +71,6 @@ def test_a_quick_run_forgets_nothing_of_the_other_checks() -> None:
     assert set(decision.untold) == {"disk", "queue"}
     assert decision.recovered == ()
     assert decide(decision.told, [Check("disk", True, "fine")], NOW, 3600).recovered
-
-
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedStack]:
-    if SERVER is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    played = PlayedStack(tmp_path)
-    monkeypatch.setattr(recovery, "_PATIENCE", 0.0)
-    played.valkey("SADD", "_kombu.binding.celery", "celery")
-    yield played
-    played.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Any:
-    return SimpleNamespace(state_dir=tmp_path / "state")
 
 
 def run(

@@ -5,45 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from unit.ops_queue import SERVER, PlayedStack, event_id, kombu, vtask
-from unit.ops_support import container
 
 from glitchtip_ops import stack as stack_command
 from glitchtip_ops import worker_stop
-from glitchtip_ops.docker_stack import Stack, parse_container
 from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
-from glitchtip_ops.queue import append_log, counts, recovery
+from glitchtip_ops.queue import recovery
 from glitchtip_ops.queue.commands import recover, status
 from glitchtip_ops.queue.state import read_queue
 from glitchtip_ops.queue.valkey import open_valkey
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(SERVER is None, reason="neither valkey-server nor redis-server is installed")]
 FAILED, INGEST, DEFAULT = "{vt}:q:failed", "{vt}:q:ingest", "{vt}:q:default"
-
-
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedStack]:
-    played = PlayedStack(tmp_path)
-    monkeypatch.setattr(recovery, "_PATIENCE", 0.0)
-    monkeypatch.setattr(recovery, "_RATE", 1000.0)
-    played.valkey("SADD", "_kombu.binding.celery", "celery")
-    yield played
-    played.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Any:
-    return SimpleNamespace(state_dir=tmp_path / "state")
 
 
 def now() -> datetime:
@@ -303,252 +282,6 @@ def test_an_excess_of_another_cause_is_left_alone_and_told(stack: PlayedStack, s
     outcome = recover(settings, stack)
     assert (outcome.document["recounted"], stack.excess) == (0, {5: 1, 6: 1})
     assert "issues count 2 events that are not stored" in outcome.document["note"]
-
-
-# --- what was between Valkey and the worker ----------------------------------------------------------------
-
-
-@pytest.fixture
-def with_file(stack: PlayedStack, monkeypatch: pytest.MonkeyPatch) -> PlayedStack:
-    def read(_stack: Any, _container: Any, directory: str) -> Iterator[bytes]:
-        for path in sorted(Path(directory).glob("*.incr.aof")):
-            yield from path.read_bytes().splitlines(keepends=True)
-
-    defaults = dict(append_log.find_lost.__kwdefaults__, read=read)
-    monkeypatch.setattr(append_log.find_lost, "__kwdefaults__", defaults)
-    return stack
-
-
-def hand_out(stack: PlayedStack, numbers: range, recorded: int) -> None:
-    """Events arrive a tenth of a second apart, the worker takes them all and records the first ones."""
-    for number in numbers:
-        stack.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
-    for place, _ in enumerate(numbers):
-        body = stack.valkey("RPOP", "celery")
-        if place < recorded:
-            stack.valkey("HSET", "unacked", f"tag-{place}", json.dumps([json.loads(body), "", "celery"]))
-            stack.valkey("ZADD", "unacked_index", "1000", f"tag-{place}")
-
-
-def test_a_message_on_its_way_to_the_killed_worker_is_found(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(30), recorded=29)
-    for number in range(30, 40):
-        with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
-    with_file.entries["worker"]["State"]["StartedAt"] = now().isoformat()
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 1
-    assert set(with_file.rows) == {event_id(number) for number in range(40)}
-    assert set(with_file.counts.values()) == {1}
-
-
-def test_a_batch_that_was_being_stored_is_found_and_its_counts_are_put_right(
-    with_file: PlayedStack, settings: Any
-) -> None:
-    hand_out(with_file, range(100), recorded=0)  # acknowledged when it began
-    hand_out(with_file, range(100, 140), recorded=40)
-    for number in range(30):
-        with_file.rows[event_id(number)] = with_file.counts[event_id(number)] = 1
-    with_file.excess = {3: 70}
-    outcome = recover(settings, with_file)
-    assert (outcome.document["lost_by_worker"], outcome.document["recounted"]) == (70, 70)
-    assert set(with_file.rows) == {event_id(number) for number in range(140)}
-    assert set(with_file.counts.values()) == {1}
-
-
-def test_more_than_a_worker_can_hold_are_left_alone(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(append_log.MOST + 1), recorded=0)
-    hand_out(with_file, range(300, 320), recorded=20)
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert len(with_file.rows) == 20
-
-
-def test_older_events_that_were_deleted_do_not_come_back(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(2), recorded=0)
-    hand_out(with_file, range(700, 720), recorded=20)
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert len(with_file.rows) == 20
-
-
-@pytest.mark.parametrize("end", ["LPUSH", "RPUSH"])
-def test_what_the_stopping_worker_gave_back_is_not_put_back_a_second_time(
-    with_file: PlayedStack, settings: Any, end: str
-) -> None:
-    hand_out(with_file, range(30), recorded=10)
-    for number in range(10, 30):  # written anew, as kombu does
-        with_file.valkey(end, "celery", kombu(number, received=1000.0 + number / 10, redelivered=True))
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert set(with_file.rows) == {event_id(number) for number in range(30)}
-    assert set(with_file.counts.values()) == {1}, "an event was counted twice"
-
-
-def test_everything_that_waits_is_compared_however_long_the_queue_is(
-    with_file: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(append_log, "_CHUNK", 5)
-    hand_out(with_file, range(10), recorded=10)
-    for number in range(10, 60):
-        with_file.valkey("LPUSH", "celery", kombu(number, received=1001.0))
-    with_file.valkey("LPUSH", "celery", *[kombu(60, received=1001.0)] * 12)  # one body several times
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert {with_file.counts[event_id(number)] for number in range(60)} == {1}
-
-
-@pytest.mark.parametrize("bound", ["_MOST_WAITING", "_MOST_CANDIDATES"])
-def test_beyond_a_bound_nothing_is_put_back_and_the_rest_is_recovered(
-    with_file: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
-    monkeypatch.setattr(append_log, "_CHUNK", 5)
-    monkeypatch.setattr(append_log, bound, 5)
-    hand_out(with_file, range(30), recorded=20)
-    for number in range(30, 45):
-        with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
-    outcome = recover(settings, with_file)
-    assert (outcome.code, outcome.document["lost_by_worker"]) == (0, 0)
-    assert "could not be looked for: more than 5" in outcome.document["note"]
-    assert {event_id(number) for number in range(20)} <= set(with_file.rows)
-    assert set(with_file.counts.values()) == {1}
-
-
-def test_two_kills_far_apart_are_two_spans_of_time() -> None:
-    spans = append_log._windows([10_000.0, 1000.0, 1030.0, 10_001.0])
-    assert [(round(first), round(last)) for first, last in spans] == [(940, 1033), (9940, 10_004)]
-
-
-def test_a_file_that_is_not_there_is_no_empty_file(tmp_path: Path) -> None:
-    fake = tmp_path / "docker"
-    fake.write_text("#!/bin/sh\necho some line\nexit 1\n", encoding="ascii")
-    fake.chmod(0o755)
-    with pytest.raises(OpsError, match="cannot be read"):
-        list(append_log._read_file(Stack("p", str(fake)), parse_container(container("valkey")), "/data"))
-
-
-def test_a_reader_that_has_seen_enough_ends_the_program(tmp_path: Path) -> None:
-    fake = tmp_path / "docker"
-    fake.write_text("#!/bin/sh\necho some line\nexec sleep 60\n", encoding="ascii")
-    fake.chmod(0o755)
-    lines = append_log._read_file(Stack("p", str(fake)), parse_container(container("valkey")), "/data")
-    assert next(lines) == b"some line\n"
-    began = time.monotonic()
-    lines.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 30
-
-
-def test_a_message_that_valkey_refuses_is_reported(stack: PlayedStack) -> None:
-    stack.valkey("SET", "celery", "no list")
-    with pytest.raises(OpsError, match=r"refused a message: .*WRONGTYPE"):
-        append_log.put_back(stack, open_valkey(stack), b"{}")
-
-
-# --- others at work ---------------------------------------------------------------------------------------
-
-
-def test_a_statement_of_the_killed_worker_that_stores_late_is_waited_for(
-    stack: PlayedStack, settings: Any
-) -> None:
-    def store_meanwhile(_: float) -> None:
-        for number in range(5):
-            stack.rows[event_id(number)] = stack.counts[event_id(number)] = 1
-
-    for number in range(9):
-        stack.unacked(number)
-    stack.exit_code, stack.writes = 137, ["71 12.5\n", "71 12.5\n80 13.0\n", "80 13.0\n"]
-    recovery.recover_unacked(stack, settings.state_dir, sleep=store_meanwhile)
-    assert len(stack.rows) == 9
-    assert set(stack.counts.values()) == {1}
-    assert len(stack.writes) == 0
-
-
-def test_a_statement_that_does_not_end_stops_the_recovery_before_it_changes_anything(
-    stack: PlayedStack, settings: Any
-) -> None:
-    stack.unacked(1)
-    stack.exit_code, stack.writes = 137, ["71 12.5\n"] * 100
-    with pytest.raises(OpsError, match=r"pid 71\).*nothing was changed"):
-        recovery.recover_unacked(stack, settings.state_dir, sleep=lambda _: None)
-    assert stack.valkey("ZSCORE", "unacked_index", "tag-1") != "0"
-    assert stack.container("worker").running
-
-
-def test_a_worker_that_somebody_else_starts_meanwhile_keeps_what_it_has_in_hand(
-    stack: PlayedStack, settings: Any
-) -> None:
-    def deploy() -> None:
-        stack.start(stack.workers(stack.containers())[0])
-        stack.unacked(50, taken=1e12)
-
-    for number in range(3):
-        stack.unacked(number)
-    stack.on_count = deploy
-    with pytest.raises(OpsError, match="was started by another program"):
-        recover(settings, stack)
-    assert "0" not in [stack.valkey("ZSCORE", "unacked_index", f"tag-{number}") for number in (0, 50)]
-
-
-def test_a_web_server_is_never_stopped_in_the_place_of_a_worker(stack: PlayedStack, settings: Any) -> None:
-    stack.unacked(1)
-    del stack.entries["worker"]
-    with pytest.raises(OpsError, match="there is no worker"):
-        recover(settings, stack)
-    assert stack.log == []
-
-
-# --- what may fail ----------------------------------------------------------------------------------------
-
-
-def test_counts_that_cannot_be_compared_do_not_keep_the_events_away(stack: PlayedStack, settings: Any) -> None:
-    def late() -> None:
-        raise OpsError("psql failed: canceling statement due to statement timeout")
-
-    stack.unacked(1)
-    stack.on_count = late
-    outcome = recover(settings, stack)
-    assert (outcome.code, list(stack.rows)) == (0, [event_id(1)])
-    assert "may count some events twice: psql failed" in "\n".join(outcome.lines)
-
-
-def test_what_is_taken_out_of_the_counts_is_on_record_and_can_be_switched_off(
-    stack: PlayedStack, settings: Any
-) -> None:
-    for number in range(4):
-        stack.unacked(number)
-    stack.excess = {5: 3}
-    recover(settings, stack)
-    (line,) = (settings.state_dir / counts.LOG).read_text(encoding="utf-8").splitlines()
-    assert json.loads(line)["taken_out"] == {"5": 3}
-    stack.unacked(9)
-    stack.excess = {5: 1}
-    assert recover(settings, stack, keep_counts=True).document["recounted"] == 0
-    assert stack.excess == {5: 1}
-
-
-def test_a_time_without_a_message_is_not_reported_for_ever(stack: PlayedStack, settings: Any) -> None:
-    stack.valkey("ZADD", "unacked_index", "1000", "of nothing")
-    assert status(settings, stack).code == 3
-    recover(settings, stack)
-    assert status(settings, stack).code == 0
-
-
-def test_only_pushes_to_the_queue_are_read_from_the_file() -> None:
-    def command(*words: bytes) -> list[bytes]:
-        lines = [b"*%d\r\n" % len(words)]
-        for word in words:
-            lines += [b"$%d\r\n" % len(word), word + b"\r\n"]
-        return lines
-
-    lines = [
-        *command(b"SET", b"lpush", b"celery"),
-        *command(b"LPUSH", b"other", b"{}"),
-        *command(b"LPUSH", b"celery", b'{"a": 1}'),
-        *command(b"RPOP", b"celery"),
-        *command(b"lpush", b"celery", b'{"b": 2}'),
-        *command(b"HSET", b"celery", b"x", b"y"),
-        *command(b"LPUSH", b"celery", b"{}")[:-1],
-    ]
-    assert list(append_log.pushed_messages(lines)) == [b'{"a": 1}', b'{"b": 2}']
 
 
 # --- restart of a part ------------------------------------------------------------------------------------
