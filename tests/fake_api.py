@@ -76,7 +76,7 @@ class FakeApi:
 
     def __post_init__(self) -> None:
         kinds = ("orgs", "teams", "members", "projects", "keys", "alerts", "monitors", "pages")
-        self.data: dict[str, list[Thing]] = {kind: [] for kind in (*kinds, "comments", "tokens", "releases")}
+        self.data: dict[str, list[Thing]] = {kind: [] for kind in (*kinds, "comments", "events", "tokens", "releases")}
         self._pending: list[tuple[float, str, str, Any]] = []
         self._number = 0
         self._lock = threading.RLock()
@@ -217,6 +217,10 @@ class FakeApi:
     def root(self) -> Thing:
         user = {"id": "1", "email": OWNER}
         return {"version": "0", "user": user, "auth": {"label": "all", "scopes": list(SCOPES)}}
+
+    @_route("GET", "/api/0/projects/{org}/{project}/events/")
+    def list_events(self, org: str, project: str) -> list[Thing]:
+        return self._all("events", project=self._project(org, project)["id"])
 
     # Organizations, teams, members.
 

@@ -34,6 +34,9 @@ _HURRIED_TRIES = 2
 _CLIENT = "ai-admin-cutover/1.0"
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 PROBE_TAG = "cutover_probe"
+#: What GlitchTip 6.x says of a path that it does not serve; of an object that is not there it says "Not Found" (from
+#: the 6.x source). 5.2 and earlier answer such a path with a web page (measured on 5.2).
+_UNKNOWN_ENDPOINT = "Not found"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,15 @@ class Event:
     event_id: str
     created: float
     tags: Mapping[str, str]
+
+
+def _is_unknown_endpoint(body: bytes) -> bool:
+    """Whether a 404 in JSON means the path, not the object."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return True  # nobody knows what it means: not that an object is missing
+    return isinstance(document, dict) and document.get("detail") == _UNKNOWN_ENDPOINT
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -139,7 +151,7 @@ class Tracker:
         return f"project {self.side.organization}/{self.side.project} at {self.side.api_url}"
 
     def _get(self, path: str, missing: bool = False) -> tuple[Any, str]:
-        """JSON and the ``Link`` header of a GET; with ``missing`` a 404 gives None."""
+        """JSON and the ``Link`` header of a GET; with ``missing`` an object that is not there gives None."""
         token = read_secret(self.side.token_file, f"the API token of the {self.side.name} tracker")
         what = f"the API of the {self.side.name} tracker at {self.side.api_url}"
         failure = CutoverError(f"{what} does not answer")
@@ -157,7 +169,14 @@ class Tracker:
             except CutoverError as error:
                 failure = error
                 continue
-            if status == 404 and missing and "json" in headers.get("Content-Type", ""):
+            unserved = status == 404 and (
+                "json" not in headers.get("Content-Type", "") or _is_unknown_endpoint(body)
+            )
+            if unserved:
+                raise CutoverError(
+                    f"{what} does not serve {path}: see whether this address is the tracker's, and its version"
+                )
+            if status == 404 and missing:
                 return None, ""
             if status in _RETRIED:
                 failure = CutoverError(f"{what} answered {status}")

@@ -236,17 +236,23 @@ class Stack:
         return {name: value for name, _, value in pairs if name in names}
 
     def workers(self, containers: Sequence[Container]) -> list[Container]:
-        """The containers that process events: service ``worker``, else ``web`` (all in one process, 6.x)."""
-        return [c for c in containers if c.service == "worker"] or [
-            c for c in containers if c.service == "web"
-        ]
+        """The containers that process events: service ``worker``, else ``web`` where it is all in one process (6.x).
+
+        A web server that is not the worker is never among them, also while there is no worker at all: what has to
+        stop the worker would stop the web server.
+        """
+        found = [c for c in containers if c.service == "worker"]
+        return found or [c for c in containers if c.service == "web" and self._is_all_in_one(c)]
+
+    def _is_all_in_one(self, web: Container) -> bool:
+        return self.environment(web, ["SERVER_ROLE"]).get("SERVER_ROLE") == "all_in_one"
 
     def services(self, named: Sequence[str], containers: Sequence[Container]) -> tuple[str, ...]:
         """``named`` without ``worker`` where the web server's process is the worker too (6.x, all in one)."""
         if "worker" not in named or any(container.service == "worker" for container in containers):
             return tuple(named)
         web = next((container for container in containers if container.service == "web"), None)
-        if web is None or self.environment(web, ["SERVER_ROLE"]).get("SERVER_ROLE") != "all_in_one":
+        if web is None or not self._is_all_in_one(web):
             return tuple(named)
         return tuple(name for name in named if name != "worker")
 

@@ -32,6 +32,8 @@ _SCHEDULED = ("uptime-dispatch-checks", "send-alert-notifications")
 _ATTEMPTS = 3
 #: A worker that has just started (seconds) is left alone: whoever started it may be at work.
 _SETTLED = 60.0
+#: A living worker that holds events for long while more than these wait may only be slow: it is left alone.
+_BUSY = 100
 _OOM_ALARM = timedelta(hours=1)
 
 
@@ -186,6 +188,18 @@ def check_dead_letters(state: QueueState, known: int) -> Check:
     )
 
 
+def _is_new_kill(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a container lost a process since the reading ``before`` (empty: it had lost none by then).
+
+    The counter ``kills`` begins at 0 with every start; ``restarts`` counts those by the engine, not by hand.
+    """
+    if before.get("id") != now["id"] or "at" not in before:
+        return True
+    if before.get("started_at") == now["started_at"]:
+        return bool(now["kills"] > before.get("kills", 0))
+    return bool(now["kills"] or now["restarts"] > before.get("restarts", 0))
+
+
 class Pipeline:
     """The checks of the queue and of memory kills; with ``act`` it remembers, and recovers."""
 
@@ -228,19 +242,30 @@ class Pipeline:
         """A command that was killed with the worker stopped: start it."""
         if not record_of(self.settings.state_dir).exists():
             return Check("worker_start", True, "")
+        if self._is_busy():
+            return Check("worker_start", True, "")
         if not self.act:
-            return Check("worker_start", False, "a command stopped the worker and has not started it again")
+            return Check(
+                "worker_start",
+                False,
+                "a command stopped the worker and has not started it again; run: glitchtip-ops queue recover",
+            )
+        with exclusive(self.settings.state_dir):
+            note = finish_interrupted(self.stack, self.settings.state_dir)
+        return Check("worker_start", not note, note or "")
+
+    def _is_busy(self) -> bool:
+        """Whether a recovery or a restart is at work right now."""
         try:
             with exclusive(self.settings.state_dir):
-                note = finish_interrupted(self.stack, self.settings.state_dir)
-        except OpsError as error:
-            if "runs already" in str(error):  # it is at work right now
-                return Check("worker_start", True, "")
-            raise
-        return Check("worker_start", not note, note or "")
+                return False
+        except OpsError:
+            return True
 
     def _unacked(self, state: QueueState) -> Check:
         check = check_unacked(state)
+        if not check.ok and self._is_busy():  # without a worker everything in hand looks left
+            return Check(check.name, True, "a recovery of the queue or a restart is at work")
         if check.ok or not self.act or not self.limits.auto_recover or state.line == "6.x":
             return check
         refusal = self._why_not_now(state)
@@ -261,6 +286,8 @@ class Pipeline:
         recent = [each for each in self._attempts() if now - datetime.fromisoformat(each) < timedelta(days=1)]
         if len(recent) >= _ATTEMPTS:
             return f"{len(recent)} attempts in a day; find out what kills the worker"
+        if not state.stranded and state.waiting > _BUSY:
+            return f"the worker is alive and {state.waiting} wait: it may only be slow; see its log and the database"
         workers = self.stack.workers(self.stack.containers())
         for worker in workers:
             if not worker.well:
@@ -280,19 +307,24 @@ class Pipeline:
     def _oom(self) -> Check:
         """No container, healthy or not, lost a process for lack of memory within the last hour.
 
-        Docker's flag stays set after the container is well again (5.2 stack, measured), so a kill counts from
-        when it was first seen.
+        Docker's flag stays set after the container is well again, also over a restart by hand (5.2 stack,
+        measured), so a kill counts from when it was first seen, and what makes a new one is a higher counter.
         """
         file, now = self.settings.state_dir / "oom.json", self.now()
         before: dict[str, Any] = (read_json(file) or {}).get("seen") or {}
-        seen: dict[str, dict[str, str]] = {}
+        seen: dict[str, dict[str, Any]] = {}
         for container in self.stack.containers():
             kills = read_oom_kills(container) or 0
             if container.oom_killed or kills:
-                mark = f"{container.id[:12]} {container.started_at} {kills}"
                 entry = before.get(container.service) or {}
-                at = entry.get("at") if entry.get("mark") == mark else None
-                seen[container.service] = {"mark": mark, "at": str(at or now.isoformat(timespec="seconds"))}
+                current = {
+                    "id": container.id[:12],
+                    "started_at": container.started_at,
+                    "restarts": container.restarts,
+                    "kills": kills,
+                }
+                at = now.isoformat(timespec="seconds") if _is_new_kill(entry, current) else entry["at"]
+                seen[container.service] = {**current, "at": str(at)}
         if self.act:
             write_json(file, {"seen": seen})
         fresh = [

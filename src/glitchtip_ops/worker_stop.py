@@ -106,6 +106,16 @@ def stopped_worker(stack: Stack, state_dir: Path, reason: str) -> Iterator[bool]
                 record_of(state_dir).unlink(missing_ok=True)
 
 
+def see_stopped(stack: Stack) -> None:
+    """Raise OpsError when somebody else has started a worker within the block of :func:`stopped_worker`."""
+    running = [worker.name for worker in stack.workers(stack.containers()) if worker.running]
+    if running:
+        raise OpsError(
+            f"{', '.join(running)} was started by another program while it had to be stopped (a deployment?):"
+            " nothing more was changed; run the command again when that has ended"
+        )
+
+
 def wait_until_well(
     stack: Stack,
     services: Sequence[str],

@@ -44,11 +44,17 @@ def ensure_organization(
         f"organization {name!r}",
         lambda: named(client.organizations.list(), "name", name, before),
         lambda one, other: one.get("name") == other.get("name"),
-        lambda twin: not client.projects.list(str(twin["slug"])),
+        lambda twin: _is_empty(client, str(twin["slug"])),
         lambda twin: client.organizations.delete(str(twin["slug"])),
     )
     made = create_once(client.transport, lambda: client.organizations.create(name), wanted)
     return Outcome(True, None, view_organization(made.thing), warnings=made.warnings)
+
+
+def _is_empty(client: Client, slug: str) -> bool:
+    """Whether an organization has nothing but its one member, the account that made it."""
+    has = client.projects.list(slug) or client.teams.list(slug) or client.monitors.list(slug)
+    return not has and len(client.members.list(slug)) <= 1
 
 
 def predicted_organization(name: str) -> dict[str, Any]:

@@ -137,10 +137,26 @@ def _create(
             f"project {name!r} in organization {organization!r}",
             lambda: named(client.projects.list(organization), "name", name, before),
             lambda one, other: same_but("id", "slug", "dateCreated")(_compared(one), _compared(other)),
-            lambda twin: not twin.get("firstEvent") and not twin.get("firstTransaction"),
+            lambda twin: _is_untouched(client, organization, twin),
             lambda twin: client.projects.delete(organization, str(twin["slug"])),
             "keep the one that services send to and delete the other, then run it again",
         ),
+    )
+
+
+def _is_untouched(client: Client, organization: str, project: Mapping[str, Any]) -> bool:
+    """Whether a project is as the server makes one: no event, one key without a name, no alert rule.
+
+    Asked of the server each: that ``firstEvent`` is ever set is not measured.
+    """
+    slug = str(project["slug"])
+    keys = client.keys.list(organization, slug)
+    return not (
+        project.get("firstEvent")
+        or client.events.list(organization, slug, 1)
+        or client.alerts.list(organization, slug)
+        or len(keys) > 1
+        or any(key.get("name") for key in keys)
     )
 
 

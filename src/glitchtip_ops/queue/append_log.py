@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ..docker_stack import Container, Stack
 from ..process import OpsError
 from .messages import Message, parse_celery
-from .valkey import Valkey
+from .valkey import HEX, Valkey
 
 #: How far the order of arrival and the order in the list may differ (seconds).
 _JITTER = 3.0
@@ -25,14 +25,22 @@ BEFORE = 60.0
 #: Two batches of 100, and a few on their way. More have another cause (the database was away): those are left alone.
 MOST = 250
 _CHUNK = 100
-_MOST_READ = 5000
-_DIGESTS = """
+_SHA1 = 40
+#: Bounds of what is compared; beyond them nothing is put back, because something might be put back twice.
+_MOST_WAITING, _MOST_CANDIDATES = 100_000, 20_000
+#: A message that a worker gave back was written anew (``redelivered``), so that its SHA-1 is not that of the file.
+_WAITING = (
+    HEX
+    + """
 local out = {''}
-for _, body in ipairs(redis.call('LRANGE', 'celery', ARGV[1], ARGV[2])) do out[#out + 1] = redis.sha1hex(body) end
+for _, body in ipairs(redis.call('LRANGE', 'celery', ARGV[1], ARGV[2])) do
+  out[#out + 1] = string.find(body, '"redelivered": *true') and hex(body) or redis.sha1hex(body)
+end
 return cjson.encode(out)
 """
-#: Seconds for reading the whole file once.
-_READ_TIMEOUT = 300.0
+)
+#: Seconds for reading the whole file once. The worker is stopped meanwhile, so that events pile up.
+_READ_TIMEOUT = 60.0
 _FILES = 'cat "$1"/*.incr.aof'
 
 
@@ -70,8 +78,13 @@ def _read_file(stack: Stack, container: Container, directory: str) -> Iterator[b
             timer.start()
             try:
                 yield from process.stdout
+            except GeneratorExit:  # the reader has seen enough
+                process.kill()
+                raise
             finally:
                 timer.cancel()
+        if process.returncode and not late.is_set():
+            raise OpsError(f"there is no append-only file of Valkey in {directory}, or it cannot be read")
         if late.is_set():
             raise OpsError(
                 f"Valkey's append-only file in {directory} could not be read within {_READ_TIMEOUT:.0f} s:"
@@ -81,19 +94,41 @@ def _read_file(stack: Stack, container: Container, directory: str) -> Iterator[b
         raise OpsError(f"{stack.docker} cannot be run: {error.strerror}") from None
 
 
-def _waiting(valkey: Valkey) -> set[str]:
-    """SHA-1 of what is taken next from ``celery``, up to a bound."""
-    found: set[str] = set()
-    while len(found) < _MOST_READ:
-        chunk = valkey.evaluate(_DIGESTS, str(-len(found) - _CHUNK), str(-len(found) - 1))[1:]
-        found |= set(chunk)
+def _waiting(valkey: Valkey) -> tuple[set[str], set[str]]:
+    """What waits in ``celery``: the SHA-1 of each message, the event ids of those that a worker gave back.
+
+    Raises OpsError when more wait than can be compared.
+    """
+    digests: set[str] = set()
+    ids: set[str] = set()
+    for first in range(0, _MOST_WAITING, _CHUNK):
+        chunk = valkey.evaluate(_WAITING, str(-first - _CHUNK), str(-first - 1))[1:]
+        for each in chunk:
+            if len(each) == _SHA1:
+                digests.add(each)
+            elif (message := parse_celery(bytes.fromhex(each))) is not None:
+                ids.add(message.event_id)
         if len(chunk) < _CHUNK:
-            break
-    return found
+            return digests, ids
+    raise OpsError(f"more than {_MOST_WAITING} messages wait")
 
 
 def _setting(valkey: Valkey, name: str) -> str:
     return valkey.call("CONFIG", "GET", name).strip().partition("\n")[2].strip()
+
+
+def _windows(moments: Iterable[float]) -> list[tuple[float, float]]:
+    """When what is looked for arrived, as few spans of time as possible (epoch seconds).
+
+    Two workers that were killed hours apart must not make it look at everything in between.
+    """
+    spans: list[tuple[float, float]] = []
+    for moment in sorted(moments):
+        if spans and moment - BEFORE <= spans[-1][1]:
+            spans[-1] = spans[-1][0], moment + _JITTER
+        else:
+            spans.append((moment - BEFORE, moment + _JITTER))
+    return spans
 
 
 def find_lost(
@@ -104,10 +139,11 @@ def find_lost(
     *,
     read: Callable[[Stack, Container, str], Iterator[bytes]] = _read_file,
 ) -> dict[str, bytes]:
-    """``{event id: message}`` of what the killed worker took with it; empty where it cannot be told.
+    """``{event id: message}`` of what the killed worker took with it; empty where Valkey keeps no file.
 
     ``held`` is what lies in ``unacked``; ``stored`` answers which of some ids are in the database. The worker must be
-    stopped: what is pushed while this reads waits in the list. Raises OpsError when Valkey does not answer.
+    stopped: what is pushed while this reads waits in the list. The file is read twice, so that never more than MOST
+    messages are in memory. Raises OpsError when Valkey does not answer, or it cannot be told which they are.
     """
     known = list(held)
     moments = [each.received for each in known if each.event_id and each.received is not None]
@@ -116,26 +152,34 @@ def find_lost(
     directory = (
         f"{_setting(valkey, 'dir').rstrip('/')}/{_setting(valkey, 'appenddirname') or 'appendonlydir'}"
     )
-    first, last = min(moments) - BEFORE, max(moments) + _JITTER
+    windows = _windows(moments)
     ids = {each.event_id for each in known}
-    candidates: dict[str, bytes] = {}
-    for body in pushed_messages(read(stack, valkey.container, directory)):
-        message = parse_celery(body)
-        if message is None or not message.event_id or message.received is None or message.event_id in ids:
-            continue
-        if first <= message.received <= last:
-            candidates[message.event_id] = body
-    waiting = _waiting(valkey)
-    candidates = {
-        each: body
-        for each, body in candidates.items()
-        if hashlib.sha1(body).hexdigest() not in waiting  # noqa: S324
-    }
-    gone = set(candidates) - stored(set(candidates)) if candidates else set()
-    return {each: candidates[each] for each in sorted(gone)} if len(gone) <= MOST else {}
+
+    def arrived() -> Iterator[tuple[str, bytes]]:
+        for body in pushed_messages(read(stack, valkey.container, directory)):
+            message = parse_celery(body)
+            if message is None or not message.event_id or message.received is None:
+                continue
+            if message.event_id not in ids and any(a <= message.received <= b for a, b in windows):
+                yield message.event_id, body
+
+    candidates: dict[str, str] = {}
+    for number, body in arrived():
+        candidates[number] = hashlib.sha1(body).hexdigest()  # noqa: S324
+        if len(candidates) > _MOST_CANDIDATES:
+            raise OpsError(f"more than {_MOST_CANDIDATES} events arrived in the minute before it")
+    digests, returned = _waiting(valkey)
+    wanted = {each for each, digest in candidates.items() if digest not in digests and each not in returned}
+    gone = wanted - stored(wanted) if wanted else set()
+    if not gone or len(gone) > MOST:
+        return {}
+    bodies = {number: body for number, body in arrived() if number in gone}
+    return dict(sorted(bodies.items()))
 
 
 def put_back(stack: Stack, valkey: Valkey, body: bytes) -> None:
-    """Have the worker take ``body`` next. Raises OpsError when Valkey does not answer."""
+    """Have the worker take ``body`` next. Raises OpsError when Valkey does not answer, or refuses it."""
     tool = valkey.tool()
-    stack.execute(valkey.container, [tool, "-x", "RPUSH", "celery"], stdin=body.decode())
+    answer = stack.execute(valkey.container, [tool, "--raw", "-x", "RPUSH", "celery"], stdin=body.decode())
+    if not answer.strip().isdigit():
+        raise OpsError(f"{valkey.container.name} refused a message: {answer.strip()[:200] or 'no answer'}")

@@ -115,15 +115,19 @@ def plan_of(state: QueueState, interrupted: bool) -> list[str]:
             "stop the worker (30 s, or its own longer grace): events wait in Valkey meanwhile",
             f"read {state.in_hand} unacknowledged messages and take out those whose event is stored already",
             "set the others' time to 0, so that the worker restores them when it starts",
+            "look in Valkey's append-only file for what is in no list any more, and put it back",
+            "take out of the issues' counts what was counted and not stored (not with --keep-counts)",
             "start the worker and wait until every event of them is stored",
         ]
     return lines
 
 
-def recover(settings: Settings, stack: Stack, *, check: bool = False) -> Outcome:
+def recover(
+    settings: Settings, stack: Stack, *, check: bool = False, keep_counts: bool = False
+) -> Outcome:
     """Bring back what was left. Exit code 3 when an event is not stored in the end, 1 when it could not be done.
 
-    Refused while another recovery or a restart of the stack is at work.
+    ``keep_counts``: leave the counts of GlitchTip's issues as they are (5.2). Refused while another recovery or a restart of the stack is at work.
     """
     if check:
         interrupted = record_of(settings.state_dir).exists()
@@ -137,7 +141,7 @@ def recover(settings: Settings, stack: Stack, *, check: bool = False) -> Outcome
             after = read_queue(stack, utc_now())
             keep_known_dead_letters(settings.state_dir, after.dead_letters)
         elif state.line != "6.x" and state.abandoned:
-            result = recover_unacked(stack, settings.state_dir)
+            result = recover_unacked(stack, settings.state_dir, keep_counts=keep_counts)
         else:
             result = Recovery(line=state.line or "", changed=note is not None)
     lines = [*([note] if note else []), *report_of(result)]
@@ -175,7 +179,7 @@ def report_of(result: Recovery) -> list[str]:
 def _handle(options: argparse.Namespace) -> Outcome:
     settings, stack = load_settings(), stack_of(settings_directory())
     if options.action == "recover":
-        return recover(settings, stack, check=options.check)
+        return recover(settings, stack, check=options.check, keep_counts=options.keep_counts)
     if options.rate < 0 or options.rate > 600:
         raise OpsError("--rate takes 0 to 600 seconds between the two readings")
     return status(settings, stack, interval=options.rate)
@@ -193,4 +197,9 @@ def register(subparsers: Any) -> None:
         "recover", help="bring back what a killed worker left, and wait until it is stored"
     )
     bring.add_argument("--check", action="store_true", help="only print the plan")
+    bring.add_argument(
+        "--keep-counts",
+        action="store_true",
+        help="5.2: write nothing to GlitchTip's tables, at the price of issues that count some events twice",
+    )
     parser.set_defaults(handler=_handle)

@@ -87,7 +87,7 @@ def recover_dead_letters(
         if not entries:
             break
         entries.reverse()  # oldest first
-        messages = parse_entries(stack, workers, entries)
+        messages = parse_entries(stack, workers, entries, whole=True)
         ids = {message.event_id for message in messages if message is not None and message.event_id}
         stored = stored_ids(stack, postgres, ids) if ids else set()
         moves: list[str] = []

@@ -21,9 +21,9 @@ from typing import Any
 
 from ..docker_stack import Container, Stack
 from ..process import OpsError
-from ..worker_stop import stopped_worker
+from ..worker_stop import see_stopped, stopped_worker
 from .append_log import BEFORE, find_lost, put_back
-from .counts import recount
+from .counts import LOG, await_writes, recount
 from .messages import Message, parse_celery
 from .valkey import HEX, Valkey, open_valkey
 
@@ -52,8 +52,12 @@ end
 return cjson.encode(n)
 """
 # The mutex lives five minutes: held by the killed worker, it would keep the next one from restoring anything.
+# A time without a message would be reported as left for ever.
 _AGE = """
 local n = 0
+for _, tag in ipairs(redis.call('ZRANGE', 'unacked_index', 0, -1)) do
+  if redis.call('HEXISTS', 'unacked', tag) == 0 then redis.call('ZREM', 'unacked_index', tag) end
+end
 for _, tag in ipairs(redis.call('HKEYS', 'unacked')) do
   redis.call('ZADD', 'unacked_index', 0, tag)
   n = n + 1
@@ -118,7 +122,8 @@ def stored_ids(stack: Stack, postgres: Container, ids: Iterable[str]) -> set[str
     found: set[str] = set()
     for place in range(0, len(wanted), 500):
         listed = ",".join(wanted[place : place + 500])
-        sql = f"SELECT id FROM issue_events_issueevent WHERE id = ANY('{{{listed}}}'::uuid[]);"
+        sql = "SET statement_timeout = '50s';\n"
+        sql += f"SELECT id FROM issue_events_issueevent WHERE id = ANY('{{{listed}}}'::uuid[]);"
         argv = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
         text = stack.database_run(postgres, argv, timeout=60.0, text=sql)
         found |= {line.strip().replace("-", "") for line in text.splitlines() if line.strip()}
@@ -162,11 +167,14 @@ def recover_unacked(
     *,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
+    keep_counts: bool = False,
 ) -> Recovery:
     """Stop the worker, take out what is stored, age the rest, start the worker, wait until it is stored.
 
-    To be called by who holds ``worker_stop.exclusive``. Raises OpsError when Valkey, PostgreSQL or the engine
-    fails; the worker is started again all the same.
+    To be called by who holds ``worker_stop.exclusive``. ``keep_counts``: do not write to GlitchTip's tables. What
+    cannot be found out about lost messages or counts is a note: the messages at hand are brought back all the same.
+    Raises OpsError when Valkey, PostgreSQL or the engine fails, or somebody else starts a worker meanwhile; the
+    worker is started again all the same.
     """
     began = monotonic()
     result = Recovery(changed=True)
@@ -177,7 +185,7 @@ def recover_unacked(
     valkey.call("PING")
     with stopped_worker(stack, state_dir, "a recovery of the queue") as result.worker_ended_by_itself:
         if not result.worker_ended_by_itself:
-            sleep(3)  # a statement of the killed worker may still be at work in the database
+            await_writes(stack, postgres, sleep)
         messages = _read_unacked(valkey)
         returned = _read_returned(valkey)
         ids = {each.event_id for each in messages.values() if each.event_id}
@@ -190,18 +198,32 @@ def recover_unacked(
         if again:
             result.already_stored += int(valkey.evaluate(_REMOVE, str(len(returned)), *again))
         result.left = len(messages)
-        gone = find_lost(
-            stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some)
-        )
+        notes: list[str] = []
+        gone: dict[str, bytes] = {}
+        try:
+            gone = find_lost(
+                stack, valkey, messages.values(), lambda some: stored_ids(stack, postgres, some)
+            )
+        except OpsError as error:
+            notes.append(f"what is in no list any more could not be looked for: {error}")
+        see_stopped(stack)
         result.lost_by_worker = len(gone)
         ids |= set(gone)
         wanted = sorted(ids - stored)
         moments = [each.received for each in messages.values() if each.event_id and each.received is not None]
-        if moments:
+        if moments and not keep_counts:
             worker = stack.workers(stack.containers())[0]
-            result.recounted, result.note = recount(stack, postgres, worker, min(moments) - BEFORE, len(wanted))
+            try:
+                result.recounted, note = recount(
+                    stack, postgres, worker, min(moments) - BEFORE, len(wanted), state_dir / LOG
+                )
+                notes += [note] if note else []
+            except OpsError as error:
+                notes.append(f"issues' counts were not compared, and may count some events twice: {error}")
+        result.note = "; ".join(notes)
         result.recovered_events = len(wanted)
         result.recovered_tasks = sum(1 for each in messages.values() if not each.event_id)
+        see_stopped(stack)
         for body in gone.values():  # after the counts: interrupted here, the next run finds the rest again
             put_back(stack, valkey, body)
         valkey.evaluate(_AGE)

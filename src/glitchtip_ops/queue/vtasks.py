@@ -50,11 +50,12 @@ for line in sys.stdin:
 
 
 def parse_entries(
-    stack: Stack, containers: Sequence[Container], entries: Sequence[bytes]
+    stack: Stack, containers: Sequence[Container], entries: Sequence[bytes], *, whole: bool = False
 ) -> list[Message | None]:
     """Each entry as a Message; None for one that cannot be read.
 
     Compressed entries are read in the first of ``containers``, GlitchTip's own; without one they stay unread.
+    ``whole``: raise OpsError when they cannot be read at all, rather than take each for an unreadable one.
     """
     documents: list[Any] = [None if each.startswith(COMPRESSED) else _plain(each) for each in entries]
     packed = [place for place, each in enumerate(entries) if each.startswith(COMPRESSED)]
@@ -63,7 +64,14 @@ def parse_entries(
         try:
             answers = stack.execute(containers[0], ["python", "-c", _DECODE], stdin=lines).splitlines()
         except OpsError:
+            if whole:
+                raise
             answers = []
+        if whole and len(answers) != len(packed):
+            raise OpsError(
+                f"{containers[0].name} read {len(answers)} of {len(packed)} compressed entries: run it again once "
+                "that container is healthy"
+            )
         for place, answer in zip(packed, answers, strict=False):
             documents[place] = _plain(answer.encode())
     return [parse_vtask(document) for document in documents]

@@ -88,11 +88,23 @@ class _Containers:
             self.restarts[service] = self.restarts.get(service, 0) + self._restarted(service, container)
             earlier = self.before.get(service)
             self.before[service] = container
-            life = (str(container["id"]), str(container["started_at"]))
-            if container["oom_killed"] and life not in self.oom:
-                self.oom.add(life)
+            if self._is_new_kill(container, earlier):
+                self.oom.add((str(container["id"]), str(container["started_at"])))
                 self.killed.add(f"container {service} was killed for lack of memory before {time_text(str(sample['at']))}")
             self._count_oom_kills(service, container, earlier, str(sample["at"]))
+
+    @staticmethod
+    def _is_new_kill(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+        """Whether the container's own process was killed since the sample ``before``.
+
+        The engine's flag stays set once it was (measured), over a restart by hand too; so one that was set before the
+        soak does not count, and later only with a restart by the engine.
+        """
+        if not now["oom_killed"] or before is None:
+            return False
+        if now["id"] != before["id"] or not before["oom_killed"]:
+            return True
+        return int(now["restarts"]) > int(before["restarts"])
 
     def _count_oom_kills(
         self, service: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, at: str

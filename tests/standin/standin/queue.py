@@ -106,7 +106,8 @@ class ValkeyQueue:
     def give_back(self, taken: list[tuple[str, Message]]) -> None:
         if taken:
             pipe = self._client.pipeline()
-            pipe.rpush(self._keys[0], *(wrap_kombu(message) for _, message in reversed(taken)))
+            again = (release(f"[{wrap_kombu(message)}]") for _, message in reversed(taken))
+            pipe.rpush(self._keys[0], *again)
             pipe.hdel(self._keys[1], *(tag for tag, _ in taken))
             pipe.zrem(self._keys[2], *(tag for tag, _ in taken))
             pipe.execute()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_api import FakeApi
 
-from glitchtip_api import AmbiguousError, Client, GlitchTipError
+from glitchtip_api import AmbiguousError, Client, GlitchTipError, late_answers
 from glitchtip_api.ensure import (
     ensure_alert,
     ensure_key,
@@ -241,6 +241,72 @@ def test_a_twin_project_that_has_events_stays_and_both_are_named(api: FakeApi) -
     assert len(ids) == 2
     assert all(number in str(failure.value) for number in ids)
     assert "delete the other, then run it again" in str(failure.value)
+
+
+def _used_by_events(api: FakeApi) -> None:
+    api.data["events"].append({"id": "e" * 32, "project": api.data["projects"][-1]["id"]})
+
+
+def _used_by_a_rule(api: FakeApi) -> None:
+    slug = api.data["projects"][-1]["slug"]
+    ensure_alert(api.client(), "acme", slug, "theirs", quantity=1, timespan_minutes=5, recipients=[HOOK])
+
+
+def _used_by_a_key(api: FakeApi) -> None:
+    ensure_key(api.client(), "acme", api.data["projects"][-1]["slug"], "theirs")
+
+
+def _used_by_a_team(api: FakeApi) -> None:
+    ensure_team(api.client(), api.data["orgs"][-1]["slug"], "theirs")
+
+
+def _used_by_a_member(api: FakeApi) -> None:
+    ensure_member(api.client(), api.data["orgs"][-1]["slug"], "they@example.org")
+
+
+def _unreadable(api: FakeApi) -> None:
+    exchange = api.exchange
+
+    def refuse(method: str, path: str, **parts: Any) -> Any:
+        if method == "GET" and path.endswith(("/events/", "/teams/")):
+            return api._reply(403, {"detail": "Forbidden"})
+        return exchange(method, path, **parts)
+
+    api.exchange = refuse  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("project", _used_by_events),
+        ("project", _used_by_a_rule),
+        ("project", _used_by_a_key),
+        ("project", _unreadable),
+        ("organization", _used_by_a_team),
+        ("organization", _used_by_a_member),
+        ("organization", _unreadable),
+    ],
+)
+def test_a_twin_that_somebody_uses_is_never_removed(
+    api: FakeApi, name: str, use: Callable[[FakeApi], None]
+) -> None:
+    """The server is asked just before; what the list says of a project may be older."""
+    kind = EVERY[name]
+    api.lose(kind.path, 504, LONGEST_REQUEST_SECONDS + 5)
+    api.lose(kind.path, 504, 20)
+    place, used = {"project": "projects", "organization": "orgs"}[name], []
+    only_one = late_answers._only_one
+
+    def used_first(*arguments: Any) -> Any:
+        if not used:
+            used.append(use(api))
+        return only_one(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late_answers, "_only_one", used_first)
+        with pytest.raises(AmbiguousError, match="exists twice"):
+            kind.make(api)
+    assert len([thing for thing in api.data[place] if thing["name"] == "New"]) == 2
 
 
 def test_a_twin_that_differs_stays_and_both_are_named(api: FakeApi) -> None:

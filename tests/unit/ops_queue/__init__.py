@@ -95,9 +95,12 @@ class PlayedStack(Stack):
         self.rows: dict[str, int] = {}
         self.counts: dict[str, int] = {}
         self.excess: dict[int, int] = {}
+        self.writes: list[str] = []  # answers to who asks for the statements at work, then none
+        self.on_count = lambda: None
         self.log: list[str] = []
         self.tools = [Path(CLI).name]
         self.stuck = False
+        self.can_decode = True
         self.exit_code = 0
 
     def close(self) -> None:
@@ -136,6 +139,8 @@ class PlayedStack(Stack):
                 input=stdin.encode(),
             )
             return done.stdout.decode("utf-8", "replace")
+        if argv[0] == "python" and self.can_decode:
+            return "null\n" * len(stdin.splitlines())
         raise OpsError(f"docker exec failed: no {argv[0]}")
 
     def environment(self, *_: Any) -> dict[str, str]:
@@ -187,9 +192,13 @@ class PlayedStack(Stack):
         assert timeout > 0
         if self.entries["postgres"]["State"]["Status"] != "running":
             raise OpsError("psql failed with exit code 2: could not connect")
+        assert text == "SELECT 1;" or "SET statement_timeout" in text, "the server would go on with it for ever"
+        if "pg_stat_activity" in text:
+            return self.writes.pop(0) if self.writes else ""
         if "SELECT issue.id" in text:
+            self.on_count()
             return "".join(f"{number} {excess}\n" for number, excess in self.excess.items())
-        if text.startswith("BEGIN;"):
+        if "BEGIN;" in text:
             for more, issue in re.findall(r"SET count = count - (\d+) WHERE id = (\d+);", text):
                 self.excess[int(issue)] -= int(more)
             return ""

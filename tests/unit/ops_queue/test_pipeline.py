@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from unit.ops_queue import SERVER, PlayedStack, event_id, kombu
+from unit.ops_queue import PlayedStack, event_id, kombu
 
 from glitchtip_ops import pipeline, worker_stop
 from glitchtip_ops.files import write_json
 from glitchtip_ops.monitor import MonitorConfig, decide
 from glitchtip_ops.pipeline import Check, Pipeline, check_dead_letters, check_queue, check_unacked
-from glitchtip_ops.queue import recovery
 from glitchtip_ops.queue.state import QueueState
 
 NOW = datetime(2026, 1, 10, 6, 0, tzinfo=UTC)
@@ -77,22 +73,6 @@ def test_a_quick_run_forgets_nothing_of_the_other_checks() -> None:
     assert decide(decision.told, [Check("disk", True, "fine")], NOW, 3600).recovered
 
 
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedStack]:
-    if SERVER is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    played = PlayedStack(tmp_path)
-    monkeypatch.setattr(recovery, "_PATIENCE", 0.0)
-    played.valkey("SADD", "_kombu.binding.celery", "celery")
-    yield played
-    played.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Any:
-    return SimpleNamespace(state_dir=tmp_path / "state")
-
-
 def run(
     settings: Any, stack: PlayedStack, minutes: float = 5, *, act: bool = True, **limits: Any
 ) -> dict[str, Check]:
@@ -144,6 +124,27 @@ def test_a_worker_that_is_ill_is_not_stopped_for_a_recovery(stack: PlayedStack, 
     assert stack.log == []
 
 
+def test_what_a_person_recovers_right_now_is_no_trouble_and_no_attempt(stack: PlayedStack, settings: Any) -> None:
+    leave(stack, 1)
+    with worker_stop.exclusive(settings.state_dir):
+        found = run(settings, stack)
+    assert found["unacked"].ok
+    assert "is at work" in found["unacked"].detail
+    assert not (settings.state_dir / "queue-recoveries.json").exists()
+    assert not run(settings, stack)["unacked"].ok
+
+
+def test_a_slow_worker_is_not_stopped_for_what_it_holds(stack: PlayedStack, settings: Any) -> None:
+    stack.entries["worker"]["State"]["StartedAt"] = "2026-01-10T00:00:00Z"
+    stack.unacked(1, taken=datetime.now(UTC).timestamp() - 600)
+    stack.valkey("LPUSH", "celery", *[kombu(number) for number in range(100, 301)])
+    check = run(settings, stack)["unacked"]
+    assert "it may only be slow" in check.detail
+    assert stack.log == []
+    stack.valkey("DEL", "celery")
+    assert "brought back by itself" in run(settings, stack)["unacked"].detail
+
+
 @pytest.mark.slow
 def test_a_message_that_kills_its_worker_is_not_brought_back_for_ever(
     stack: PlayedStack, settings: Any
@@ -189,6 +190,24 @@ def test_memory_kills_of_healthy_containers_are_told_for_an_hour(
     assert "earlier: postgres, web" in run(settings, stack, 71)["oom"].detail
     kills["postgres"] = 2
     assert "processes of postgres for lack" in run(settings, stack, 72)["oom"].detail
+
+
+def test_a_restart_by_hand_does_not_repeat_the_alarm_of_an_old_kill(
+    stack: PlayedStack, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = {"worker": 0}
+    monkeypatch.setattr(pipeline, "read_oom_kills", lambda container: kills.get(container.service))
+    entry = stack.entries["worker"]
+    entry["State"]["OOMKilled"] = True
+    assert not run(settings, stack)["oom"].ok
+    entry["State"]["StartedAt"] = datetime.now(UTC).isoformat()
+    assert run(settings, stack, 70)["oom"].ok
+    entry["State"]["StartedAt"] = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    entry["RestartCount"] = entry.get("RestartCount", 0) + 1  # the engine started it: its process was killed
+    assert not run(settings, stack, 71)["oom"].ok
+    assert run(settings, stack, 140)["oom"].ok
+    kills["worker"] = 1  # a child of it
+    assert not run(settings, stack, 141)["oom"].ok
 
 
 def test_a_queue_that_cannot_be_read_is_trouble(stack: PlayedStack, settings: Any) -> None:

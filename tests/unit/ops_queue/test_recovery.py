@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,28 +16,13 @@ from glitchtip_ops import worker_stop
 from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
-from glitchtip_ops.queue import append_log, recovery
+from glitchtip_ops.queue import recovery
 from glitchtip_ops.queue.commands import recover, status
 from glitchtip_ops.queue.state import read_queue
 from glitchtip_ops.queue.valkey import open_valkey
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(SERVER is None, reason="neither valkey-server nor redis-server is installed")]
 FAILED, INGEST, DEFAULT = "{vt}:q:failed", "{vt}:q:ingest", "{vt}:q:default"
-
-
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedStack]:
-    played = PlayedStack(tmp_path)
-    monkeypatch.setattr(recovery, "_PATIENCE", 0.0)
-    monkeypatch.setattr(recovery, "_RATE", 1000.0)
-    played.valkey("SADD", "_kombu.binding.celery", "celery")
-    yield played
-    played.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Any:
-    return SimpleNamespace(state_dir=tmp_path / "state")
 
 
 def now() -> datetime:
@@ -265,6 +247,15 @@ def test_dead_letters_go_back_to_their_queue_once(
     assert status(settings, stack).code == 3
 
 
+def test_dead_letters_that_nobody_could_read_are_not_taken_for_known(stack: PlayedStack, settings: Any) -> None:
+    stack.valkey("LPUSH", FAILED, b"zstd:\x28\xb5\x2f\xfd\x01")
+    stack.can_decode = False
+    with pytest.raises(OpsError, match="docker exec failed"):
+        recover(settings, stack)
+    assert status(settings, stack).code == 3
+    assert stack.valkey("LLEN", FAILED) == "1"
+
+
 def test_dead_letters_stay_while_the_database_is_not_well(stack: PlayedStack, settings: Any) -> None:
     stack.valkey("LPUSH", FAILED, vtask(1))
     stack.entries["postgres"]["State"]["Health"]["Status"] = "starting"
@@ -291,91 +282,6 @@ def test_an_excess_of_another_cause_is_left_alone_and_told(stack: PlayedStack, s
     outcome = recover(settings, stack)
     assert (outcome.document["recounted"], stack.excess) == (0, {5: 1, 6: 1})
     assert "issues count 2 events that are not stored" in outcome.document["note"]
-
-
-# --- what was between Valkey and the worker ----------------------------------------------------------------
-
-
-@pytest.fixture
-def with_file(stack: PlayedStack, monkeypatch: pytest.MonkeyPatch) -> PlayedStack:
-    def read(_stack: Any, _container: Any, directory: str) -> Iterator[bytes]:
-        for path in sorted(Path(directory).glob("*.incr.aof")):
-            yield from path.read_bytes().splitlines(keepends=True)
-
-    defaults = dict(append_log.find_lost.__kwdefaults__, read=read)
-    monkeypatch.setattr(append_log.find_lost, "__kwdefaults__", defaults)
-    return stack
-
-
-def hand_out(stack: PlayedStack, numbers: range, recorded: int) -> None:
-    """Events arrive a tenth of a second apart, the worker takes them all and records the first ones."""
-    for number in numbers:
-        stack.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
-    for place, _ in enumerate(numbers):
-        body = stack.valkey("RPOP", "celery")
-        if place < recorded:
-            stack.valkey("HSET", "unacked", f"tag-{place}", json.dumps([json.loads(body), "", "celery"]))
-            stack.valkey("ZADD", "unacked_index", "1000", f"tag-{place}")
-
-
-def test_a_message_on_its_way_to_the_killed_worker_is_found(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(30), recorded=29)
-    for number in range(30, 40):
-        with_file.valkey("LPUSH", "celery", kombu(number, received=1000.0 + number / 10))
-    with_file.entries["worker"]["State"]["StartedAt"] = now().isoformat()
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 1
-    assert set(with_file.rows) == {event_id(number) for number in range(40)}
-    assert set(with_file.counts.values()) == {1}
-
-
-def test_a_batch_that_was_being_stored_is_found_and_its_counts_are_put_right(
-    with_file: PlayedStack, settings: Any
-) -> None:
-    hand_out(with_file, range(100), recorded=0)  # acknowledged when it began
-    hand_out(with_file, range(100, 140), recorded=40)
-    for number in range(30):
-        with_file.rows[event_id(number)] = with_file.counts[event_id(number)] = 1
-    with_file.excess = {3: 70}
-    outcome = recover(settings, with_file)
-    assert (outcome.document["lost_by_worker"], outcome.document["recounted"]) == (70, 70)
-    assert set(with_file.rows) == {event_id(number) for number in range(140)}
-    assert set(with_file.counts.values()) == {1}
-
-
-def test_more_than_a_worker_can_hold_are_left_alone(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(append_log.MOST + 1), recorded=0)
-    hand_out(with_file, range(300, 320), recorded=20)
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert len(with_file.rows) == 20
-
-
-def test_older_events_that_were_deleted_do_not_come_back(with_file: PlayedStack, settings: Any) -> None:
-    hand_out(with_file, range(2), recorded=0)
-    hand_out(with_file, range(700, 720), recorded=20)
-    outcome = recover(settings, with_file)
-    assert outcome.document["lost_by_worker"] == 0
-    assert len(with_file.rows) == 20
-
-
-def test_only_pushes_to_the_queue_are_read_from_the_file() -> None:
-    def command(*words: bytes) -> list[bytes]:
-        lines = [b"*%d\r\n" % len(words)]
-        for word in words:
-            lines += [b"$%d\r\n" % len(word), word + b"\r\n"]
-        return lines
-
-    lines = [
-        *command(b"SET", b"lpush", b"celery"),
-        *command(b"LPUSH", b"other", b"{}"),
-        *command(b"LPUSH", b"celery", b'{"a": 1}'),
-        *command(b"RPOP", b"celery"),
-        *command(b"lpush", b"celery", b'{"b": 2}'),
-        *command(b"HSET", b"celery", b"x", b"y"),
-        *command(b"LPUSH", b"celery", b"{}")[:-1],
-    ]
-    assert list(append_log.pushed_messages(lines)) == [b'{"a": 1}', b'{"b": 2}']
 
 
 # --- restart of a part ------------------------------------------------------------------------------------

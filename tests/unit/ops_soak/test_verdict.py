@@ -362,6 +362,25 @@ def test_samples_of_an_older_version_have_no_queue_to_judge(good: Samples) -> No
     assert "not measured" in notes["queue"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, False),
+        ({"started_at": "2026-01-10T06:00:55Z"}, False),  # by hand
+        ({"started_at": "2026-01-10T06:00:55Z", "restarts": 1}, True),  # by the engine: killed again
+        ({"id": "another"}, True),
+    ],
+)
+def test_a_flag_of_a_kill_before_the_soak_counts_only_for_a_new_one(
+    good: Samples, changes: dict[str, Any], counted: bool
+) -> None:
+    for entry in good:
+        entry["containers"][0]["oom_killed"] = True
+    good[-1]["containers"][0].update(changes)
+    reasons = verdict(good)["reasons"]
+    assert any("killed for lack of memory" in reason for reason in reasons) is counted
+
+
 def test_an_oom_counter_from_before_the_soak_does_not_count_and_one_of_a_new_start_does(
     good: Samples,
 ) -> None:

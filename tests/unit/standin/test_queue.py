@@ -92,4 +92,5 @@ def test_what_is_given_back_is_taken_next(client: Any) -> None:
         queue(client).put(message)
     taken = queue(client).take(1)
     queue(client).give_back(taken)
+    assert parse_celery(client.lindex("celery", -1).encode()).redelivered  # type: ignore[union-attr]
     assert [message for _, message in queue(client).take(2)] == [first, second]
