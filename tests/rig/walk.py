@@ -25,18 +25,15 @@ PHASES = [
 EVIDENCE = "/var/lib/glitchtip-migration/demo"
 
 
-#: Mitogen keeps one Python on the server for a whole play, so that a task costs a tenth: for repeats, refusals and checks. What is walked
-#: for the first time, and every target of the Makefile that shows the product, runs with Ansible's own strategy.
-FAST = "RIG_FAST"
+def _mitogen() -> dict[str, str]:
+    """What a playbook's environment needs for Mitogen, which keeps one Python on the server for a whole play: a task costs a tenth.
 
-
-def _strategy() -> dict[str, str]:
-    """What a playbook's environment needs for Mitogen; empty unless RIG_FAST is set."""
-    if not os.environ.get(FAST):
-        return {}
+    It cannot load the modules over GlitchTip's API (their module_utils import each other relatively), so it serves only runs that end
+    before one of them: refusals, rollback, uninstall, the check on a bare host.
+    """
     found = importlib.util.find_spec("ansible_mitogen")
     if found is None or found.origin is None:
-        raise RigError("RIG_FAST is set and mitogen is not installed; run `make setup-python`.")
+        raise RigError("mitogen is not installed; run `make setup-python`.")
     return {
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy"),
@@ -58,9 +55,11 @@ class Run:
     output: str
 
 
-def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False) -> Run:
+def playbook(
+    name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False, fast: bool = False
+) -> Run:
     """Run ``playbooks/<name>.yml``; RigError when it fails. Arguments as in :func:`attempt`."""
-    run = attempt(name, check=check, extra=extra, quiet=quiet)
+    run = attempt(name, check=check, extra=extra, quiet=quiet, fast=fast)
     if run.code:
         if quiet:
             print("\n".join(run.output.splitlines()[-25:]), flush=True)
@@ -70,10 +69,12 @@ def playbook(name: str, *, check: bool = False, extra: tuple[str, ...] = (), qui
     return run
 
 
-def attempt(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False) -> Run:
+def attempt(
+    name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False, fast: bool = False
+) -> Run:
     """Run ``playbooks/<name>.yml`` to its end, good or bad.
 
-    ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected.
+    ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected; ``fast`` runs it with Mitogen.
     """
     totals = world.DEMO / f"totals-{name}.json"
     totals.unlink(missing_ok=True)
@@ -88,7 +89,7 @@ def attempt(name: str, *, check: bool = False, extra: tuple[str, ...] = (), quie
         "RIG_TOTALS": str(totals),
         "PYTHONUNBUFFERED": "1",
         **({"RIG_DIFF": "1"} if check else {}),
-        **_strategy(),
+        **(_mitogen() if fast else {}),
     }
     argv = [
         str(ROOT / ".venv/bin/ansible-playbook"),
