@@ -35,9 +35,9 @@ class Part:
 
 
 PARTS = (
-    Part("lint", ["lint"], images=False),
-    Part("unit", ["unit"], images=False),
     Part("molecule default", ["molecule", "SCENARIOS=default"]),
+    Part("unit", ["unit"], images=False),
+    Part("lint", ["lint"], images=False),
     Part("integration", ["integration"], images=False),
     Part("molecule glitchtip", ["molecule", "SCENARIOS=glitchtip"]),
     Part("molecule docker", ["molecule", "SCENARIOS=docker"]),
