@@ -59,7 +59,7 @@ def apply(client: Client, plan: Plan, concurrency: int) -> Applied:
 
 
 def _groups(stage: Iterable[Step]) -> list[list[Step]]:
-    """Steps that must follow each other: organizations, and projects that may need the same slug.
+    """Steps that must follow each other: organizations, an organization's status pages, and projects that may need the same slug.
 
     A project is created under the slug of its name, and renamed when it is to have another.
     """
@@ -71,6 +71,9 @@ def _groups(stage: Iterable[Step]) -> list[list[Step]]:
         elif step.kind == "project":
             slugs = slugify(step.name), (step.foreseen.after or {}).get("slug")
             keys = {(step.where.organization, slug) for slug in slugs}
+        elif step.kind == "status_page":
+            # The server counts a taken slug up, and two pages at once can take the same one: one of them is a 500.
+            keys = {(step.where.organization, "status_page")}
         same = [group for group in groups if group[0] & keys]
         merged = [one for _, steps in same for one in steps]
         groups = [group for group in groups if group not in same]

@@ -110,3 +110,14 @@ def test_projects_that_need_each_others_slug_follow_each_other():
     others = [project("Other", "other"), project("X", "x", "Elsewhere")]
     groups = _groups([chain[0], others[0], chain[2], others[1], chain[1]])
     assert sorted(sorted(step.name for step in group) for group in groups) == [["Other"], ["Shop", "X", "www"], ["X"]]
+
+
+def test_status_pages_of_one_organization_follow_each_other():
+    """Names without Latin letters all have the empty slug, which the server counts up."""
+
+    def page(name, organization="Acme"):
+        return Step("create", "status_page", name, Where(organization), Outcome(True, None, {}, predicted=True), done)
+
+    groups = _groups([page("Заказы"), page("Дом"), page("Заказы", "Elsewhere"), page("Shop")])
+    names = sorted([step.name for step in group] for group in groups)
+    assert names == [["Заказы"], ["Заказы", "Дом", "Shop"]]
