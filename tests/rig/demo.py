@@ -278,7 +278,7 @@ def tree(pattern):
 listed = json.loads(subprocess.run(["pm2", "jlist"], capture_output=True, text=True, env={**os.environ, "PM2_HOME": "/root/.pm2"}).stdout)
 print(json.dumps({
     "processes": {p["name"]: [p["pid"], p["pm2_env"]["restart_time"]] for p in listed if not p["pm2_env"].get("cron_restart")},
-    "containers": sorted(subprocess.run(["sh", "-c", "docker ps -q --no-trunc"], capture_output=True, text=True).stdout.split()),
+    "containers": sorted(subprocess.run(["sh", "-c", "docker ps -aq --no-trunc"], capture_output=True, text=True).stdout.split()),
     "packages": tree("/var/lib/dpkg/status"),
     ".env": tree("/opt/ai-admin/.env*"),
     "stack": tree("/opt/glitchtip/*") | tree("/opt/glitchtip/.*"),

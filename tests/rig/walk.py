@@ -29,7 +29,7 @@ def _mitogen() -> dict[str, str]:
     """What a playbook's environment needs for Mitogen, which keeps one Python on the server for a whole play: a task costs a tenth.
 
     It cannot load the modules over GlitchTip's API (their module_utils import each other relatively), so it serves only runs that end
-    before one of them: refusals, rollback, uninstall, the check on a bare host.
+    before one of them: refusals of phase 0 and the check on a bare host.
     """
     found = importlib.util.find_spec("ansible_mitogen")
     if found is None or found.origin is None:

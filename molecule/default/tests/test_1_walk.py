@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from rig import demo, walk, world
+from rig.shell import wait_for
 from rig.trackers import settle, tunnel
 
 SILENT = ("ai-admin-batch-processor", "whatsapp-backup-service", "whatsapp-safe-monitor")
@@ -116,3 +117,6 @@ def test_a_restart_of_the_server_brings_services_and_stack_back(server):
         == "confirmed"
     )
     world.wait_for_stack()
+    # What the power cut left in the worker's hands; the timer would stop the worker for it in the middle of a later test.
+    recover = "glitchtip-ops queue recover"
+    wait_for("A recovery of the queue", lambda: world.ssh(recover, check=False)[0] == 0, seconds=240, pause=5)

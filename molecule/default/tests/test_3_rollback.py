@@ -14,7 +14,7 @@ SENTRY = "sentry.example.org:9000"
 @pytest.fixture(scope="module")
 def rolled_back():
     """The server after playbooks/rollback.yml; its result."""
-    walk.playbook("rollback", quiet=True, fast=True)
+    walk.playbook("rollback", quiet=True)
     _, text = world.ssh(f"cat {walk.EVIDENCE}/rollback.json")
     return json.loads(text)["data"]
 
@@ -35,7 +35,7 @@ def test_the_environment_file_is_that_of_before_the_migration(server):
 
 
 def test_a_rollback_of_a_rolled_back_server_changes_nothing():
-    assert walk.playbook("rollback", quiet=True, fast=True).changed == ()
+    assert walk.playbook("rollback", quiet=True).changed == ()
 
 
 def test_phase_4_refuses_while_the_worker_does_not_process_and_the_old_dsn_stands(damaged):
