@@ -227,7 +227,7 @@ def follow(argv: list[str], seconds: float, stall_seconds: float) -> tuple[int, 
 def _until_end(
     process: subprocess.Popen[bytes], terminal: int, seconds: float, stall_seconds: float
 ) -> tuple[int, str]:
-    assert process.stderr is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101 - for the type checker: stderr is a pipe
     progress, complaint = Progress(), b""
     began = moved = time.monotonic()
     with selectors.DefaultSelector() as selector:

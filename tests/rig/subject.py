@@ -24,7 +24,7 @@ STANDIN = "standin/glitchtip"
 
 @dataclass(frozen=True)
 class Subject:
-    """One GlitchTip: its image in the local engine, the version that roles are told, its line ("5.2", "6.2")."""
+    """One GlitchTip: its image in the local engine, the version that roles are given, its line ("5.2", "6.2")."""
 
     image: str
     version: str

@@ -349,6 +349,6 @@ class _Exporter:
 
 
 def _name(thing: Mapping[str, Any], key: str) -> str:
-    """The name by which one thing is told from another; upper and lower case of an address are the same."""
+    """The name that distinguishes one thing from another; upper and lower case of an address are the same."""
     name = str(thing.get(key) or "")
     return name.casefold() if key == "email" else name

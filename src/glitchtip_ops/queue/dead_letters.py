@@ -101,7 +101,7 @@ def recover_dead_letters(
                     result.recovered_tasks += 1
             elif message is not None and message.event_id in stored:
                 result.already_stored += 1
-            moves += [hashlib.sha1(entry).hexdigest(), target]  # noqa: S324
+            moves += [hashlib.sha1(entry).hexdigest(), target]  # noqa: S324 - compared with sha1hex of Valkey
         valkey.evaluate(_MOVE, *moves)
         seen += len(entries)
     result.recovered_events = len(wanted)

@@ -123,6 +123,18 @@ class ValkeyQueue:
         return back
 
 
+def open_window(key: str) -> bool:
+    """Whether this key was not used within the duplicate window; it is from now on (PostgreSQL, in the caller's transaction)."""
+    return bool(
+        db.execute(
+            "INSERT INTO django_cache VALUES (%s, '1', now() + make_interval(secs => %s))"
+            " ON CONFLICT (cache_key) DO UPDATE SET expires = excluded.expires"
+            " WHERE django_cache.expires <= now()",
+            [key, DUPLICATE_WINDOW],
+        )
+    )
+
+
 class DatabaseQueue:
     """:class:`HeldQueue` in the table ``db_queuedtask``."""
 
@@ -131,15 +143,10 @@ class DatabaseQueue:
 
     def put_once(self, message: Message, key: str) -> bool:
         with db.transaction():
-            fresh = db.execute(
-                "INSERT INTO django_cache VALUES (%s, '1', now() + make_interval(secs => %s))"
-                " ON CONFLICT (cache_key) DO UPDATE SET expires = excluded.expires"
-                " WHERE django_cache.expires <= now()",
-                [key, DUPLICATE_WINDOW],
-            )
+            fresh = open_window(key)
             if fresh:
                 self.put(message)
-        return bool(fresh)
+        return fresh
 
     def take(self, limit: int) -> list[tuple[str, Message]]:
         taken = db.rows(

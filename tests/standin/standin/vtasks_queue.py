@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import redis
 
 from . import db
-from .queue import DUPLICATE_WINDOW, PUT_ONCE, Message
+from .queue import DUPLICATE_WINDOW, PUT_ONCE, Message, open_window
 from .settings import Settings
 from .wire import unwrap_vtask, wrap_vtask
 
@@ -155,15 +155,10 @@ class DatabaseTasks:
 
     def put_once(self, message: Message, key: str) -> bool:
         with db.transaction():
-            fresh = db.execute(
-                "INSERT INTO django_cache VALUES (%s, '1', now() + make_interval(secs => %s))"
-                " ON CONFLICT (cache_key) DO UPDATE SET expires = excluded.expires"
-                " WHERE django_cache.expires <= now()",
-                [key, DUPLICATE_WINDOW],
-            )
+            fresh = open_window(key)
             if fresh:
                 self.put(message)
-        return bool(fresh)
+        return fresh
 
     def take(self, queue: str, limit: int) -> Taken:
         taken = db.rows(
