@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -25,22 +24,14 @@ PHASES = [
 EVIDENCE = "/var/lib/glitchtip-migration/demo"
 
 
-def _mitogen() -> dict[str, str]:
-    """What a playbook's environment needs for Mitogen, which keeps one Python on the server for a whole play: a task costs a tenth.
-
-    It cannot load the modules over GlitchTip's API (their module_utils import each other relatively), so it serves only runs that end
-    before one of them: refusals of phase 0 and the check on a bare host.
-    """
-    found = importlib.util.find_spec("ansible_mitogen")
-    if found is None or found.origin is None:
-        raise RigError("mitogen is not installed; run `make setup-python`.")
-    return {
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins/strategy"),
-        # Mitogen does not read it from the inventory's SSH options; the servers' keys are new each time.
-        "ANSIBLE_HOST_KEY_CHECKING": "False",
-        "ANSIBLE_DEPRECATION_WARNINGS": "False",
-    }
+#: What a playbook's environment needs for Mitogen (strategy_plugins/fast.py): runs after the first, which goes as an operator's.
+FAST = {
+    "ANSIBLE_STRATEGY": "fast",
+    "ANSIBLE_STRATEGY_PLUGINS": str(Path(__file__).parent / "strategy_plugins"),
+    # Mitogen does not read it from the inventory's SSH options; the servers' keys are new each time.
+    "ANSIBLE_HOST_KEY_CHECKING": "False",
+    "ANSIBLE_DEPRECATION_WARNINGS": "False",
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,7 @@ def attempt(
         "RIG_TOTALS": str(totals),
         "PYTHONUNBUFFERED": "1",
         **({"RIG_DIFF": "1"} if check else {}),
-        **(_mitogen() if fast else {}),
+        **(FAST if fast else {}),
     }
     argv = [
         str(ROOT / ".venv/bin/ansible-playbook"),

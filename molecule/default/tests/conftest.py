@@ -19,9 +19,9 @@ def server():
 def refuses() -> Callable[..., str]:
     """Run a playbook that must end with a failure and leave the server as it was; gives what it printed."""
 
-    def _refuses(playbook: str, *extra: str) -> str:
+    def _refuses(playbook: str, *extra: str, fast: bool = True) -> str:
         before = demo.fingerprint()
-        run = walk.attempt(playbook, extra=extra, quiet=True, fast=playbook == "phase0_prepare")
+        run = walk.attempt(playbook, extra=extra, quiet=True, fast=fast)
         assert run.code != 0, run.output
         assert demo.changed_parts(before, demo.fingerprint()) == ""
         return run.output

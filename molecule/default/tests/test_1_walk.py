@@ -13,7 +13,7 @@ SILENT = ("ai-admin-batch-processor", "whatsapp-backup-service", "whatsapp-safe-
 
 def test_a_repeat_of_all_phases_changes_nothing():
     before = demo.fingerprint()
-    run = walk.playbook("site", quiet=True)
+    run = walk.playbook("site", quiet=True, fast=True)
     assert run.changed == ()
     assert demo.changed_parts(before, demo.fingerprint()) == ""
 
@@ -90,7 +90,7 @@ def test_no_event_was_lost_or_duplicated():
 def test_check_mode_on_a_finished_server_writes_nothing_and_shows_no_secret():
     hidden = demo.secrets_of_demo(demo.sentry.provision()[0])
     before = demo.fingerprint()
-    run = walk.playbook("site", check=True, quiet=True)
+    run = walk.playbook("site", check=True, quiet=True, fast=True)
     assert demo.changed_parts(before, demo.fingerprint()) == ""
     assert [name for name, value in hidden.items() if value in run.output] == []
 
@@ -102,11 +102,11 @@ def test_what_was_provisioned_is_exported_and_applied_again_without_a_change(tmp
         "-e",
         f"configuration_drift_report={tmp_path}/drift.json",
     )
-    walk.playbook("export", extra=where, quiet=True)
+    walk.playbook("export", extra=where, quiet=True, fast=True)
     assert "name: ai-admin" in (tmp_path / "configuration.yml").read_text()
     files = ("-e", f"@{tmp_path}/configuration.yml", "-e", f"@{tmp_path}/configuration-secrets.yml")
-    assert walk.playbook("configure", extra=files, quiet=True).changed == ()
-    walk.playbook("drift", extra=(*where, *files), quiet=True)
+    assert walk.playbook("configure", extra=files, quiet=True, fast=True).changed == ()
+    walk.playbook("drift", extra=(*where, *files), quiet=True, fast=True)
     assert json.loads((tmp_path / "drift.json").read_text())["drift"] is False
 
 

@@ -13,20 +13,20 @@ def test_it_refuses_while_services_report_to_glitchtip(refuses):
 
 
 def test_it_refuses_without_the_typed_name_of_the_target(refuses):
-    walk.playbook("rollback", quiet=True)
+    walk.playbook("rollback", quiet=True, fast=True)
     assert "uninstall_confirm=demo" in refuses("uninstall")
     assert "another one" in refuses("uninstall", "-e", "uninstall_confirm=production")
 
 
 def test_it_keeps_the_events_unless_their_end_is_asked_for(server):
-    walk.playbook("uninstall", extra=NAMED, quiet=True)
+    walk.playbook("uninstall", extra=NAMED, quiet=True, fast=True)
     assert server.check_output("docker ps -aq") == ""
     assert server.check_output("docker volume ls -q") != ""
     assert server.file("/opt/glitchtip/docker-compose.yml").exists
 
 
 def test_it_removes_the_stack_and_keeps_backups_the_way_back_and_the_product(server):
-    walk.playbook("uninstall", extra=CONSENT, quiet=True)
+    walk.playbook("uninstall", extra=CONSENT, quiet=True, fast=True)
     assert server.check_output("docker ps -aq") == ""
     assert server.check_output("docker volume ls -q") == ""
     assert not server.file("/opt/glitchtip").exists
@@ -34,4 +34,4 @@ def test_it_removes_the_stack_and_keeps_backups_the_way_back_and_the_product(ser
     assert server.check_output("ls /var/backups/glitchtip/*.dump")
     assert "rolled_back" in server.check_output("/usr/local/sbin/ai-admin-cutover status --json")
     assert world.ssh('pm2 jlist | grep -o \'"status":"online"\' | wc -l')[1] == "8"
-    assert walk.playbook("uninstall", extra=CONSENT, quiet=True).changed == ()
+    assert walk.playbook("uninstall", extra=CONSENT, quiet=True, fast=True).changed == ()
