@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import limits, operators, power, product, queue, trackers, wayback
+from drills import limits, operators, power, product, queue, scheduler, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -13,5 +13,6 @@ DRILLS: tuple[Drill, ...] = (
     *queue.DRILLS,
     *wayback.DRILLS,
     *limits.DRILLS,
+    *scheduler.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

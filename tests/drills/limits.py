@@ -6,7 +6,7 @@ Runs a stack of its own beside the world, exactly as the role deploys it (one CP
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -37,9 +37,11 @@ class Backlog:
 
 
 @contextmanager
-def role_stack(limits: dict[str, str]) -> Iterator[RoleStack]:
-    """A running stack of the role, removed afterwards."""
-    stack = RoleStack(f"{lite.NETWORK}-role", free_port(), limits=limits)
+def role_stack(
+    limits: Mapping[str, str], variables: Mapping[str, object] | None = None, *, blind: Set[str] = frozenset()
+) -> Iterator[RoleStack]:
+    """A running stack of the role, removed afterwards; arguments as of :class:`RoleStack`."""
+    stack = RoleStack(f"{lite.NETWORK}-role", free_port(), variables or {}, limits, blind)
     stack.remove()
     try:
         stack.start()

@@ -143,7 +143,7 @@ def drain(stack: RoleStack, accepted: set[str], *, seconds: float) -> float:
         if not missing:
             return time.monotonic() - began
         if time.monotonic() - began > seconds:
-            raise RigError(
+            raise MissingError(
                 f"{missing} of {len(accepted)} accepted events are not stored after {seconds:.0f} s."
             )
         time.sleep(2)

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,15 @@ def run_arguments(service: Mapping[str, Any], limits: Mapping[str, str]) -> list
 
 @dataclass
 class RoleStack:
-    """One stack. ``limits`` replaces the role's memory limit of single services, which only controls do."""
+    """One stack. ``limits`` replaces the role's memory limit of single services, and the health check of those in ``blind``
+    always passes: only controls do so.
+    """
 
     name: str
     published: int
     variables: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
+    blind: Set[str] = frozenset()
     password: str = field(default_factory=lambda: secrets.token_hex(12))
 
     def __post_init__(self) -> None:
@@ -158,6 +161,10 @@ class RoleStack:
         environment = self.environment(service)
         options = run_arguments(found, {"memory": self.limits[service]} if service in self.limits else {})
         options += ["--name", self.container(service), "--network", self.name, "--network-alias", service]
+        for label, value in (("project", self.name), ("service", service), ("oneoff", "False")):
+            options += ["--label", f"com.docker.compose.{label}={value}"]
+        if service in self.blind:
+            options[options.index("--health-cmd") + 1] = "true"
         if service in _PLACE:
             options += ["--volume", f"{self.container(service)}:{_PLACE[service]}"]
         for port in found.get("ports", []):

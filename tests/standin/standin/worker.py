@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import psycopg
-from celery.beat import Scheduler
+from celery import beat as celery_beat
 
 from . import alerting, issues, removal, state, storage, uptime
 from .queue import HeldQueue, Message
@@ -195,12 +198,13 @@ class Beat:
         }
         self._due = {task: time.monotonic() + seconds for task, seconds in self._every.items()}
         self._maintained = ""
-        self._scheduler = Scheduler()
+        self._scheduler = celery_beat.Scheduler()
         self._synced = 0.0
 
     def run(self) -> None:
-        """Tick until :attr:`stopping` is set; maintenance is due at 05:00 UTC."""
-        while not self.stopping.wait(0.5):
+        """Tick until :attr:`stopping` is set or the process that started this one is gone; maintenance is due at 05:00 UTC."""
+        parent = os.getppid()
+        while not self.stopping.wait(0.5) and os.getppid() == parent:
             try:
                 self._tick()
             except Exception:
@@ -236,9 +240,15 @@ def when_set(event: threading.Event, call: Callable[[], None]) -> None:
 
 
 def run(*, consume: bool, beat: bool, stop: threading.Event | None = None, signals: bool = True) -> None:
-    """Run a worker, a beat or both until SIGTERM or SIGINT (or until ``stop`` is set)."""
+    """Run a worker, a beat or both until SIGTERM or SIGINT (or until ``stop`` is set).
+
+    A worker has its beat in a process of its own, as celery's; when that dies the worker goes on without a word. It is a
+    thread in the all-in-one process, and where celery was told so.
+    """
     worker = Worker() if consume else None
-    schedule = Beat() if beat else None
+    apart = consume and beat and signals and celery_beat._Process is not None
+    schedule = Beat() if beat and not apart else None
+    child = subprocess.Popen([sys.executable, "-m", "standin", "beat"]) if apart else None
 
     def end(*_: Any) -> None:
         for part in (worker, schedule):
@@ -256,3 +266,6 @@ def run(*, consume: bool, beat: bool, stop: threading.Event | None = None, signa
         worker.run()
     elif schedule:
         schedule.run()
+    if child:
+        child.terminate()
+        child.wait()
