@@ -72,6 +72,7 @@ def run_arguments(service: Mapping[str, Any], limits: Mapping[str, str]) -> list
     memory = limits.get("memory", service["deploy"]["resources"]["limits"]["memory"])
     found = ["--memory", memory, "--memory-swap", memory]
     found += ["--cpus", service["deploy"]["resources"]["limits"]["cpus"], "--cpuset-cpus", "0"]
+    found += ["--cpu-shares", str(service["cpu_shares"])]
     found += ["--restart", service["restart"]]
     found += ["--read-only"] if service.get("read_only") else []
     for option, key in (

@@ -92,7 +92,8 @@ def test_every_service_has_limits_and_reservations_below_them(model):
     for name, service in services.items():
         reserved = mebibytes(service["deploy"]["resources"]["reservations"]["memory"])
         assert 0 < reserved < mebibytes(limits[name]["memory"]), name
-        assert 0 < float(limits[name]["cpus"]) < 1, name
+        assert float(limits[name]["cpus"]) == 1, name
+        assert 0 < service["cpu_shares"] < 1024, name
     # Ceilings may exceed what is free; what is needed at a time may not: 1.9 GB less 756 MB of the product and 200 of the system.
     assert glitchtip_sizing(**sized(model))["required_mib"] < 1900 - 756 - 200
 
@@ -434,7 +435,7 @@ def test_private_addresses_are_allowed_when_asked_for(given, whom):
 def test_resources_of_one_service_can_be_changed_alone():
     before = compose(SPLIT_5)["services"]
     after = compose(SPLIT_5, glitchtip_resources={"worker": {"memory": "300m"}})["services"]
-    assert after["worker"]["deploy"]["resources"]["limits"] == {"memory": "300m", "cpus": "0.40"}
+    assert after["worker"]["deploy"]["resources"]["limits"] == {"memory": "300m", "cpus": "1.00"}
     assert (
         after["worker"]["deploy"]["resources"]["reservations"]
         == before["worker"]["deploy"]["resources"]["reservations"]
