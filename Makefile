@@ -4,7 +4,6 @@ VENV := .venv/bin
 RIG := PYTHONPATH=tests:tests/standin:src $(VENV)/python -m rig
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract contract-empty mutations mutations-short bench drills drills-short proof molecule topology clean distclean
 

@@ -105,9 +105,8 @@ def make_venv() -> None:
         uv = find_uv()
         if uv:
             run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(VENV)])
-            run(
-                [uv, "pip", "sync", "-q", "--python", str(VENV / "bin/python"), "--require-hashes", str(LOCK)]
-            )
+            sync = [uv, "pip", "sync", "-q", "--compile-bytecode", "--python", str(VENV / "bin/python")]
+            run([*sync, "--require-hashes", str(LOCK)])
         else:
             venv.create(VENV, with_pip=True, clear=True)
             pip = [str(VENV / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]

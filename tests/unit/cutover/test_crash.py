@@ -244,7 +244,20 @@ def sweep(scenario: str, *, step: int = 1, **options: bool) -> tuple[int, list[s
     return runs, found
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+#: The short ones; the others, of the same kind and five seconds each, run with `make integration`.
+QUICK = {
+    "apply to glitchtip",
+    "confirm",
+    "recover",
+    "rollback of one service",
+    "rollback of one with its own .env",
+}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SCENARIOS],
+)
 def test_every_step_and_every_fsync_recovers(scenario: str) -> None:
     runs, found = sweep(scenario)
     print(f"{scenario}: stopped {runs} times")

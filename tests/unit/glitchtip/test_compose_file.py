@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,10 +41,16 @@ every_split = pytest.mark.parametrize("model", [SPLIT_5, SPLIT_6], ids=["5.2 spl
 
 def render(name, **variables):
     """The text of a template of the role, with its defaults, its variables and those of the test."""
+    return rendered(name, json.dumps(variables, sort_keys=True))
+
+
+@cache
+def rendered(name, variables):
+    """As ``render``, with the test's variables as JSON."""
     known = {"ansible_managed": "Ansible managed", "glitchtip_images": IMAGES, "role_path": str(ROLE)}
     for part in ("defaults", "vars"):
         known |= yaml.safe_load((ROLE / part / "main.yml").read_text(encoding="utf-8"))
-    templar = Templar(loader=DataLoader(), variables=trusted(known | variables))
+    templar = Templar(loader=DataLoader(), variables=trusted(known | json.loads(variables)))
     # As the module template does: blocks take their newline with them.
     text = "#jinja2: trim_blocks:True\n" + (ROLE / "templates" / name).read_text(encoding="utf-8")
     return templar.template(trust_as_template(text))
