@@ -56,6 +56,17 @@ def test_the_worker_is_stopped_before_a_changed_database_is_started():
     assert stopped < databases
 
 
+def test_a_run_that_ended_before_the_start_is_noticed_by_the_next_one():
+    """Its Compose file is written and not a change any more; the worker must be stopped all the same."""
+    found = steps("main.yml")
+    asked = position(found, module="ansible.builtin.command", holds="sha1sum --check --status .started")
+    stopped = position(found, module="ansible.builtin.command", holds="'stop'")
+    started = position(found, module="community.docker.docker_compose_v2", services="all")
+    remembered = position(found, module="ansible.builtin.copy", holds=".started")
+    assert asked < stopped < started < remembered
+    assert f"{found[asked]['register']}.rc != 0" in found[stopped]["when"]
+
+
 def test_what_holds_the_worker_is_stopped_and_started_again_in_every_process_model():
     """All in one, the web service holds it; there is no service ``worker`` then."""
     block = next(task for task in yaml.safe_load((TASKS / "configure.yml").read_text()) if "rescue" in task)
