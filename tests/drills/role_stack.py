@@ -7,7 +7,6 @@ backlog and by ``bench.backlog``, on the stand-in or on a real image (``GLITCHTI
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence, Set
@@ -20,20 +19,13 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.utils.collection_loader import AnsibleCollectionConfig
-from rig import images
+from rig import images, subject
 from rig.shell import ROOT, RigError, run, wait_for
 
 ROLE = ROOT / "roles/glitchtip"
 EMAIL = "owner@example.org"
 _LABEL = "owner=gtm"
 _PLACE = {"postgres": "/var/lib/postgresql/data", "valkey": "/data"}
-
-
-def wanted_image() -> tuple[str, str]:
-    """(image, version) under test: the environment's, else the stand-in's 5.2."""
-    image = os.environ.get("GLITCHTIP_IMAGE", "")
-    version = os.environ.get("GLITCHTIP_VERSION", images.GLITCHTIP_LINES["5.2"])
-    return image or images.tag("standin-5.2"), version
 
 
 def load_plugins() -> None:
@@ -106,14 +98,14 @@ class RoleStack:
     password: str = field(default_factory=lambda: secrets.token_hex(12))
 
     def __post_init__(self) -> None:
-        image, version = wanted_image()
-        self.image, self.version = image, version
+        chosen = subject.given() or subject.of_line("5.2")
+        self.image, self.version = chosen.image, chosen.version
         pinned = {
-            "glitchtip": image,
+            "glitchtip": self.image,
             "postgres": images.tag("postgres"),
             "valkey": images.tag("valkey"),
         }
-        given = {"glitchtip_version": version, "glitchtip_images": pinned, "glitchtip_public_url": self.url}
+        given = {"glitchtip_version": self.version, "glitchtip_images": pinned, "glitchtip_public_url": self.url}
         self.document, self.sizing = rendered({**given, **self.variables})
         self.secrets = {"SECRET_KEY": secrets.token_hex(16), "POSTGRES_PASSWORD": secrets.token_hex(16)}
 
