@@ -7,6 +7,8 @@ import json
 import pytest
 from drills import limits, load, role_stack
 from drills.role_stack import Memory, RoleStack, rendered, run_arguments
+from rig import subject
+from rig.subject import Subject
 
 IMAGES = {"glitchtip": "g:1", "postgres": "p:1", "valkey": "v:1"}
 
@@ -50,8 +52,8 @@ def test_a_control_replaces_the_memory_limit_alone(document):
 
 
 def test_secrets_are_filled_in_from_the_stack(monkeypatch):
-    monkeypatch.setenv("GLITCHTIP_IMAGE", "example/glitchtip:5.2.0")
-    monkeypatch.setenv("GLITCHTIP_VERSION", "5.2.0")
+    given = Subject("example/glitchtip:5.2.0", "5.2.0", "5.2", given=True)
+    monkeypatch.setattr(subject, "given", lambda: given)
     stack = RoleStack("gtm-test", 1)
     assert stack.image == "example/glitchtip:5.2.0"
     for service in ("web", "worker", "postgres"):
