@@ -37,19 +37,19 @@ def writes(server):
 
 @pytest.fixture
 def hasty(server, pauses):
-    """A client that gives up waiting after a tenth of a second."""
-    return Client(server.url, "t", timeout=(1, 0.1), retries=0, sleep=pauses.append, jitter=lambda: 1.0)
+    """A client that gives up waiting soon, but not before a busy server has taken its request."""
+    return Client(server.url, "t", timeout=(1, 0.5), retries=0, sleep=pauses.append, jitter=lambda: 1.0)
 
 
 def test_a_create_that_timed_out_but_happened_is_adopted(hasty, server):
-    server.then(200, []).then(201, ORGANIZATION, delay=0.3).then(200, [ORGANIZATION])
+    server.then(200, []).then(201, ORGANIZATION, delay=0.9).then(200, [ORGANIZATION])
     outcome = ensure_organization(hasty, "Acme")
     assert (outcome.changed, outcome.after) == (True, ORGANIZATION)
     assert writes(server) == ["POST /api/0/organizations/"]
 
 
 def test_a_create_that_timed_out_and_happens_late_is_looked_for_more_than_once(hasty, server, pauses):
-    server.then(200, []).then(201, ORGANIZATION, delay=0.3).then(200, []).then(200, [ORGANIZATION])
+    server.then(200, []).then(201, ORGANIZATION, delay=0.9).then(200, []).then(200, [ORGANIZATION])
     assert ensure_organization(hasty, "Acme").after == ORGANIZATION
     assert pauses == [1.0]
     assert writes(server) == ["POST /api/0/organizations/"]
@@ -603,7 +603,7 @@ def test_a_slug_that_the_server_changed_is_a_failure(client, server):
 
 def test_a_create_by_slug_that_was_lost_does_not_adopt_another_of_the_name(hasty, server):
     made = {**SHOP, "id": "9", "slug": "shop-2"}
-    server.then(201, made, delay=0.3).then(200, [SHOP, made]).then(200, {**made, "slug": "store"})
+    server.then(201, made, delay=0.9).then(200, [SHOP, made]).then(200, {**made, "slug": "store"})
     outcome = ensure_project(hasty, "acme", "backend", "Shop", slug="store", listed=[SHOP], parent_known=True)
     assert (outcome.after["id"], outcome.after["slug"]) == ("9", "store")
     assert [line.split()[0] for line in server.lines] == ["POST", "GET", "PUT"]

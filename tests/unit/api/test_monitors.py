@@ -236,9 +236,9 @@ def test_an_organization_that_went_away_is_missing(client, server):
 
 
 def test_a_create_that_timed_out_but_happened_is_adopted(server, pauses):
-    hasty = Client(server.url, "t", timeout=(1, 0.1), retries=0, sleep=pauses.append, jitter=lambda: 1.0)
+    hasty = Client(server.url, "t", timeout=(1, 0.5), retries=0, sleep=pauses.append, jitter=lambda: 1.0)
     made = stored(projectID=None)
-    server.then(201, made, delay=0.3).then(200, [made])
+    server.then(201, made, delay=0.9).then(200, [made])
     outcome = ensure_monitor(hasty, "acme", "site", **SITE, listed=[])
     assert (outcome.changed, outcome.after["id"]) == (True, 7)
     assert [line for line in server.lines if line.startswith("POST")] == [f"POST {LIST}"]
