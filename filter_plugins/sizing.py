@@ -40,10 +40,13 @@ POSTGRES_OWN_MIB = 32
 #: One-off containers and people: migrations, a dump, `psql`.
 OTHER_BACKENDS = 1
 
-#: Ceiling of each container. A lower one costs events even while nobody else wants the CPU: a web server held at 0.60 took 51 events/s, not 61 (5.2).
+#: Ceiling of each container. A lower one costs events even while nobody else wants the CPU (docs/sizing.md).
 CPUS = "1.00"
-#: Weight where the CPU is wanted by more than one; a service of the product has 1024. The stores come before those who wait for them.
+#: Weights where the CPU is wanted by more than one; Docker's default is 1024. The stores come before those who wait for them.
 PROCESS_SHARES, STORE_SHARES = "256", "512"
+
+#: What ``glitchtip_resources`` may replace.
+OVERRIDES = frozenset({"memory", "cpus", "shares", "reserve"})
 
 #: Backlogs outside of these bounds are mistakes: less than a few batches, or more than a day at 20 events/s.
 MIN_BACKLOG = 1_000
@@ -147,6 +150,23 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
     return int(text)
 
 
+def _override(service: str, given: Any) -> dict[str, str]:
+    """The values of one service of ``glitchtip_resources``; AnsibleFilterError for what Compose would refuse, or take for something else."""
+    where = f"glitchtip_resources: {service}"
+    if not isinstance(given, Mapping) or set(given) - OVERRIDES:
+        raise AnsibleFilterError(
+            f"{where} must be a mapping of {', '.join(sorted(OVERRIDES))}, not {given!r}."
+        )
+    found = {key: str(value) for key, value in given.items()}
+    if "cpus" in found and not (re.fullmatch(r"\d+(\.\d+)?", found["cpus"]) and float(found["cpus"]) >= 0.01):
+        raise AnsibleFilterError(f"{where}.cpus must be a number of CPUs from 0.01, not {given['cpus']!r}.")
+    if "shares" in found:
+        found["shares"] = str(_whole(f"{where}.shares", given["shares"], 2, 262144))
+    for key in {"memory", "reserve"} & set(found):
+        mebibytes(found[key])
+    return found
+
+
 def glitchtip_sizing(
     version: str,
     process_model: str = "split",
@@ -190,7 +210,7 @@ def glitchtip_sizing(
             raise AnsibleFilterError(
                 f"glitchtip_resources: there is no service {name!r}, only {', '.join(sorted(services))}."
             )
-        services[name] |= {key: str(value) for key, value in override.items()}
+        services[name] |= _override(name, override)
         mib = mebibytes(services[name]["memory"])
         if "reserve" not in override:
             services[name]["reserve"] = f"{min(working[name], mib) // 2}m"

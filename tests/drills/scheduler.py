@@ -6,11 +6,12 @@ role makes it a thread it cannot die without its worker (drill "GlitchTip's work
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rig.shell import RigError, run, wait_for
@@ -34,9 +35,10 @@ _OFF: set[str] = set()
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(word) for word in path.read_text().split()]
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += [int(word) for word in path.read_text().split()]
     return found
 
 
@@ -49,6 +51,13 @@ def scheduler_of(stack: RoleStack) -> int:
             f"The worker has {len(children)} child processes; its scheduler should be the only one."
         )
     return children[0]
+
+
+def _kill_scheduler(stack: RoleStack) -> None:
+    try:
+        os.kill(scheduler_of(stack), signal.SIGKILL)
+    except ProcessLookupError as error:
+        raise RigError("The scheduler had ended before it was killed.") from error
 
 
 def _age_schedule(stack: RoleStack, seconds: int) -> None:
@@ -71,34 +80,45 @@ def _schedule_exists(stack: RoleStack) -> bool:
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
+def _alarm(stack: RoleStack) -> str:
+    """What the monitor says of the containers; empty where all are well."""
+    found = check_containers(Stack(stack.name), list(stack.services))
+    return "" if found.ok else found.detail
+
+
 def _killed(case: Case) -> None:
     """Every event is stored, the worker becomes unhealthy, the monitor says so, a restart brings the scheduler back."""
     with limits.role_stack({}, _STOCK, blind={"worker"} if _OFF else set()) as stack:
         dsn = load.new_dsn(stack)
         wait_for("The scheduler's file", lambda: _schedule_exists(stack), seconds=60, pause=1)
-        sent: list[load.Sent] = []
-        burst = threading.Thread(target=lambda: sent.append(load.send(stack, dsn, _EVENTS)))
-        burst.start()
-        time.sleep(2)
-        os.kill(scheduler_of(stack), signal.SIGKILL)
-        burst.join()
-        case.expect(bool(sent) and len(sent[0].accepted) == _EVENTS, "GlitchTip refused events of the burst")
+        case.expect(_alarm(stack) == "", f"the monitor alarms before the fault: {_alarm(stack)}")
+        with ThreadPoolExecutor(1) as pool:
+            burst = pool.submit(load.send, stack, dsn, _EVENTS)
+            time.sleep(2)
+            _kill_scheduler(stack)
+        accepted = burst.result().accepted
+        case.expect(
+            len(accepted) == _EVENTS, f"GlitchTip refused events of the burst: {burst.result().refused}"
+        )
         try:
-            load.drain(stack, sent[0].accepted, seconds=120)
+            load.drain(stack, accepted, seconds=120)
         except load.MissingError as error:
             case.problems.append(str(error))
+        case.problems += limits.killed(limits.memory(stack))
         _age_schedule(stack, _DEAD_AFTER - _LEFT)
         case.expect(
             _became(stack, "unhealthy", _LEFT + 60), "the worker without a scheduler is still healthy"
         )
         if _OFF:
             return
-        alarm = check_containers(Stack(stack.name), list(stack.services))
-        case.expect(not alarm.ok and "worker" in alarm.detail, f"the monitor does not alarm: {alarm.detail}")
+        alarm = _alarm(stack)
+        case.expect(
+            alarm == "worker is running/unhealthy", f"the monitor does not alarm as it should: {alarm}"
+        )
         docker("restart", stack.container("worker"))
         case.expect(_became(stack, "healthy", 120), "the worker is not healthy again after its restart")
         scheduler_of(stack)
-        case.problems += limits.killed(limits.memory(stack))
+        case.expect(_alarm(stack) == "", f"the monitor alarms after the restart: {_alarm(stack)}")
 
 
 def _drill(case: Case) -> None:

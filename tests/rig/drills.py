@@ -113,7 +113,7 @@ def drills(*, short: bool = False) -> None:
         told = [outcome.told() for outcome in part(chosen)]
     else:
         told = side_by_side(chosen)
-    # The short form runs beside the unit tests, which hold the sweep.
+    # The short form runs beside the sweep, which is a part of the unit and the slow tests.
     counted = None if short else sweep()
     found = document(
         told, server=f"{subject.of_line('5.2').name} 5.2", seconds=time.monotonic() - began, sweep=counted

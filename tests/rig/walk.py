@@ -109,6 +109,8 @@ def attempt(
     counted: dict[str, Any] = {"tasks": 0, "changed_tasks": []}
     if totals.exists():
         counted = json.loads(totals.read_text())
+    elif not process.returncode:
+        raise RigError(f"playbooks/{name}.yml ended well without its totals: what changed is not known.")
     seconds = round(time.monotonic() - started, 1)
     return Run(
         name, process.returncode, seconds, counted["tasks"], tuple(counted["changed_tasks"]), "".join(lines)

@@ -58,7 +58,8 @@ def test_a_phase_before_its_predecessor(number, refuses):
 
 
 def test_an_image_whose_digest_is_not_the_expected_one(refuses):
-    assert "digest" in refuses("phase2_deploy", "-e", f"glitchtip_image_digest=sha256:{'0' * 64}")
+    wanted = f"sha256:{'0' * 64}"
+    assert f"but {wanted} is expected" in refuses("phase2_deploy", "-e", f"glitchtip_image_digest={wanted}")
 
 
 def test_no_output_of_a_refusal_shows_a_secret(refuses):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: None makes the embedded scheduler a thread, as in celery; the stand-in's always is one.
+#: None makes the embedded scheduler a thread, as in celery; else it is a process.
 _Process: Any = object
 
 

@@ -35,6 +35,8 @@ RETRY_SECONDS = 1.0
 #: Where celery's scheduler of the 5.2 line keeps its schedule, and how often it writes it.
 SCHEDULE = Path("/tmp/celerybeat-schedule")
 SYNC_SECONDS = 180.0
+#: Environment variable of a scheduler that is a worker's child: the worker's process id.
+PARENT = "STANDIN_PARENT"
 
 TASKS: dict[str, Callable[[Message], None]] = {
     "process_event_alerts": lambda _: alerting.evaluate(),
@@ -202,9 +204,9 @@ class Beat:
         self._synced = 0.0
 
     def run(self) -> None:
-        """Tick until :attr:`stopping` is set or the process that started this one is gone; maintenance is due at 05:00 UTC."""
-        parent = os.getppid()
-        while not self.stopping.wait(0.5) and os.getppid() == parent:
+        """Tick until :attr:`stopping` is set, or the worker whose child this is has gone; maintenance is due at 05:00 UTC."""
+        parent = int(os.environ.get(PARENT, "0"))
+        while not self.stopping.wait(0.5) and parent in (0, os.getppid()):
             try:
                 self._tick()
             except Exception:
@@ -248,12 +250,15 @@ def run(*, consume: bool, beat: bool, stop: threading.Event | None = None, signa
     worker = Worker() if consume else None
     apart = consume and beat and signals and celery_beat._Process is not None
     schedule = Beat() if beat and not apart else None
-    child = subprocess.Popen([sys.executable, "-m", "standin", "beat"]) if apart else None
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    child = subprocess.Popen([sys.executable, "-m", "standin", "beat"], env=environment) if apart else None
 
     def end(*_: Any) -> None:
         for part in (worker, schedule):
             if part:
                 part.stopping.set()
+        if child:
+            child.terminate()
 
     if signals:
         signal.signal(signal.SIGTERM, end)
@@ -267,5 +272,5 @@ def run(*, consume: bool, beat: bool, stop: threading.Event | None = None, signa
     elif schedule:
         schedule.run()
     if child:
-        child.terminate()
+        child.kill()
         child.wait()

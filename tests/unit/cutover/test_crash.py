@@ -265,6 +265,10 @@ def test_every_step_and_every_fsync_recovers(scenario: str) -> None:
     assert found == []
 
 
+def test_every_quick_scenario_exists() -> None:
+    assert set(SCENARIOS) > QUICK
+
+
 def test_without_recovery_the_sweep_finds_torn_hosts() -> None:
     """Negative control: nothing looks after a crash."""
     runs, found = sweep("apply to glitchtip", step=4, recovery=False)
