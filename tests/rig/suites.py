@@ -13,15 +13,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import yaml
 from contract import neighbour, report
 from contract_mutations.run import main as run_mutations
 from local import Unavailable, free_port
 from stack import Stack, StackError, end_empty, start, start_empty, stop
 
-from rig import engine, images, subject, walk, world
+from rig import engine, images, subject, world
 from rig.shell import CACHE, ROOT, RigError, run, say
 
 ARTIFACTS = ROOT / "artifacts"
@@ -263,46 +262,28 @@ def _subjects() -> dict[str, str]:
     return found
 
 
-#: Steps that run with Mitogen: they repeat, or refuse, what `converge` does as an operator would.
-_FAST_STEPS = {"check", "idempotence", "side_effect"}
-
-
 def _scenario(name: str) -> bool:
-    """Run one scenario step by step, `destroy` also after a failure; its lines are kept in a file, and shown when it fails."""
+    """Run one scenario; its lines are kept in a file, and shown when it fails."""
     log = _log(name)
     say(f"molecule: scenario {name} begins ({log.relative_to(ROOT)})")
     began = time.monotonic()
-    settings = yaml.safe_load((ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8"))
-    failed = ""
     with log.open("wb") as output:
-        for step in settings["scenario"]["test_sequence"]:
-            if failed and step != "destroy":
-                continue
-            code = _step(name, step, output)
-            say(f"molecule: {name}, {step}: {time.monotonic() - began:.0f} s")
-            failed = failed or (f"{step}, exit code {code}" if code else "")
-    if failed:
+        done = subprocess.run(
+            [str(ROOT / ".venv/bin/molecule"), "test", "--scenario-name", name],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
+                "GTM_SERVER_IMAGE": images.tag("server"),
+                "GTM_PRODUCT_IMAGE": images.tag("product"),
+                **_subjects(),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
         say("\n".join(log.read_text(errors="replace").splitlines()[-150:]))
-    result = f"failed ({failed})" if failed else "passed"
+    result = f"failed with exit code {done.returncode}" if done.returncode else "passed"
     say(f"molecule: scenario {name} {result} after {time.monotonic() - began:.0f} s")
-    return not failed
-
-
-def _step(name: str, step: str, output: IO[bytes]) -> int:
-    """Run one step of a scenario; its exit code."""
-    fast = walk.FAST if step in _FAST_STEPS and name != TOPOLOGY else {}
-    return subprocess.run(
-        [str(ROOT / ".venv/bin/molecule"), step, "--scenario-name", name],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
-            "GTM_SERVER_IMAGE": images.tag("server"),
-            "GTM_PRODUCT_IMAGE": images.tag("product"),
-            **_subjects(),
-            **fast,
-        },
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        check=False,
-    ).returncode
+    return done.returncode == 0
