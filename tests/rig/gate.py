@@ -39,9 +39,10 @@ PARTS = (
     Part("unit", ["unit"], images=False),
     Part("lint", ["lint"], images=False),
     Part("integration", ["integration"], images=False),
+    # Mostly waits: beside the longest parts, not alone at the end.
+    Part("drills-short", ["drills-short"]),
     Part("molecule glitchtip", ["molecule", "SCENARIOS=glitchtip"]),
     Part("molecule docker", ["molecule", "SCENARIOS=docker"]),
-    Part("drills-short", ["drills-short"]),
     Part("contract", ["contract"]),
     Part("mutations-short", ["mutations-short"]),
 )
