@@ -1,7 +1,7 @@
 """GlitchTip's scheduler (beat) dies while its worker lives: events go on being stored, but there are no alerts, uptime checks and partitions.
 
 Runs a stack of its own beside the world, as the role deploys it, with the image's own worker command, whose scheduler is a process. Where the
-role makes it a thread it cannot die without its worker (drill "GlitchTip's worker killed in a burst").
+role makes it a thread, a kill of it is a kill of its worker (drill "GlitchTip's worker killed in a burst").
 """
 
 from __future__ import annotations
