@@ -17,6 +17,7 @@ def main() -> int:
         "test",
         "demo",
         "check",
+        "later-phases",
         "repeat",
         "rollback",
         "contract",
@@ -46,10 +47,10 @@ def main() -> int:
             from rig import gate
 
             gate.test()
-        elif options.command in {"demo", "check", "repeat", "rollback"}:
+        elif options.command in {"demo", "check", "later-phases", "repeat", "rollback"}:
             from rig import demo
 
-            getattr(demo, options.command)()
+            getattr(demo, options.command.replace("-", "_"))()
         elif options.command in {
             "contract",
             "contract-empty",
