@@ -119,7 +119,7 @@ def sample_due(
     soak_files: SoakFiles,
     taker: Taker,
     *,
-    stack_id: str = "",
+    stack_id: str | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> dict[str, Any]:
     """One step of a soak: ``{"name", "state", "sample", "verdict"}``.
@@ -136,7 +136,7 @@ def sample_due(
         return {**result, "state": "absent"}
     if soak_files.verdict.exists():
         return {**result, "state": "finished"}
-    if plan.stack_id != stack_id:
+    if stack_id is not None and plan.stack_id != stack_id:
         return {**result, "state": "ended"}
     now, edges = clock(), soak_files.edges()
     if edges is None or not covered(plan, *edges):
@@ -198,11 +198,11 @@ def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
         return None
 
 
-def status(soak_files: SoakFiles, now: datetime, stack_id: str = "") -> dict[str, Any]:
+def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) -> dict[str, Any]:
     """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
 
     ``stalled`` is a sentence when a running soak has not had a sample for long, else None. A soak of another stack
-    than ``stack_id`` is absent, and ``ended`` says so.
+    than ``stack_id`` (None: of any) is absent, and ``ended`` says so.
     """
     plan, verdict = soak_files.read_plan(), read_json(soak_files.verdict)
     result: dict[str, Any] = {
@@ -217,7 +217,7 @@ def status(soak_files: SoakFiles, now: datetime, stack_id: str = "") -> dict[str
     }
     if plan is None:
         return result
-    if plan.stack_id != stack_id:
+    if stack_id is not None and plan.stack_id != stack_id:
         result["ended"] = ended_text(plan)
         return result
     result["plan"] = plan.to_json()
