@@ -134,7 +134,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-
 #: Id of the run that is under way.
 RUN_FILE = "run_id"
 #: Phases that are about the host and the image, before there is a stack in use.
@@ -298,7 +297,8 @@ def end_run(directory: Path, records: list[Path], check: bool, stamp: str) -> di
     if check or not result["changed"]:
         return result
     if found:
-        target.mkdir(mode=0o700, parents=True)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        target.mkdir(mode=0o700)
     run_file.unlink(missing_ok=True)
     for path in found:
         shutil.move(str(path), str(target / path.name))

@@ -140,6 +140,8 @@ class Config:
     document: Mapping[str, Any] = field(repr=False, compare=False)
     #: Id of the new tracker's stack, as its settings file says; "" where it is not known.
     stack_id: str = ""
+    #: Id of the run of the migration, from there too.
+    run_id: str = ""
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises UsageError when there is none."""
@@ -251,8 +253,8 @@ def _settings(part: _Reader) -> dict[str, Any] | None:
     return {ours: data[theirs] for theirs, ours in known.items() if data.get(theirs)}
 
 
-def _stack_id(reader: _Reader) -> str:
-    """Id of the new tracker's stack, from the settings file of ``new``; "" where that says none or cannot be read."""
+def _id(reader: _Reader, name: str) -> str:
+    """``stack_id`` or ``run_id`` from the settings file of ``new``; "" where that has none or cannot be read."""
     part = reader.part("new", {}) if isinstance(reader.data.get("new"), dict) else None
     if part is None or not isinstance(part.data.get("settings_file"), str):
         return ""
@@ -260,7 +262,7 @@ def _stack_id(reader: _Reader) -> str:
         data = json.loads(Path(part.data["settings_file"]).read_bytes())
     except (OSError, ValueError):
         return ""
-    return str(data.get("stack_id") or "") if isinstance(data, dict) else ""
+    return str(data.get(name) or "") if isinstance(data, dict) else ""
 
 
 def _side(reader: _Reader, name: str) -> Side | None:
@@ -349,7 +351,7 @@ def _verdict(reader: _Reader) -> VerdictSettings | None:
     if not part.optional("file"):
         return None
     return VerdictSettings(
-        part.absolute("file"), part.seconds("max_age", 259200, 60, 2592000), _stack_id(reader)
+        part.absolute("file"), part.seconds("max_age", 259200, 60, 2592000), _id(reader, "stack_id")
     )
 
 
@@ -460,7 +462,8 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         notify_file=reader.absolute("notify_file") if reader.optional("notify_file") else None,
         watch=_watch(reader),
         document=reader.data,
-        stack_id=_stack_id(reader),
+        stack_id=_id(reader, "stack_id"),
+        run_id=_id(reader, "run_id"),
     )
     needed = config.restart_wait + config.stable_seconds + config.own_event_wait + config.probe_wait
     if config.run_max < needed and not lenient:

@@ -369,6 +369,7 @@ class Cutover:
                     new_dsn_sha256=target.fingerprint,
                     new_host=target.label,
                     stack_id=self.config.stack_id,
+                    run_id=self.config.run_id,
                 )
             except CutoverError:
                 self.store.unmark_open()
@@ -519,6 +520,7 @@ class Cutover:
             "migration_id": self.config.migration_id,
             "attempt": attempt,
             "stack_id": self.config.stack_id,
+            "run_id": self.config.run_id,
         }
 
     def _take_back(self, before: Before, error: Exception, facts: Mapping[str, Any]) -> None:

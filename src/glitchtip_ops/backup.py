@@ -210,7 +210,7 @@ class Backups:
         self.directory = Path(settings.backup_dir)
         self.compose_dir = Path(settings.compose_dir)
         self.migration_id = settings.migration_id
-        self.stack_id = settings.stack_id
+        self.stack_id, self.run_id = settings.stack_id, settings.run_id
         self.config = config
         self.stack = Stack(config.compose_project)
         self.clock = clock
@@ -270,6 +270,7 @@ class Backups:
                 "taken_at": now.isoformat(timespec="seconds"),
                 "migration_id": self.migration_id,
                 "stack_id": self.stack_id,
+                "run_id": self.run_id,
                 "images": self.stack.image_digests(containers),
                 "secrets_sha256": _secret_hashes(environment),
                 "compose_sha256": hashlib.sha256(compose).hexdigest(),

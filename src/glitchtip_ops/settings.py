@@ -34,6 +34,8 @@ class Settings:
     dsn: str = field(repr=False)
     #: Id of the stack, made at its deployment; "" where phase 2 of this version has not run yet.
     stack_id: str = ""
+    #: Id of the run of the migration; "" likewise.
+    run_id: str = ""
     #: Evidence of the phases; state and settings of the switch. None: where an earlier version kept them.
     evidence_dir: Path | None = None
     cutover_dir: Path | None = None
@@ -73,7 +75,7 @@ def load_settings(directory: Path | None = None) -> Settings:
     values: dict[str, Any] = {key: document[key] for key in _TEXTS}
     values.update({key: Path(document[key]) for key in _PATHS})
     values.update({key: Path(document[key]) for key in _LATER_PATHS if document.get(key)})
-    values["stack_id"] = str(document.get("stack_id") or "")
+    values.update({key: str(document.get(key) or "") for key in ("stack_id", "run_id")})
     return Settings(**values, token=_read(directory / "token").strip(), dsn=_read(directory / "dsn").strip())
 
 

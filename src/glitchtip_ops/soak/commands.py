@@ -17,7 +17,16 @@ from ..process import OpsError
 from ..settings import Settings, load_settings, settings_directory
 from .config import SoakConfig
 from .plan import GO, MODES, Plan, check_name, parse_duration
-from .running import ended_text, migration_directory, open_verdict, refresh, sample_due, start, status, utc_now
+from .running import (
+    ended_text,
+    migration_directory,
+    open_verdict,
+    refresh,
+    sample_due,
+    start,
+    status,
+    utc_now,
+)
 from .sampler import Sampler, real_issues
 from .store import SoakFiles
 

@@ -103,6 +103,7 @@ def start(
             valid_for=float(config.valid_for),
             host=socket.gethostname(),
             stack_id=settings.stack_id,
+            run_id=settings.run_id,
             versions=versions(settings),
         )
     )
@@ -145,7 +146,7 @@ def sample_due(
             passed = (now - datetime.fromisoformat(str(last["at"]))).total_seconds()
             if 0 <= passed < _DUE * plan.interval:
                 return {**result, "state": "waiting"}
-        sample = {**taker.take(plan, now, last), "stack_id": plan.stack_id}
+        sample = {**taker.take(plan, now, last), "stack_id": plan.stack_id, "run_id": plan.run_id}
         if soak_files.read_plan() != plan:  # begun anew meanwhile: this sample belongs to no soak
             return {**result, "state": "waiting"}
         try:

@@ -443,6 +443,7 @@ def judge(
         "verdict": NO_GO if reasons else GO,
         "migration_id": plan.migration_id,
         "stack_id": plan.stack_id,
+        "run_id": plan.run_id,
         "name": plan.name,
         "mode": plan.mode,
         "judged_at": now.isoformat(timespec="seconds"),

@@ -167,6 +167,7 @@ class World:
             backup_dir=self.backups,
             state_dir=self.root / "state",
             stack_id="",
+            run_id="",
             token="t" * 64,
             dsn="http://" + "d" * 32 + "@127.0.0.1:9/1",
         )
