@@ -196,7 +196,7 @@ def test_the_token_that_phase_2_keeps_goes_to_no_other_address(play, server, tmp
     code, printed = play(playbook, **kept)
     assert code == 2
     assert (
-        f"is for GlitchTip at http://127.0.0.1:8080 or https://glitchtip.example.org, configuration_url is {server.url}."
+        f"is for GlitchTip at http://127.0.0.1:8080 or https://glitchtip.example.org/, configuration_url is {server.url}."
         in " ".join(printed.split())
     )
     assert len(server.lines()) == before

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.template import trust_as_template
 from rendered_variables import EXAMPLE, ROOT, read_variables, render, roles_variables, templates
 
 ENDINGS = (
@@ -284,3 +285,11 @@ def test_sentry_is_given_once() -> None:
 def test_the_old_names_of_sentry_still_win(name: str) -> None:
     variables = {**roles_variables(), **read_variables(EXAMPLE), name: "https://other.example.org"}
     assert render(variables)[name] == "https://other.example.org"
+
+
+def test_the_command_of_the_tools_says_where_their_settings_are() -> None:
+    template = (ROOT / "roles/ops/templates/glitchtip-ops.sh.j2").read_text(encoding="utf-8")
+    command = {"command": trust_as_template(template), "ansible_managed": "x", "ops_dir": "/srv/tools"}
+    written = render({**roles_variables(), **command, "ops_config_dir": "/srv/settings"}, ["command"])["command"]
+    assert 'export GLITCHTIP_OPS_CONFIG_DIR="${GLITCHTIP_OPS_CONFIG_DIR:-/srv/settings}"' in written
+    assert "/srv/tools/venv/bin/python" in written

@@ -24,6 +24,7 @@ from glitchtip_ops.sentry_checklist import (
     fold_journal,
     soak_point,
 )
+from glitchtip_ops.settings import load_settings
 
 DAY = 86400
 NOW = float(START + 30 * DAY)
@@ -437,3 +438,15 @@ def test_records_of_another_stack_keep_their_points_open(tmp_path: Path, recorde
     assert all("another GlitchTip stack" in point.value for point in points[2:])
     assert (soak_point(verdict, "deployed").done, soak_point(verdict, recorded or "").done) == (False, True)
     assert all(point.done for point in evidence_points(tmp_path, recorded or ""))
+
+
+def test_the_places_come_from_the_settings(tmp_path: Path) -> None:
+    """Moved directories are known: role ops writes where the evidence and the switch are."""
+    moved = {name: str(tmp_path / name) for name in ("evidence_dir", "cutover_dir", "cutover_config_dir")}
+    write_settings(tmp_path, **moved)
+    options = argparse.Namespace(
+        evidence_dir=None, cutover_dir=None, days=7, min_ratio=0.9, max_backup_hours=48
+    )
+    places = sentry_checklist._places(options, load_settings(tmp_path))
+    assert (str(places.evidence), str(places.cutover)) == (moved["evidence_dir"], moved["cutover_dir"])
+    assert str(places.old_token) == f"{moved['cutover_config_dir']}/old-token"
