@@ -66,10 +66,11 @@ class MirrorSettings:
 
 @dataclass(frozen=True)
 class VerdictSettings:
-    """The soak's verdict that a switch needs, and how many seconds old it may be."""
+    """The soak's verdict that a switch needs, how many seconds old it may be, and of which stack ("": of any)."""
 
     file: Path
     max_age: float
+    stack_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,10 @@ class Config:
     notify_file: Path | None
     watch: WatchSettings
     document: Mapping[str, Any] = field(repr=False, compare=False)
+    #: Id of the new tracker's stack, as its settings file says; "" where it is not known.
+    stack_id: str = ""
+    #: Id of the run of the migration, from there too.
+    run_id: str = ""
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises UsageError when there is none."""
@@ -248,6 +253,18 @@ def _settings(part: _Reader) -> dict[str, Any] | None:
     return {ours: data[theirs] for theirs, ours in known.items() if data.get(theirs)}
 
 
+def _id(reader: _Reader, name: str) -> str:
+    """``stack_id`` or ``run_id`` from the settings file of ``new``; "" where that has none or cannot be read."""
+    part = reader.part("new", {}) if isinstance(reader.data.get("new"), dict) else None
+    if part is None or not isinstance(part.data.get("settings_file"), str):
+        return ""
+    try:
+        data = json.loads(Path(part.data["settings_file"]).read_bytes())
+    except (OSError, ValueError):
+        return ""
+    return str(data.get(name) or "") if isinstance(data, dict) else ""
+
+
 def _side(reader: _Reader, name: str) -> Side | None:
     if reader.data.get(name) in (None, {}):
         return None
@@ -333,7 +350,9 @@ def _verdict(reader: _Reader) -> VerdictSettings | None:
     part = reader.part("verdict")
     if not part.optional("file"):
         return None
-    return VerdictSettings(part.absolute("file"), part.seconds("max_age", 259200, 60, 2592000))
+    return VerdictSettings(
+        part.absolute("file"), part.seconds("max_age", 259200, 60, 2592000), _id(reader, "stack_id")
+    )
 
 
 def _watch(reader: _Reader) -> WatchSettings:
@@ -443,6 +462,8 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         notify_file=reader.absolute("notify_file") if reader.optional("notify_file") else None,
         watch=_watch(reader),
         document=reader.data,
+        stack_id=_id(reader, "stack_id"),
+        run_id=_id(reader, "run_id"),
     )
     needed = config.restart_wait + config.stable_seconds + config.own_event_wait + config.probe_wait
     if config.run_max < needed and not lenient:

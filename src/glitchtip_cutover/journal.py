@@ -90,7 +90,7 @@ class State:
     ``phase``: none, applying, applied, confirmed, rolling_back, rolled_back. ``target``: what the current attempt
     goes to, mirror or glitchtip. ``stands``: what is in effect, before, mirror or glitchtip, and
     ``stands_sha256`` the hash of its DSNs. ``overrides``: services put back alone; ``overriding``: one for which
-    that was begun and not finished.
+    that was begun and not finished. ``stack_id`` is the stack that ``stands`` was proven on.
     """
 
     phase: str = "none"
@@ -105,6 +105,7 @@ class State:
     stands_sha256: str = ""
     overrides: tuple[str, ...] = field(default=())
     overriding: str = ""
+    stack_id: str = ""
 
     @property
     def open(self) -> bool:
@@ -128,6 +129,7 @@ def fold(records: Iterable[Record]) -> State:
                 stands=state.stands,
                 stands_sha256=state.stands_sha256,
                 overrides=state.overrides,
+                stack_id=record.get("stack_id", ""),
             )
         elif event == "pm2_save":
             state = replace(state, saved=True)
@@ -156,6 +158,7 @@ def fold(records: Iterable[Record]) -> State:
                 stands=kept.stands,
                 stands_sha256=kept.stands_sha256,
                 overrides=kept.overrides,
+                stack_id=kept.stack_id,
             )
         elif event == "override_begin":
             state = replace(state, overriding=record["service"], problems=())

@@ -83,6 +83,7 @@ class Cutover:
             "attempt": state.attempt,
             "target": state.target,
             "stands": state.stands,
+            "stack_id": state.stack_id,
             "overrides": list(state.overrides),
             "overriding": state.overriding,
             "open": self.store.open_marker.exists(),
@@ -367,6 +368,8 @@ class Cutover:
                     target=to,
                     new_dsn_sha256=target.fingerprint,
                     new_host=target.label,
+                    stack_id=self.config.stack_id,
+                    run_id=self.config.run_id,
                 )
             except CutoverError:
                 self.store.unmark_open()
@@ -499,7 +502,7 @@ class Cutover:
             "seconds": round(self.host.monotonic() - began, 1),
             "services": rows,
         }
-        write_json(self.config.state_dir / "applied.json", result)
+        write_json(self.config.state_dir / "applied.json", {**result, **self._run(attempt)})
         if window:
             self.host.deadline.arm(attempt, window)
             deadline = round(self.host.clock() + window)
@@ -510,6 +513,15 @@ class Cutover:
             self.journal.append("confirmed", attempt=attempt)
             self.store.unmark_open()
         return result
+
+    def _run(self, attempt: int) -> Result:
+        """What a kept result names: the migration, its attempt, and the stack that it is about."""
+        return {
+            "migration_id": self.config.migration_id,
+            "attempt": attempt,
+            "stack_id": self.config.stack_id,
+            "run_id": self.config.run_id,
+        }
 
     def _take_back(self, before: Before, error: Exception, facts: Mapping[str, Any]) -> None:
         """After a failed apply: put the state of before it back and raise what has to be told."""
@@ -717,7 +729,7 @@ class Cutover:
             {"name": name, "dsn_host": "-", "proof": "none", "event_id": "", "seconds": 0.0, "note": "no SDK"}
             for name in self.config.without_sdk
         ]
-        write_json(self.config.state_dir / "rolled_back.json", result)
+        write_json(self.config.state_dir / "rolled_back.json", {**result, **self._run(self.state().attempt)})
         self.tell("rolled_back", {"reason": reason, "stands": "before", **_told(result)})
         if result["unproven"]:
             raise UnprovenError(f"every service is {_UNPROVEN}: {result['unproven'][0]}", result)

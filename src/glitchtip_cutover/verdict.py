@@ -1,6 +1,6 @@
 """The verdict of the parallel run, without which services are not moved to the new tracker.
 
-``glitchtip-ops soak`` writes it: ``{"verdict": "GO"|"NO_GO", "migration_id", "judged_at": ISO 8601, ...}``.
+``glitchtip-ops soak`` writes it: ``{"verdict": "GO"|"NO_GO", "migration_id", "stack_id", "judged_at", ...}``; times are ISO 8601.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def verdict_problem(settings: VerdictSettings, migration_id: str, now: float) ->
         return f"the verdict of the parallel run is NO_GO{why}"
     if data.get("migration_id") != migration_id:
         return f"the verdict {path} is not of this migration ({migration_id})"
+    if settings.stack_id and data.get("stack_id") != settings.stack_id:
+        return f"the verdict {path} is of another GlitchTip stack than the one deployed now; run phase 3 again"
     try:
         judged = datetime.fromisoformat(data["judged_at"])
     except (KeyError, TypeError, ValueError):

@@ -210,6 +210,7 @@ class Backups:
         self.directory = Path(settings.backup_dir)
         self.compose_dir = Path(settings.compose_dir)
         self.migration_id = settings.migration_id
+        self.stack_id, self.run_id = settings.stack_id, settings.run_id
         self.config = config
         self.stack = Stack(config.compose_project)
         self.clock = clock
@@ -268,6 +269,8 @@ class Backups:
                 "name": name,
                 "taken_at": now.isoformat(timespec="seconds"),
                 "migration_id": self.migration_id,
+                "stack_id": self.stack_id,
+                "run_id": self.run_id,
                 "images": self.stack.image_digests(containers),
                 "secrets_sha256": _secret_hashes(environment),
                 "compose_sha256": hashlib.sha256(compose).hexdigest(),
@@ -383,6 +386,7 @@ class Backups:
             "verified_at": self.clock().isoformat(timespec="seconds"),
             "tables": len(restored),
             "rows": sum(restored.values()),
+            "stack_id": _stack_of(backup) or "",
         }
         write_json(backup.path(".verified.json"), {**proof, "server_version": version})
         return proof
@@ -434,12 +438,29 @@ class Backups:
         return next((backup for backup in reversed(self.present()) if backup.verified), None)
 
 
-def newest_verified_of(backups: Sequence[Backup], migration_id: str) -> Backup | None:
-    """The newest verified backup that was taken for ``migration_id``, or None."""
-    for backup in reversed(backups):
-        if backup.verified and backup.manifest().get("migration_id") == migration_id:
+def newest_verified_of(backups: Sequence[Backup], migration_id: str, stack_id: str = "") -> Backup | None:
+    """The newest verified backup that was taken for ``migration_id`` of the stack ``stack_id``, or None."""
+    for backup in reversed(verified_of_stack(backups, stack_id)):
+        if backup.manifest().get("migration_id") == migration_id:
             return backup
     return None
+
+
+def verified_of_stack(backups: Sequence[Backup], stack_id: str) -> list[Backup]:
+    """The verified backups of that stack, in their order; all verified ones where its id is not known ("").
+
+    One of a stack that was removed proves nothing about the one that is deployed now. A backup whose manifest
+    cannot be read is left out.
+    """
+    return [backup for backup in backups if backup.verified and stack_id in ("", _stack_of(backup))]
+
+
+def _stack_of(backup: Backup) -> str | None:
+    """The stack that a backup was taken of; None where its manifest cannot tell."""
+    try:
+        return str(backup.manifest().get("stack_id") or "") or None
+    except OpsError:
+        return None
 
 
 def ensure(backups: Backups, *, dry_run: bool = False) -> dict[str, Any]:
@@ -448,7 +469,7 @@ def ensure(backups: Backups, *, dry_run: bool = False) -> dict[str, Any]:
     ``dry_run`` only says whether something would be done. Raises OpsError when the proof fails.
     """
     present = backups.present()
-    known = newest_verified_of(present, backups.migration_id)
+    known = newest_verified_of(present, backups.migration_id, backups.stack_id)
     if known is not None:
         mark = read_json(known.path(".verified.json")) or {}
         return {"changed": False, "backup": known.name, **_proof(mark)}

@@ -24,7 +24,7 @@ import requests
 
 from glitchtip_api import Client
 
-from .backup import list_backups
+from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .files import append_line, lock, read_json, write_json
@@ -141,9 +141,9 @@ def check_pm2(config: MonitorConfig) -> Check:
     return Check("pm2", True, f"{len(config.pm2_services)} PM2 services are online")
 
 
-def check_backup(directory: Path, now: datetime, config: MonitorConfig) -> Check:
-    """The newest backup whose restore was proven is young enough."""
-    verified = [backup for backup in list_backups(directory) if backup.verified]
+def check_backup(directory: Path, now: datetime, config: MonitorConfig, stack_id: str = "") -> Check:
+    """The newest backup of the stack ``stack_id`` whose restore was proven is young enough."""
+    verified = verified_of_stack(list_backups(directory), stack_id)
     if not verified:
         return Check("backup", False, f"there is no verified backup in {directory}")
     age = (now - verified[-1].taken_at) / timedelta(hours=1)
@@ -182,7 +182,7 @@ def all_checks(
         guarded("containers", lambda: check_containers(stack, config.services)),
         guarded("memory", lambda: check_memory(config)),
         guarded("disk", lambda: check_disk(disks, config)),
-        guarded("backup", lambda: check_backup(backup_dir, now(), config)),
+        guarded("backup", lambda: check_backup(backup_dir, now(), config, settings.stack_id)),
         guarded("scheduler", scheduler),
     ]
     if config.pm2_services:

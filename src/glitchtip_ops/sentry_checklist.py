@@ -21,7 +21,7 @@ from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.errors import scrub
 from glitchtip_api.resources.base import path_of
 
-from .backup import list_backups
+from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .files import lock, read_json, write_bytes, write_json
 from .parity import result_file
@@ -201,14 +201,23 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     return data, "" if data is not None else f"{path} is not there"
 
 
-def evidence_points(directory: Path) -> list[Point]:
-    """Phases 0 to 5, from what `migration_evidence` recorded."""
+def _other_stack(document: Mapping[str, Any], stack_id: str) -> str:
+    """What to say of a record that is of another stack than ``stack_id``; "" where it is of that one, or none is known."""
+    if not stack_id or str(document.get("stack_id") or "") == stack_id:
+        return ""
+    return "recorded for another GlitchTip stack than the one deployed now"
+
+
+def evidence_points(directory: Path, stack_id: str = "") -> list[Point]:
+    """Phases 0 to 5, from what `migration_evidence` recorded; from phase 2 on for the stack ``stack_id``."""
     points = []
     for number, what in PHASES.items():
         path = directory / f"phase{number}.json"
         document, why = _read(path)
         data = document.get("data") if document else None
         proof = data.get("proof") if isinstance(data, Mapping) else None
+        if isinstance(data, Mapping) and number >= 2 and (stale := _other_stack(document or {}, stack_id)):
+            data, proof, why = None, None, stale
         points.append(
             Point(
                 f"phase{number}",
@@ -224,17 +233,18 @@ def evidence_points(directory: Path) -> list[Point]:
     return points
 
 
-def soak_point(path: Path) -> Point:
+def soak_point(path: Path, stack_id: str = "") -> Point:
     """The verdict of the parallel run."""
     verdict, why = _read(path)
     if verdict is None:
         return Point("soak", "Parallel run ended with GO", False, why, str(path))
     at = str(verdict.get("judged_at") or iso(path.stat().st_mtime))
+    stale = _other_stack(verdict, stack_id)
     return Point(
         "soak",
         "Parallel run ended with GO",
-        verdict.get("verdict") == "GO",
-        str(verdict.get("verdict")),
+        verdict.get("verdict") == "GO" and not stale,
+        stale or str(verdict.get("verdict")),
         str(path),
         at,
     )
@@ -354,11 +364,11 @@ def parity_point(path: Path, least: float) -> Point:
     return Point("parity", title, ratio >= least, value, str(path), str(report.get("compared_at") or ""))
 
 
-def backup_point(directory: Path, clock: float, hours: float) -> Point:
-    """The newest backup that was restored and compared."""
+def backup_point(directory: Path, clock: float, hours: float, stack_id: str = "") -> Point:
+    """The newest backup of the stack ``stack_id`` that was restored and compared."""
     title = "Backups proven by a restore"
     try:
-        proven = [backup for backup in list_backups(directory) if backup.verified_at]
+        proven = verified_of_stack(list_backups(directory), stack_id)
     except (OSError, OpsError) as error:
         return Point(
             "backups", title, False, f"not readable: {_line(str(error))}; run this as root", str(directory)
@@ -610,14 +620,14 @@ def build(
         facts = SentryFacts(problems={"events": problem, "projects": problem})
     cost = sentry.cost_per_year if sentry else 0.0
     return [
-        *evidence_points(places.evidence),
-        soak_point(state / settings.migration_id / "verdict.json"),
+        *evidence_points(places.evidence, settings.stack_id),
+        soak_point(state / settings.migration_id / "verdict.json", settings.stack_id),
         parity_point(result_file(settings), places.min_ratio),
         cutover_point(cutover, places.cutover),
         quiet_point(facts, cutover, clock, places.quiet_days, source),
         projects_point(facts, clock, places.quiet_days, source, said.get("projects")),
         integrations_point(facts, source, clock, said.get("integrations")),
-        backup_point(Path(settings.backup_dir), clock, places.max_backup_hours),
+        backup_point(Path(settings.backup_dir), clock, places.max_backup_hours, settings.stack_id),
         alert_point(state),
         rollback_point(
             sentry, datetime.fromtimestamp(clock, UTC).date(), str(settings_directory() / SETTINGS_FILE)
@@ -719,8 +729,9 @@ def _places(options: argparse.Namespace, settings: Settings) -> Places:
     if not 0 < options.days <= 365 or not 0 < options.max_backup_hours <= 24 * 365:
         raise OpsError("--days and --max-backup-hours are numbers above 0, a year at most")
     return Places(
-        evidence=options.evidence_dir or EVIDENCE_ROOT / settings.migration_id,
-        cutover=options.cutover_dir or CUTOVER_ROOT / settings.migration_id,
+        evidence=options.evidence_dir or settings.evidence_dir or EVIDENCE_ROOT / settings.migration_id,
+        cutover=options.cutover_dir or settings.cutover_dir or CUTOVER_ROOT / settings.migration_id,
+        old_token=(settings.cutover_config_dir or OLD_TOKEN.parent) / OLD_TOKEN.name,
         quiet_days=options.days,
         min_ratio=options.min_ratio,
         max_backup_hours=options.max_backup_hours,

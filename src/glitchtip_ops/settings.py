@@ -13,6 +13,8 @@ from .process import OpsError
 DEFAULT_DIRECTORY = Path("/etc/glitchtip-ops")
 _TEXTS = ("migration_id", "url", "public_url", "organization", "project", "project_id")
 _PATHS = ("compose_dir", "backup_dir", "state_dir")
+#: Settings that an earlier version did not write.
+_LATER_PATHS = ("evidence_dir", "cutover_dir", "cutover_config_dir")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Settings:
     state_dir: Path
     token: str = field(repr=False)
     dsn: str = field(repr=False)
+    #: Id of the stack, made at its deployment; "" where phase 2 of this version has not run yet.
+    stack_id: str = ""
+    #: Id of the run of the migration; "" likewise.
+    run_id: str = ""
+    #: Evidence of the phases; state and settings of the switch. None: where an earlier version kept them.
+    evidence_dir: Path | None = None
+    cutover_dir: Path | None = None
+    cutover_config_dir: Path | None = None
 
 
 def settings_directory() -> Path:
@@ -64,6 +74,8 @@ def load_settings(directory: Path | None = None) -> Settings:
         )
     values: dict[str, Any] = {key: document[key] for key in _TEXTS}
     values.update({key: Path(document[key]) for key in _PATHS})
+    values.update({key: Path(document[key]) for key in _LATER_PATHS if document.get(key)})
+    values.update({key: str(document.get(key) or "") for key in ("stack_id", "run_id")})
     return Settings(**values, token=_read(directory / "token").strip(), dsn=_read(directory / "dsn").strip())
 
 

@@ -34,6 +34,16 @@ def test_the_environment_file_is_that_of_before_the_migration(server):
     )
 
 
+def test_phase_5_is_red_while_every_service_reports_to_sentry(damaged, server):
+    """Also where the evidence of phase 4 is there: a rollback on the host, by the watch or at boot leaves it."""
+    assert not server.file(f"{walk.EVIDENCE}/phase4.json").exists
+    made = f"sed 's/phase3/phase4/' {walk.EVIDENCE}/phase3.json > {walk.EVIDENCE}/phase4.json"
+    with damaged(made, f"rm {walk.EVIDENCE}/phase4.json"):
+        run = walk.attempt("phase5_operate", quiet=True, fast=True)
+    assert run.code != 0
+    assert "demo was rolled back: its services report to the original tracker" in " ".join(run.output.split())
+
+
 def test_a_rollback_of_a_rolled_back_server_changes_nothing():
     assert walk.playbook("rollback", quiet=True, fast=True).changed == ()
 

@@ -37,3 +37,12 @@ def test_it_removes_the_stack_and_keeps_backups_the_way_back_and_the_product(ser
     assert "rolled_back" in server.check_output("/usr/local/sbin/ai-admin-cutover status --json")
     assert world.ssh('pm2 jlist | grep -o \'"status":"online"\' | wc -l')[1] == "8"
     assert walk.playbook("uninstall", extra=CONSENT, quiet=True, fast=True).changed == ()
+
+
+def test_a_new_migration_has_nothing_of_the_old_one(server, refuses):
+    left = server.check_output(f"ls {walk.EVIDENCE}").split()
+    assert "phase0.json" in left
+    assert [name for name in left if name.startswith(("phase1", "phase2", "phase3", "phase4", "phase5", "run_id"))] == []
+    assert not server.file("/var/lib/glitchtip-ops/demo").exists
+    assert server.check_output(f"ls {walk.EVIDENCE}/ended/*/demo/verdict.json {walk.EVIDENCE}/ended/*/phase3.json")
+    assert "phase2 has not been completed" in refuses("phase3_parallel_run")

@@ -18,10 +18,10 @@ PACKAGE = Path(__file__).resolve().parents[3] / "src" / "glitchtip_cutover"
 
 
 class ActionModule(ActionBase):
-    """``cutover_zipapp: {dest, mode}``; owner and group are root."""
+    """``cutover_zipapp: {dest, mode, places}``; owner and group are root. ``places``: see ``glitchtip_cutover.bundle``."""
 
     TRANSFERS_FILES = True
-    _VALID_ARGS = frozenset({"dest", "mode"})
+    _VALID_ARGS = frozenset({"dest", "mode", "places"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Build into a temporary file of the controller and hand that to ``ansible.builtin.copy``."""
@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         directory = Path(tempfile.mkdtemp(prefix="cutover-"))
         try:
             program = directory / "ai-admin-cutover.pyz"
-            program.write_bytes(self._bundle())
+            program.write_bytes(self._bundle(self._task.args.get("places") or {}))
             task = self._task.copy()
             task.args = {
                 "src": str(program),
@@ -55,12 +55,12 @@ class ActionModule(ActionBase):
             shutil.rmtree(directory, ignore_errors=True)
 
     @staticmethod
-    def _bundle() -> bytes:
+    def _bundle(places: dict[str, Any]) -> bytes:
         """The program's bytes, by the package's own builder."""
         spec = importlib.util.spec_from_file_location("cutover_bundle", PACKAGE / "bundle.py")
         if spec is None or spec.loader is None or not PACKAGE.is_dir():
             raise AnsibleActionFail(f"the cutover's sources are not at {PACKAGE}")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        data: bytes = module.bundle(PACKAGE)
+        data: bytes = module.bundle(PACKAGE, {name: str(value) for name, value in places.items()})
         return data

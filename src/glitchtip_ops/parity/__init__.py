@@ -61,6 +61,7 @@ def _handle(options: argparse.Namespace) -> Outcome:
         with sentry.client, glitchtip.client:
             report = compare(sentry, glitchtip, window, wanted, now)
         report["migration_id"] = settings.migration_id
+        report["stack_id"], report["run_id"] = settings.stack_id, settings.run_id
         if plain_http(sentry_settings.url):
             report["notes"].append(
                 "Sentry is read over plain HTTP: its token crosses the network unencrypted"

@@ -17,7 +17,16 @@ from ..process import OpsError
 from ..settings import Settings, load_settings, settings_directory
 from .config import SoakConfig
 from .plan import GO, MODES, Plan, check_name, parse_duration
-from .running import migration_directory, open_verdict, refresh, sample_due, start, status, utc_now
+from .running import (
+    ended_text,
+    migration_directory,
+    open_verdict,
+    refresh,
+    sample_due,
+    start,
+    status,
+    utc_now,
+)
 from .sampler import Sampler, real_issues
 from .store import SoakFiles
 
@@ -36,12 +45,14 @@ def make_sampler(settings: Settings, config: SoakConfig) -> Sampler:
     return Sampler(config, Stack(config.compose_project), probe, real=real)
 
 
-def ordered(soak_files: SoakFiles) -> Plan:
-    """The plan. Raises OpsError when no soak was ordered."""
+def ordered(soak_files: SoakFiles, stack_id: str) -> Plan:
+    """The plan. Raises OpsError when no soak of the stack ``stack_id`` was ordered."""
     plan = soak_files.read_plan()
     if plan is None:
         named = f" named {soak_files.name}" if soak_files.name else ""
         raise OpsError(f"no soak{named} was ordered on this host; begin with: glitchtip-ops soak start")
+    if plan.stack_id != stack_id:
+        raise OpsError(ended_text(plan))
     return plan
 
 
@@ -80,7 +91,7 @@ def _sample(settings: Settings, config: SoakConfig) -> Outcome:
     with lock(directory / ".soak.lock", "a sample of the soak"):
         for soak_files in SoakFiles.all_of(directory):
             try:
-                results.append(sample_due(soak_files, make_sampler(settings, config)))
+                results.append(sample_due(soak_files, make_sampler(settings, config), stack_id=settings.stack_id))
             except OpsError as error:
                 failures.append(str(error))
     if failures:
@@ -91,7 +102,7 @@ def _sample(settings: Settings, config: SoakConfig) -> Outcome:
 
 def _verdict(options: argparse.Namespace, settings: Settings) -> Outcome:
     soak_files = SoakFiles(migration_directory(settings), check_name(options.name))
-    plan = ordered(soak_files)
+    plan = ordered(soak_files, settings.stack_id)
     if options.refresh:
         refresh(soak_files, plan, utc_now())
     verdict = open_verdict(soak_files, plan, utc_now())
@@ -102,7 +113,7 @@ def _report(options: argparse.Namespace, settings: Settings) -> Outcome:
     from ..report import html_report, markdown_report, read_report  # only this action needs it
 
     soak_files = SoakFiles(migration_directory(settings), check_name(options.name))
-    plan = ordered(soak_files)
+    plan = ordered(soak_files, settings.stack_id)
     report = read_report(soak_files, plan, utc_now())
     written: dict[str, Any] = {}
     if options.markdown:
@@ -126,7 +137,7 @@ def run(options: argparse.Namespace) -> Outcome:
         return _report(options, settings)
     if options.action == "status":
         soak_files = SoakFiles(migration_directory(settings), check_name(options.name))
-        result = status(soak_files, utc_now())
+        result = status(soak_files, utc_now(), settings.stack_id)
         return Outcome(result, describe_status(result))
     config = SoakConfig.read(settings_directory() / "soak.json")
     return _start(options, settings, config) if options.action == "start" else _sample(settings, config)
@@ -146,6 +157,8 @@ def describe_step(result: Mapping[str, Any]) -> list[str]:
         lines = [f"{which}: {sample['at']} test event {text}", *(f"- {error}" for error in sample["errors"])]
     if result["verdict"]:
         return [*lines, f"{which}: the ordered time is covered, verdict {result['verdict']}"]
+    if result["state"] == "ended":
+        return [f"{which}: it was ordered for another stack than the one deployed now; run phase 3 again"]
     if result["state"] == "waiting":
         return [f"{which}: the next sample is not due yet"]
     return lines or [f"{which}: nothing to do ({result['state']})"]
@@ -162,6 +175,8 @@ def describe_status(result: Mapping[str, Any]) -> list[str]:
             f"{found['probes_captured']} test events captured, slowest {found['probe_seconds_max']} s",
             f"memory at most {system} %, of the stack {stack} MiB",
         ]
+    if result.get("ended"):
+        lines.append(f"- {result['ended']}")
     if result.get("stalled"):
         lines.append(f"- {result['stalled']}")
     return [*lines, *(f"- {reason}" for reason in result["reasons"])]

@@ -151,6 +151,8 @@ def _why_not_measured(plan: Plan, parity: Mapping[str, Any] | None) -> str:
         return "glitchtip-ops parity has not run"
     if parity.get("migration_id") != plan.migration_id:
         return "the comparison is of another migration"
+    if str(parity.get("stack_id") or "") != plan.stack_id:
+        return "the comparison is of another stack"
     try:
         compared = datetime.fromisoformat(str(parity["compared_at"]))
         if compared < datetime.fromisoformat(plan.started_at):

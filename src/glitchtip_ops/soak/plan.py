@@ -113,6 +113,8 @@ class Plan:
 
     ``name`` is empty for the soak whose verdict opens the cutover. ``require_parity``: without a parity
     comparison there is no GO (it never counts in mode ``probe``: nothing real reached GlitchTip then).
+    ``stack_id`` is that of the stack that is judged: its samples and its verdict say nothing about another one.
+    ``run_id`` names the run of the migration that ordered it.
     """
 
     migration_id: str
@@ -127,6 +129,8 @@ class Plan:
     require_parity: bool = False
     valid_for: float = 7 * 86400.0
     host: str = ""
+    stack_id: str = ""
+    run_id: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

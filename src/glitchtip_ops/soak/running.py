@@ -65,6 +65,7 @@ def start(
 ) -> dict[str, Any]:
     """Write the plan of a soak; ``{"changed", **status}``. One that exists is kept unless ``restart``.
 
+    One of another stack (removed since, with its events) is set aside and a new one begins: it proves nothing here.
     Nothing is changed by a call that is refused. Raises OpsError for times, thresholds, a mode or a name that
     make no sense, and when a soak of that name was ordered with another duration, interval or mode.
     """
@@ -75,16 +76,16 @@ def start(
         raise OpsError(f"valid_for is {config.valid_for!r}; a verdict is valid for some seconds")
     soak_files = SoakFiles(migration_directory(settings), check_name(name))
     existing = soak_files.read_plan()
-    if existing is not None and not restart:
+    if existing is not None and not restart and existing.stack_id == settings.stack_id:
         if (existing.duration, existing.interval, existing.mode) != (duration, interval, mode):
             raise OpsError(
                 f"a soak of {existing.duration:.0f} s every {existing.interval:.0f} s in mode {existing.mode} "
                 f"exists already for migration {settings.migration_id}; begin anew with --restart, or give its "
                 "figures"
             )
-        return {"changed": False, **status(soak_files, clock())}
+        return {"changed": False, **status(soak_files, clock(), settings.stack_id)}
     if dry_run:
-        return {"changed": True, **status(soak_files, clock())}
+        return {"changed": True, **status(soak_files, clock(), settings.stack_id)}
     now = clock()
     soak_files.set_aside(now)
     soak_files.write_plan(
@@ -101,10 +102,12 @@ def start(
             require_parity=bool(config.require_parity),
             valid_for=float(config.valid_for),
             host=socket.gethostname(),
+            stack_id=settings.stack_id,
+            run_id=settings.run_id,
             versions=versions(settings),
         )
     )
-    return {"changed": True, **status(soak_files, now)}
+    return {"changed": True, **status(soak_files, now, settings.stack_id)}
 
 
 def covered(plan: Plan, first: Sample, last: Sample) -> bool:
@@ -114,13 +117,17 @@ def covered(plan: Plan, first: Sample, last: Sample) -> bool:
 
 
 def sample_due(
-    soak_files: SoakFiles, taker: Taker, *, clock: Callable[[], datetime] = utc_now
+    soak_files: SoakFiles,
+    taker: Taker,
+    *,
+    stack_id: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> dict[str, Any]:
     """One step of a soak: ``{"name", "state", "sample", "verdict"}``.
 
-    ``state``: ``absent`` (none ordered), ``finished`` (the verdict stands), ``waiting`` (not due yet) or
-    ``sampled``; with the last sample the verdict is written. Does in the next call what a full disk or a
-    power cut kept an earlier one from.
+    ``state``: ``absent`` (none ordered), ``finished`` (there is a verdict), ``ended`` (ordered for another stack
+    than ``stack_id``), ``waiting`` (not due yet) or ``sampled``; with the last sample the verdict is written. Does
+    in the next call what a full disk or a power cut kept an earlier one from.
 
     Raises OpsError when the sample or the verdict could not be kept.
     """
@@ -130,6 +137,8 @@ def sample_due(
         return {**result, "state": "absent"}
     if soak_files.verdict.exists():
         return {**result, "state": "finished"}
+    if stack_id is not None and plan.stack_id != stack_id:
+        return {**result, "state": "ended"}
     now, edges = clock(), soak_files.edges()
     if edges is None or not covered(plan, *edges):
         last = None if edges is None else edges[1]
@@ -137,7 +146,7 @@ def sample_due(
             passed = (now - datetime.fromisoformat(str(last["at"]))).total_seconds()
             if 0 <= passed < _DUE * plan.interval:
                 return {**result, "state": "waiting"}
-        sample = taker.take(plan, now, last)
+        sample = {**taker.take(plan, now, last), "stack_id": plan.stack_id, "run_id": plan.run_id}
         if soak_files.read_plan() != plan:  # begun anew meanwhile: this sample belongs to no soak
             return {**result, "state": "waiting"}
         try:
@@ -190,10 +199,11 @@ def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
         return None
 
 
-def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
+def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) -> dict[str, Any]:
     """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
 
-    ``stalled`` is a sentence when a running soak has not had a sample for long, else None.
+    ``stalled`` is a sentence when a running soak has not had a sample for long, else None. A soak of another stack
+    than ``stack_id`` (None: of any) is absent, and ``ended`` says so.
     """
     plan, verdict = soak_files.read_plan(), read_json(soak_files.verdict)
     result: dict[str, Any] = {
@@ -204,8 +214,12 @@ def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
         "figures": {},
         "plan": None,
         "stalled": None,
+        "ended": None,
     }
     if plan is None:
+        return result
+    if stack_id is not None and plan.stack_id != stack_id:
+        result["ended"] = ended_text(plan)
         return result
     result["plan"] = plan.to_json()
     if verdict is None:
@@ -219,6 +233,14 @@ def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
             )
         return {**result, "state": "running", "figures": figures(soak_files.read_samples())}
     return {**result, "state": "finished", **_told(verdict)}
+
+
+def ended_text(plan: Plan) -> str:
+    """What to say of a soak of another stack."""
+    return (
+        f"the soak of {plan.started_at} was of another GlitchTip stack than the one deployed now, so it counts for "
+        "nothing; phase 3 keeps its files under other names and begins a new one"
+    )
 
 
 def _told(verdict: Mapping[str, Any]) -> dict[str, Any]:

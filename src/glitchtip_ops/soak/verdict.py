@@ -431,6 +431,8 @@ def judge(
     """
     parts, found = [part(plan) for part in _PARTS], _Figures()
     for sample in samples:
+        if str(sample.get("stack_id") or "") != plan.stack_id:
+            continue  # left by another stack; what it leaves uncovered is a gap
         found.add(sample)
         for part in parts:
             part.add(sample)
@@ -440,6 +442,8 @@ def judge(
     return {
         "verdict": NO_GO if reasons else GO,
         "migration_id": plan.migration_id,
+        "stack_id": plan.stack_id,
+        "run_id": plan.run_id,
         "name": plan.name,
         "mode": plan.mode,
         "judged_at": now.isoformat(timespec="seconds"),

@@ -184,3 +184,29 @@ def test_without_a_token_it_says_where_one_comes_from(play):
         "No API token: give configuration_token (from a vault), or run phase 2 on localhost first"
         in " ".join(printed.split())
     )
+
+
+@pytest.mark.parametrize("playbook", ["export", "drift", "configure"])
+def test_the_token_that_phase_2_keeps_goes_to_no_other_address(play, server, tmp_path, playbook):
+    """A port that was changed in the inventory alone: something else may listen there."""
+    (tmp_path / ".provisioning-token").write_text(server.token)
+    (tmp_path / ".provisioning-urls").write_text("http://127.0.0.1:8080\nhttps://glitchtip.example.org/\n")
+    kept = {"configuration_token": "", "configuration_token_path": str(tmp_path / ".provisioning-token")}
+    before = len(server.lines())
+    code, printed = play(playbook, **kept)
+    assert code == 2
+    assert (
+        f"is for GlitchTip at http://127.0.0.1:8080 or https://glitchtip.example.org/, configuration_url is {server.url}."
+        in " ".join(printed.split())
+    )
+    assert len(server.lines()) == before
+
+
+@pytest.mark.parametrize("line", [0, 1])
+def test_the_token_that_phase_2_keeps_goes_to_either_address_that_it_is_for(play, server, tmp_path, line):
+    (tmp_path / ".provisioning-token").write_text(server.token)
+    urls = ["http://127.0.0.1:8080", "http://127.0.0.1:8080"]
+    urls[line] = f"{server.url}/"
+    (tmp_path / ".provisioning-urls").write_text("\n".join(urls) + "\n")
+    kept = {"configuration_token": "", "configuration_token_path": str(tmp_path / ".provisioning-token")}
+    assert play("export", **kept)[0] == 0

@@ -116,6 +116,17 @@ def test_a_fresh_go_passes(tmp_path: Path) -> None:
     assert verdict_problem(VerdictSettings(path, 172800), "m", NOW.timestamp()) is None
 
 
+@pytest.mark.parametrize("stack_id", ["removed", "", None])
+def test_a_go_of_another_stack_than_the_deployed_one_does_not_pass(tmp_path: Path, stack_id: str | None) -> None:
+    path = tmp_path / "verdict.json"
+    verdict = {"verdict": "GO", "migration_id": "m", "judged_at": "2026-11-22T05:00:00+00:00", "stack_id": stack_id}
+    path.write_text(json.dumps(verdict))
+    problem = verdict_problem(VerdictSettings(path, 172800, "deployed"), "m", NOW.timestamp())
+    assert "another GlitchTip stack than the one deployed now; run phase 3 again" in str(problem)
+    path.write_text(json.dumps({**verdict, "stack_id": "deployed"}))
+    assert verdict_problem(VerdictSettings(path, 172800, "deployed"), "m", NOW.timestamp()) is None
+
+
 def gated(root: Path, **changes: Any) -> Simulation:
     world = Simulation(
         root, window="2026-11-20 06:00-08:00 UTC", verdict={"file": str(root / "verdict")}, **changes
@@ -176,3 +187,23 @@ def test_what_stands_is_repeated_without_asking_the_gates(tmp_path: Path) -> Non
     world.cutover().confirm()
     assert world.cutover().plan()["ready"] is True
     assert world.cutover().apply()["changed"] is False
+
+
+def test_what_a_switch_and_a_rollback_leave_names_migration_run_and_stack(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"stack_id": "s1", "run_id": "r1"}))
+    new = Simulation(tmp_path).config.document["new"]
+    world = Simulation(tmp_path, new={**new, "settings_file": str(settings)})
+    cutover = world.cutover()
+    cutover.snapshot()
+    cutover.apply()
+    cutover.confirm()
+    assert cutover.status()["stack_id"] == "s1"
+    begun = next(record for record in cutover.journal.records() if record["event"] == "apply_begin")
+    kept = json.loads((world.config.state_dir / "applied.json").read_text())
+    cutover.rollback()
+    back = json.loads((world.config.state_dir / "rolled_back.json").read_text())
+    for record in (begun, kept, back):
+        assert (record["stack_id"], record["run_id"], record["attempt"]) == ("s1", "r1", 1)
+    assert kept["migration_id"] == back["migration_id"] == "m"
+    assert cutover.status()["stack_id"] == ""

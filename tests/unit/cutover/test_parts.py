@@ -337,6 +337,41 @@ def test_the_new_tracker_is_read_from_the_settings_once_they_exist(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("content", ['{"stack_id": "s", "run_id": "r"}', "{", "[]", "{}", None])
+def test_run_and_stack_come_from_the_settings_and_are_never_in_the_way(tmp_path: Path, content: str | None) -> None:
+    settings = tmp_path / "settings.json"
+    if content is not None:
+        settings.write_text(content)
+    new = {"settings_file": str(settings), "dsn_file": "/d", "token_file": "/t"}
+    verdict = {"file": str(tmp_path / "verdict.json")}
+    config = parse_config(
+        configuration(tmp_path, new=new, verdict=verdict), tmp_path / "config.json", lenient=True
+    )
+    known = ("s", "r") if content and "stack_id" in content else ("", "")
+    assert (config.stack_id, config.run_id) == known
+
+
+def test_the_shipped_file_knows_where_its_host_keeps_things(tmp_path: Path) -> None:
+    """An operator who types the command, and systemd at boot, give no option."""
+    root, config = tmp_path / "state", tmp_path / "elsewhere" / "config.json"
+    places = {"config": str(config), "state_root": str(root), "break_glass": "undo"}
+    data = bundle(ROOT / "src" / "glitchtip_cutover", places)
+    assert bundle(ROOT / "src" / "glitchtip_cutover", places) == data
+    program, undo = tmp_path / "program.pyz", tmp_path / "undo"
+    for path in (program, undo):
+        path.write_bytes(data)
+    for argv, said in (
+        ([program, "status", "--json"], f"there is no configuration file {config}"),
+        ([undo, "--json"], f"there is no configuration file {config}, and there is no copy of it in {root}"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-I", *map(str, argv)], capture_output=True, text=True, check=False, timeout=30
+        )
+        assert (done.returncode, json.loads(done.stdout)["reason"]) == (2, said)
+    with pytest.raises(KeyError):
+        bundle(ROOT / "src" / "glitchtip_cutover", {"confg": "/x"})
+
+
 def test_a_configuration_of_before_the_new_settings_stays_valid(tmp_path: Path) -> None:
     config = parse_config(configuration(tmp_path), tmp_path / "config.json")
     assert (config.manager, config.strategy, config.canary) == ("pm2", "one_by_one", "api")

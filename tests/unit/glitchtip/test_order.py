@@ -136,9 +136,14 @@ def test_only_the_staging_stack_loses_its_data_unasked():
     """A variable of the command line wins over those of a play or a task: the directory in use must not get there."""
     phase_1, uninstall = removals("phase1_local_test.yml"), removals("uninstall.yml")
     assert (len(phase_1), len(uninstall)) == (2, 1)
+    staging = {"name": "local_test", "tasks_from": "staging"}
     for _, before in phase_1:
-        guards = [
-            task["ansible.builtin.assert"]["that"] for task in before if "ansible.builtin.assert" in task
-        ]
-        assert any("glitchtip_dir == '/opt/glitchtip-staging'" in guard for guard in guards)
-    assert uninstall[0][0]["when"] == "glitchtip_dir == '/opt/glitchtip-staging'"
+        assert any(task.get("ansible.builtin.import_role") == staging for task in before)
+    (guard,) = yaml.safe_load((TASKS.parents[1] / "local_test/tasks/staging.yml").read_text(encoding="utf-8"))
+    assert set(guard["ansible.builtin.assert"]["that"]) >= {
+        "glitchtip_project_name == local_test_compose_project",
+        "glitchtip_dir == local_test_stack_dir",
+        "local_test_compose_project != __local_test_in_use.glitchtip_project_name | default('glitchtip')",
+        "local_test_stack_dir | normpath != __local_test_in_use.glitchtip_dir | default('/opt/glitchtip') | normpath",
+    }
+    assert uninstall[0][0]["when"] == "glitchtip_dir == local_test_stack_dir | default('/opt/glitchtip-staging')"

@@ -125,3 +125,86 @@ def test_a_write_that_fails_leaves_the_old_evidence_and_no_scratch_file(place, m
         me.write(place / "phase0.json", {"phase": "phase0", "data": {"x": 1}})
     assert (place / "phase0.json").read_bytes() == before
     assert [path.name for path in place.iterdir()] == ["phase0.json"]
+
+
+@pytest.fixture
+def run_of(record):
+    """run_of(phase, ...) records phases in a run of their own and of the stack ``a``; its id."""
+
+    def make(*phases, stack_id="a"):
+        run_id = record(begin=True)["run_id"]
+        for phase in phases:
+            record(phase=phase, data={"x": 1}, stack_id=stack_id)
+        return run_id
+
+    return make
+
+
+def test_every_record_names_its_run_and_from_phase_2_on_its_stack(record, place, run_of):
+    run_id = run_of("phase0", "phase1", "phase2", "phase3", "phase4", "phase5", "rollback")
+    named = {path.stem: json.loads(path.read_text()) for path in place.glob("*.json")}
+    assert {phase: document["run_id"] for phase, document in named.items()} == dict.fromkeys(named, run_id)
+    assert {phase for phase, document in named.items() if "stack_id" not in document} == {"phase0", "phase1"}
+    assert record(begin=True) | {"evidence": {}} == {
+        "changed": False,
+        "evidence": {},
+        "missing": [],
+        "run_id": run_id,
+        "failed": False,
+    }
+
+
+@pytest.mark.parametrize("phase", ["phase2", "phase3", "phase4", "phase5"])
+@pytest.mark.parametrize("recorded", ["another", ""])
+def test_evidence_of_another_stack_counts_as_missing(record, run_of, phase, recorded):
+    run_of(phase, stack_id=recorded)
+    refused = record(require=[phase], stack_id="now")
+    assert refused["failed"] is True
+    assert refused["msg"].endswith(
+        f"{phase}.json is evidence of another GlitchTip stack than the one deployed now: run the playbook of {phase} again."
+    )
+    reported = record(check=True, require=[phase], stack_id="now")
+    assert (reported["failed"], reported["missing"], reported["evidence"]) == (False, [phase], {})
+    assert record(require=[phase], stack_id=recorded)["evidence"] == {phase: {"x": 1}}
+
+
+def test_evidence_of_a_run_that_ended_counts_as_missing_where_it_could_not_be_moved(record, place, run_of):
+    run_of("phase1", "phase3")
+    kept = (place / "phase3.json").read_bytes()
+    record(state="ended")
+    record(begin=True)
+    (place / "phase3.json").write_bytes(kept)
+    refused = record(require=["phase3"], stack_id="a")
+    assert "phase3.json is evidence of a run that has ended: run the playbook of phase3 again." in refused["msg"]
+
+
+def test_equal_data_of_another_stack_are_recorded_anew(record, place, run_of):
+    run_of("phase2")
+    again = record(phase="phase2", data={"x": 1}, stack_id="b")
+    assert again["changed"] is True
+    document = json.loads((place / "phase2.json").read_text())
+    assert (document["stack_id"], "updated_at" in document) == ("b", False)
+    assert record(phase="phase2", data={"x": 1}, stack_id="b")["changed"] is False
+
+
+def test_the_end_of_a_run_check_do_check_do_again(record, place, run_of, tmp_path):
+    samples = tmp_path / "ops" / "demo"
+    samples.mkdir(parents=True)
+    (samples / "verdict.json").write_text("{}")
+    run_id = run_of("phase0", "phase1", "phase2", "phase3", "phase4", "phase5", "rollback")
+    (place / "local_test.json").write_text("{}")
+    (place / "snapshot.json").write_text("{}")
+    options = {"state": "ended", "records": [str(samples), str(tmp_path / "absent.json")]}
+    assert record(check=True, **options)["changed"] is True
+    assert (samples / "verdict.json").exists()
+    ended = record(**options)
+    assert ended["changed"] is True
+    assert sorted(path.name for path in place.iterdir()) == ["ended", "phase0.json", "snapshot.json"]
+    moved = sorted(path.name for path in (place / "ended").glob("*/*"))
+    phases = [f"phase{number}.json" for number in range(1, 6)]
+    assert moved == ["demo", "local_test.json", *phases, "rollback.json"]
+    assert not samples.exists()
+    assert mode(place / "ended") == 0o700
+    assert record(check=True, **options)["changed"] is False
+    assert record(**options)["changed"] is False
+    assert record(begin=True)["run_id"] not in ("", run_id)

@@ -199,7 +199,8 @@ def test_a_staging_stack_that_phase_1_left_is_no_reason_to_refuse():
     assert problems({**less, "__preflight_staging.compose": left}) == []
     play = yaml.safe_load((ROLE.parents[1] / "playbooks/phase1_local_test.yml").read_text(encoding="utf-8"))
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
-    assert play[0]["vars"]["glitchtip_project_name"] == variables["__preflight_staging_project"]
+    assert play[0]["vars"]["glitchtip_project_name"] == "{{ local_test_compose_project }}"
+    assert variables["__preflight_staging_project"] == "{{ local_test_compose_project | default('glitchtip-staging') }}"
 
 
 def test_a_host_is_judged_by_what_it_is_to_be():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rendered_variables import read_variables, render, roles_variables
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "inventory" / "example"
@@ -104,7 +105,12 @@ def test_what_is_commented_out_shows_the_default_that_the_role_has():
 
 def test_no_variable_is_unknown():
     """A name is a role's, or something else in this inventory or in a playbook refers to it."""
-    readers = [VARIABLES, EXAMPLE / "hosts.yml", *sorted((ROOT / "playbooks").rglob("*.yml"))]
+    readers = [
+        VARIABLES,
+        EXAMPLE / "hosts.yml",
+        *sorted((ROOT / "playbooks").rglob("*.yml")),
+        *sorted((ROOT / "roles").glob("*/defaults/main.yml")),
+    ]
     text = "\n".join(
         re.sub(r"^##.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE) for path in readers
     )
@@ -130,20 +136,8 @@ def test_what_is_set_fits_the_specification():
 
 @pytest.fixture(scope="module")
 def resolved():
-    """Every set variable of the example with its templates resolved by Ansible, on the example's host."""
-    names = sorted(load(VARIABLES))
-    wanted = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
-    printed = command(
-        "ansible",
-        "-i",
-        str(EXAMPLE),
-        "servers",
-        "-m",
-        "ansible.builtin.debug",
-        "-a",
-        json.dumps({"msg": wanted}),
-    )
-    return json.loads(json.loads(printed[printed.index("{") :])["msg"])
+    """Every variable of the roles and of the example, with its templates resolved by Ansible."""
+    return render({**roles_variables(), **read_variables(VARIABLES)})
 
 
 def test_references_resolve_and_the_product_is_said_once(resolved):
@@ -157,6 +151,8 @@ def test_references_resolve_and_the_product_is_said_once(resolved):
     assert resolved["ai_admin_cutover_canary"] in services
     assert resolved["preflight_port"] == resolved["glitchtip_port"] == 8080
     assert resolved["ai_admin_cutover_env_file"] == resolved["preflight_env_file"] == "/opt/ai-admin/.env"
+    assert resolved["ops_sentry_url"] == resolved["ai_admin_cutover_old_api_url"] == "https://sentry.example.org"
+    assert resolved["preflight_pm2_user"] == resolved["monitoring_pm2_user"] == resolved["product_pm2_user"]
     assert resolved["migration_state_dir"].endswith("/" + resolved["migration_id"])
 
 
@@ -169,17 +165,7 @@ def test_the_example_differs_from_the_roles_only_where_an_operator_decides(resol
         if resolved[name] != specification.get("default")
     }
     assert differing == {
-        "preflight_pm2_home",
-        "ai_admin_cutover_pm2_home",
-        "ai_admin_cutover_old_api_url",
-        "ai_admin_cutover_old_organization",
-        "ai_admin_cutover_old_project",
-        "ai_admin_cutover_old_token",
         "ai_admin_cutover_window",
-        "ops_sentry_url",
-        "ops_sentry_organization",
-        "ops_sentry_project",
-        "ops_sentry_token",
         "parallel_run_pm2_services",
         "monitoring_pm2_services",
     }

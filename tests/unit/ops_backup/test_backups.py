@@ -20,8 +20,11 @@ from glitchtip_ops.backup import (
     needed_space,
     plan_prune,
     take,
+    verified_of_stack,
 )
+from glitchtip_ops.monitor import MonitorConfig, check_backup
 from glitchtip_ops.process import OpsError
+from glitchtip_ops.sentry_checklist import backup_point
 
 NOW = datetime(2026, 3, 31, 3, 0, tzinfo=UTC)
 TABLES = {"public.issue": 12, "public.event_20260331": 345, "public.empty": 0}
@@ -342,3 +345,29 @@ def test_bad_settings_are_refused_in_one_sentence(tmp_path: Path, text: str, sen
     path.write_text(text)
     with pytest.raises(OpsError, match=sentence):
         BackupConfig.read(path)
+
+
+def test_a_backup_of_a_removed_stack_proves_nothing_about_the_new_one(world: World, clock: Clock) -> None:
+    """The migration has the same name again after an uninstall; its first backup must be one of the new stack."""
+    settings = world.settings
+    settings.stack_id, settings.run_id = "old", "r1"
+    first = ensure(Backups(settings, BackupConfig(), clock=clock))
+    assert first["changed"] is True
+    assert ensure(Backups(settings, BackupConfig(), clock=clock))["changed"] is False
+    manifest = json.loads(next(Path(settings.backup_dir).glob("*.manifest.json")).read_text())
+    proof = json.loads(next(Path(settings.backup_dir).glob("*.verified.json")).read_text())
+    assert (manifest["stack_id"], manifest["run_id"], proof["stack_id"]) == ("old", "r1", "old")
+
+    settings.stack_id = "new"
+    present = list_backups(Path(settings.backup_dir))
+    assert [len(verified_of_stack(present, stack)) for stack in ("old", "new", "")] == [1, 0, 1]
+    check = check_backup(Path(settings.backup_dir), NOW, MonitorConfig(), "new")
+    assert (check.ok, "there is no verified backup" in check.detail) == (False, True)
+    point = backup_point(Path(settings.backup_dir), NOW.timestamp(), 48, "new")
+    assert (point.done, point.value) == (False, "no verified backup")
+    clock.now = NOW + timedelta(minutes=5)
+    assert ensure(Backups(settings, BackupConfig(), clock=clock))["changed"] is True
+    assert len(verified_of_stack(list_backups(Path(settings.backup_dir)), "new")) == 1
+    for manifest_file in Path(settings.backup_dir).glob("*.manifest.json"):
+        manifest_file.write_text("{")
+    assert len(verified_of_stack(list_backups(Path(settings.backup_dir)), "old")) == 0

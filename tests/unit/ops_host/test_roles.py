@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rendered_variables import render, roles_variables
 
 from glitchtip_ops.backup import BackupConfig
 from glitchtip_ops.monitor import MonitorConfig
@@ -42,7 +43,8 @@ def test_the_tools_know_every_key_that_a_role_writes(
     ("role", "kind"), [("parallel_run", SoakConfig), ("backups", BackupConfig), ("monitoring", MonitorConfig)]
 )
 def test_defaults_of_role_and_tool_are_the_same(role: str, kind: Any) -> None:
-    defaults = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
+    names = [f"{role}_{each.name}" for each in fields(kind)]
+    defaults = render(roles_variables(), [name for name in names if name in roles_variables()])
     own = kind()
     for each in fields(kind):
         default = defaults.get(f"{role}_{each.name}")

@@ -18,7 +18,13 @@ from werkzeug import Request, Response
 from glitchtip_ops import sentry_checklist
 from glitchtip_ops.parity.window import iso
 from glitchtip_ops.process import OpsError
-from glitchtip_ops.sentry_checklist import CONFIRMED_BY_PEOPLE, fold_journal
+from glitchtip_ops.sentry_checklist import (
+    CONFIRMED_BY_PEOPLE,
+    evidence_points,
+    fold_journal,
+    soak_point,
+)
+from glitchtip_ops.settings import load_settings
 
 DAY = 86400
 NOW = float(START + 30 * DAY)
@@ -416,3 +422,31 @@ def test_thresholds_that_make_no_sense_are_refused(host: Host, wrong: tuple[str,
 def test_every_point_of_people_has_a_title() -> None:
     """And can be confirmed."""
     assert set(CONFIRMED_BY_PEOPLE) == {"projects", "integrations", "data", "members", "decision", "secrets"}
+
+
+@pytest.mark.parametrize("recorded", ["removed", None])
+def test_records_of_another_stack_keep_their_points_open(tmp_path: Path, recorded: str | None) -> None:
+    """An uninstall that deleted the events and a new deployment under the same name: the old records are still there."""
+    for number in range(6):
+        document = {"phase": f"phase{number}", "recorded_at": "2026-01-01T00:00:00Z", "data": {"proof": "x"}}
+        named = {} if recorded is None or number < 2 else {"stack_id": recorded}
+        (tmp_path / f"phase{number}.json").write_text(json.dumps({**document, **named}))
+    verdict = tmp_path / "verdict.json"
+    verdict.write_text(json.dumps({"verdict": "GO", "judged_at": "2026-01-01", "stack_id": recorded}))
+    points = evidence_points(tmp_path, "deployed")
+    assert [point.done for point in points] == [True, True, False, False, False, False]
+    assert all("another GlitchTip stack" in point.value for point in points[2:])
+    assert (soak_point(verdict, "deployed").done, soak_point(verdict, recorded or "").done) == (False, True)
+    assert all(point.done for point in evidence_points(tmp_path, recorded or ""))
+
+
+def test_the_places_come_from_the_settings(tmp_path: Path) -> None:
+    """Moved directories are known: role ops writes where the evidence and the switch are."""
+    moved = {name: str(tmp_path / name) for name in ("evidence_dir", "cutover_dir", "cutover_config_dir")}
+    write_settings(tmp_path, **moved)
+    options = argparse.Namespace(
+        evidence_dir=None, cutover_dir=None, days=7, min_ratio=0.9, max_backup_hours=48
+    )
+    places = sentry_checklist._places(options, load_settings(tmp_path))
+    assert (str(places.evidence), str(places.cutover)) == (moved["evidence_dir"], moved["cutover_dir"])
+    assert str(places.old_token) == f"{moved['cutover_config_dir']}/old-token"

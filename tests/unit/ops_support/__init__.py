@@ -166,6 +166,8 @@ class World:
             compose_dir=self.compose,
             backup_dir=self.backups,
             state_dir=self.root / "state",
+            stack_id="",
+            run_id="",
             token="t" * 64,
             dsn="http://" + "d" * 32 + "@127.0.0.1:9/1",
         )
