@@ -136,6 +136,7 @@ class Config:
     mirror: MirrorSettings
     notify_file: Path | None
     watch: WatchSettings
+    deploy_files: tuple[Path, ...]
     document: Mapping[str, Any] = field(repr=False, compare=False)
 
     def service(self, name: str) -> Service:
@@ -356,6 +357,14 @@ def _watch(reader: _Reader) -> WatchSettings:
     )
 
 
+def _deploy_files(reader: _Reader) -> tuple[Path, ...]:
+    """Files and directories, beside those of the product, from which a deploy gives services their variables."""
+    value = reader.data.get("deploy_files", [])
+    if not isinstance(value, list) or not all(isinstance(path, str) and path.startswith("/") for path in value):
+        raise reader.refuse("deploy_files", "must be a list of absolute paths")
+    return tuple(Path(path) for path in value)
+
+
 def _window(reader: _Reader) -> Window | None:
     text = reader.data.get("window")
     if text is None:
@@ -442,6 +451,7 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         mirror=_mirror(reader),
         notify_file=reader.absolute("notify_file") if reader.optional("notify_file") else None,
         watch=_watch(reader),
+        deploy_files=_deploy_files(reader),
         document=reader.data,
     )
     needed = config.restart_wait + config.stable_seconds + config.own_event_wait + config.probe_wait
