@@ -16,7 +16,7 @@ from .targets import GLITCHTIP, MIRROR, Target, to_before, to_glitchtip, to_mirr
 
 @dataclass(frozen=True)
 class Wanted:
-    """What counts: the active target, with services that were put back alone on their original DSN.
+    """What counts: the active target, with services that were put back ``alone`` on their original DSN.
 
     ``others`` are the DSNs that this migration knows and that are not those of the target, by what they are called.
     ``strict``: any other DSN counts, not only a known one (before a switch the product's own choices are respected).
@@ -26,6 +26,7 @@ class Wanted:
     others: Mapping[str, str] = field(repr=False)
     strict: bool
     sources: Mapping[Path, str]  # where people find each new DSN
+    alone: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -33,10 +34,10 @@ class Wanted:
         return f"{self.target.name} ({self.target.label})"
 
     def allowed(self, service: str) -> list[Dsn]:
-        """The DSNs that a service may have; of all services where ``service`` is none of them."""
+        """The DSNs that a service may have; those of all that were not put back alone where it is none of them."""
         if service in self.target.services:
             return [self.target.services[service]]
-        return list({**self.target.services, **{str(path): dsn for path, dsn in self.target.files.items()}}.values())
+        return [dsn for name, dsn in self.target.services.items() if name not in self.alone]
 
     def is_same(self, value: str, allowed: Iterable[Dsn]) -> bool:
         """Whether ``value`` leads to one of ``allowed``: the same project by the same key, perhaps by another address."""
@@ -91,7 +92,8 @@ def wanted_now(config: Config, state: State) -> Wanted | None:
         for path, dsn in target.files.items()
     }
     services = {**target.services, **{name: back.services[name] for name in alone}}
-    return _wanted(config, before, replace(target, files=files, services=services), strict=True)
+    made = _wanted(config, before, replace(target, files=files, services=services), strict=True)
+    return replace(made, others=_others(config, before, target), alone=frozenset(alone))
 
 
 def wanted_after(config: Config, target: Target) -> Wanted | None:
@@ -101,8 +103,18 @@ def wanted_after(config: Config, target: Target) -> Wanted | None:
 
 
 def _wanted(config: Config, before: Before, target: Target, *, strict: bool) -> Wanted:
-    others: dict[str, str] = {}
     sources: dict[Path, str] = {}
+    if target.name == GLITCHTIP:
+        for name in config.services:
+            side = config.side_for(name)
+            if side is not None and side.dsn_file is not None:
+                sources[config.service(name).env_file] = str(side.dsn_file)
+    return Wanted(target, _others(config, before, target), strict, sources)
+
+
+def _others(config: Config, before: Before, target: Target) -> dict[str, str]:
+    """The DSNs of the targets that are not in effect; a target that cannot be read now is left out."""
+    others: dict[str, str] = {}
     makers: tuple[tuple[Callable[[], Target], str], ...] = (
         (lambda: to_before(config, before), "the original DSN"),
         (lambda: to_mirror(config, before), "the mirror's DSN"),
@@ -117,9 +129,4 @@ def _wanted(config: Config, before: Before, target: Target, *, strict: bool) -> 
             others.setdefault(_identity(dsn), label)
     for dsn in [*target.files.values(), *target.services.values()]:
         others.pop(_identity(dsn), None)
-    if target.name == GLITCHTIP:
-        for name in config.services:
-            side = config.side_for(name)
-            if side is not None and side.dsn_file is not None:
-                sources[config.service(name).env_file] = str(side.dsn_file)
-    return Wanted(target, others, strict, sources)
+    return others

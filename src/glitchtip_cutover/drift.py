@@ -23,7 +23,7 @@ from .errors import CutoverError
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process, manager_label
-from .mentions import Mention, find_mentions
+from .mentions import Mention, find_mentions, mask
 from .surroundings import (
     COMPOSE,
     DEPLOY,
@@ -42,7 +42,7 @@ from .targets import GLITCHTIP, MIRROR, Target
 Row = dict[str, Any]
 
 # Settings of other machines: a production server does not read them.
-_OTHER_STAGE = re.compile(r"(?i)(^|[._-])(dev|develop|development|test|tests|testing|ci|storybook|e2e)([._-]|$)")
+_OTHER_STAGE = re.compile(r"(?i)(^|[._-])(dev|develop|development|test|tests|testing|storybook|e2e)([._-]|$)")
 # Settings that may be of another machine: they count where they hold a DSN that this migration knows.
 _MAYBE_OTHER_STAGE = re.compile(r"(?i)(^|[._-])(stage|staging|stg|preview|review|qa|uat|demo|sandbox)([._-]|$)")
 
@@ -293,8 +293,14 @@ def _host(value: str) -> str:
 def _finding(
     place: str, line: int, name: str, service: str, value: str, text: str, *, problem: bool = True, now: bool = False
 ) -> Finding:
-    masked = re.sub(r"//.*@", "//***@", value, flags=re.DOTALL) if "@" in value else "-"
-    return Finding(place, line, name, service, _host(value) if "@" in value else "-", masked, problem, now, text)
+    host = _host(value) if "@" in value else "-"
+    place, name, service, host, masked = map(printable, (place, name, service, host, mask(value)))
+    return Finding(place, line, name, service, host, masked, problem, now, printable(text))
+
+
+def printable(text: str) -> str:
+    """Names of files and keys are others' choice: nothing of them may act on a terminal or begin a line."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 # --- commands -----------------------------------------------------------------------------------------------
@@ -323,7 +329,7 @@ def find_undoing(
             found = judge(config, wanted, around, listed, planned=True)
     except CutoverError as error:
         return [], [str(error)]
-    return found, [*around.notes, *(finding.text for finding in found)]
+    return found, [*map(printable, around.notes), *(finding.text for finding in found)]
 
 
 @contextlib.contextmanager
@@ -342,7 +348,7 @@ def add_drift(result: Row, findings: Sequence[Finding], notes: Sequence[str]) ->
     result["drift"] = [asdict(finding) for finding in findings]
     problems = [*result.get("problems", []), *(finding.text for finding in findings if finding.problem)]
     result["problems"] = list(dict.fromkeys(problems))
-    result["notes"] = [*notes, *(finding.text for finding in findings if not finding.problem)]
+    result["notes"] = [*map(printable, notes), *(finding.text for finding in findings if not finding.problem)]
 
 
 def run_drift(config: Config, host: Host) -> Row:

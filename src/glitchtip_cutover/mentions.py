@@ -53,10 +53,13 @@ class Mention:
     block: str = ""
     declared: bool = False
 
-    @property
-    def masked(self) -> str:
-        """The value without its key."""
-        return re.sub(r"//.*@", "//***@", self.value, flags=re.DOTALL)
+
+def mask(value: str) -> str:
+    """A value for people: without its key, ``***`` where it is no address, ``-`` where it is empty."""
+    if not value:
+        return "-"
+    masked, count = re.subn(r"//.*@", "//***@", value, flags=re.DOTALL)
+    return masked if count and re.match(r"https?://", value) else "***"
 
 
 def find_mentions(text: str, kind: str, key: str) -> list[Mention]:
@@ -105,7 +108,10 @@ def _in_code(text: str, key: str) -> Iterator[Mention]:
                 frame.name = token.text[1:-1]
             for value, at in _values(token, frame.current == key):
                 line = text.count("\n", 0, token.start + at) + 1
-                found.append((_code_mention(frames, value, line), tuple(frames)))
+                mention = _code_mention(frames, value, line)
+                if inside := _name_before(token.text[: at + 1]):  # a command: "SENTRY_DSN=... node ."
+                    mention = replace(mention, name=inside)
+                found.append((mention, tuple(frames)))
     for mention, around in found:
         owner = next((frame.name for frame in reversed(around) if frame.name), "")
         yield replace(mention, owner=owner)
@@ -232,9 +238,14 @@ def _in_lines(text: str) -> Iterator[Mention]:
 
 def _on_line(line: str, number: int) -> Iterator[Mention]:
     for match in DSN_LIKE.finditer(line):
-        named = _NAME.search(line[: match.start()])
-        name = (named["name"] or named["docker"]) if named else ""
+        name = _name_before(line[: match.start()])
         yield Mention(number, name, name, match[0])
+
+
+def _name_before(text: str) -> str:
+    """The variable that is set right behind ``text``; "" where none is."""
+    named = _NAME.search(text[-200:])
+    return (named["name"] or named["docker"]) if named else ""
 
 
 def _without_comment(line: str) -> str:
