@@ -78,10 +78,11 @@ def test_a_reload_with_the_old_dsn_is_named_before_it_happens_and_noticed_after(
     host.run("snapshot")
     command = " ".join(["pm2 reload", FILE, *arguments])
     for note in host.run("plan")["notes"], host.run("apply")["notes"]:
-        assert note == [
+        text = (
             f"{path}:4 {block}.{KEY} names {host.old.dsn.split('@')[1].split('/')[0]}: `{command}` would move {BOT} back. "
             f"Set it to the DSN in {host.root / 'new.dsn'}, or remove it so that {host.env_file} counts"
-        ]
+        )
+        assert note == [text]
     host.run("confirm")
     assert drift(host, 1) == note
     assert not reports_to_the_old_tracker(host)
