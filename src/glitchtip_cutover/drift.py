@@ -131,7 +131,7 @@ def _in_source(
             continue
         problem = _is_problem(config, wanted, source, mention, is_key=is_key)
         if problem and source.tool == UNIT:
-            problem = not _is_outweighed(config, wanted, services, listed)
+            problem = not _is_outweighed(config, wanted, source, listed)
         if problem is not None:
             found.append(_of_mention(config, wanted, source, mention, services, problem=problem))
     return found
@@ -169,15 +169,14 @@ def _is_of_pm2(source: Source) -> bool:
     return bool(re.search(r"\bapps\b|\benv_[A-Za-z]", source.text))
 
 
-def _is_outweighed(
-    config: Config, wanted: Wanted, services: Sequence[str], listed: Sequence[Process]
-) -> bool:
-    """Whether systemd gives each of the services the target's DSN all the same (our drop-in comes last)."""
+def _is_outweighed(config: Config, wanted: Wanted, source: Source, listed: Sequence[Process]) -> bool:
+    """Whether systemd gives each service of a unit's file the target's DSN all the same: a later drop-in or ``.env`` wins."""
     given = {
-        process.name: process.environment.get(config.env_key) for process in listed if process.name in services
+        process.name: process.environment.get(config.env_key) for process in listed if process.name in source.services
     }
     return bool(given) and all(
-        value is not None and wanted.is_same(value, wanted.allowed(name)) for name, value in given.items()
+        name in source.below_env if value is None else wanted.is_same(value, wanted.allowed(name))
+        for name, value in given.items()
     )
 
 
@@ -230,7 +229,7 @@ def _harmless(config: Config, source: Source, mention: Mention) -> str:
     if any(_is_other_stage(word) for word in f"{source.path.name} {mention.path}".replace(".", " ").split()):
         return "it is for another stage than production, see that no service of this host uses it"
     if source.tool == UNIT:
-        return "a later drop-in gives the unit the right DSN, so it has no effect"
+        return "a later drop-in or environment file gives the right DSN, so this has no effect"
     return f"it is not {config.env_key}, see whether something still reports there"
 
 

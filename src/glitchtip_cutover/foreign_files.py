@@ -17,8 +17,10 @@ from pathlib import Path
 
 #: No settings file is larger (bytes).
 MAX_BYTES = 1024 * 1024
-#: Names in directories that are considered in one search.
-MAX_NAMES = 20000
+#: Directories that are entered in one search.
+MAX_DIRECTORIES = 3000
+# A directory with more names holds data: its own files are compared, those below it are not.
+_MANY_NAMES = 2000
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -91,21 +93,23 @@ def find_files(
     enter: Callable[[str], bool],
     depth: int,
     limit: int = MAX_BYTES,
-    names: int = MAX_NAMES,
+    directories: int = MAX_DIRECTORIES,
 ) -> Iterator[ForeignFile]:
     """Files below ``root`` whose name is ``wanted``, ``depth`` directories deep at most, names in order.
 
-    Directories are entered where ``enter`` says so for their name, symbolic links to directories never. After
-    ``names`` names the search ends with a problem.
+    Directories are entered where ``enter`` says so for their name, symbolic links to directories never. After that many
+    ``directories`` the search ends with a problem.
     """
     try:
         descriptor = os.open(os.path.realpath(root), _DIRECTORY)
     except OSError:
         return
-    left = [names]
+    left = [directories]
     yield from _below(root, descriptor, wanted, enter, depth, limit, left)
     if left[0] < 0:
-        yield ForeignFile(root, problem=f"{root} holds more than {names} names: not all of its files were compared")
+        yield ForeignFile(
+            root, problem=f"{root} holds more than {directories} directories: not all of its files were compared"
+        )
 
 
 def _below(
@@ -119,18 +123,20 @@ def _below(
 ) -> Iterator[ForeignFile]:
     try:
         try:
-            entries = sorted(os.listdir(directory))
+            with os.scandir(directory) as listed:
+                entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listed)
         except OSError as error:
             yield ForeignFile(path, problem=f"{path} cannot be read: {error.strerror}")
             return
-        left[0] -= len(entries)
-        deeper: list[str] = []
-        for name in entries if left[0] >= 0 else []:
-            if wanted(name) and (found := read_foreign(path / name, limit, directory=directory)):
+        for name, is_directory in entries:
+            if not is_directory and wanted(name) and (found := read_foreign(path / name, limit, directory=directory)):
                 yield found
-            elif depth > 0 and enter(name):
-                deeper.append(name)
-        for name in deeper:
+        if depth == 0 or len(entries) > _MANY_NAMES:
+            return
+        for name in [name for name, is_directory in entries if is_directory and enter(name)]:
+            left[0] -= 1
+            if left[0] < 0:
+                return
             with contextlib.suppress(OSError):
                 inner = os.open(name, _DIRECTORY, dir_fd=directory)
                 yield from _below(path / name, inner, wanted, enter, depth - 1, limit, left)

@@ -63,7 +63,9 @@ def mask(value: str) -> str:
 
 
 def find_mentions(text: str, kind: str, key: str) -> list[Mention]:
-    """Every DSN in ``text``, and every literal value of the variable ``key``, in their order."""
+    """Every DSN in ``text``, and every literal value of the variable ``key`` in code, in their order."""
+    if key not in text and "\\/" not in text and DSN_LIKE.search(text) is None:
+        return []
     if kind == CODE:
         return list(_in_code(text, key))
     return list(_in_yaml(text)) if kind == YAML else list(_in_lines(text))

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ _DEPLOY_NAME = re.compile(
     r"^(.*\.ya?ml|.*\.(sh|bash|service|timer)|Dockerfile([.\-].*)?|.*\.Dockerfile|Makefile|Procfile|Jenkinsfile|justfile|deploy)$",
     re.IGNORECASE,
 )
+# Settings as code or data, which an ecosystem file or the product may load.
+_CODE_NAME = re.compile(
+    r"^(env|environment|settings|config|sentry|instrument\w*|production|prod|default)([.\-_][\w\-]+)*\.((c|m)?[jt]s|json5?)$",
+    re.IGNORECASE,
+)
+_DATA_NAME = re.compile(r"(?i)(lock|tsconfig.*|jsconfig|manifest|shrinkwrap|composer)\.(json5?|ya?ml)$")
 _SHELL_FILES = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".pam_environment")
 _POOL = 4000
 ETC = Path("/etc")
@@ -60,13 +66,17 @@ ETC = Path("/etc")
 
 @dataclass(frozen=True)
 class Source:
-    """A settings file: what it is of, how its text is read, and which services it is for (empty: cannot be told)."""
+    """A settings file: what it is of, how its text is read, and which services it is for (empty: cannot be told).
+
+    ``below_env``: those of them whose ``.env`` systemd reads, too, so that it wins where nothing else gives a value.
+    """
 
     path: Path
     text: str = field(repr=False)
     tool: str
     kind: str
     services: tuple[str, ...] = ()
+    below_env: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,11 @@ def tool_of(name: str) -> tuple[str, str] | None:
         return PACKAGE, CODE
     if _COMPOSE_NAME.match(name):
         return COMPOSE, YAML
-    return (DEPLOY, yaml) if _DEPLOY_NAME.match(name) and not re.search(r"lock\.ya?ml$", name) else None
+    if _DATA_NAME.search(name):
+        return None
+    if _CODE_NAME.match(name):
+        return DEPLOY, CODE
+    return (DEPLOY, yaml) if _DEPLOY_NAME.match(name) else None
 
 
 def _is_entered(name: str) -> bool:
@@ -168,12 +182,12 @@ def _managed(config: Config, notes: list[str]) -> Iterator[Source]:
         notes.append(str(error))
 
 
-def _read(path: Path, tool: str, kind: str, notes: list[str], services: tuple[str, ...] = ()) -> Iterator[Source]:
+def _read(path: Path, tool: str, kind: str, notes: list[str]) -> Iterator[Source]:
     found = read_foreign(path, _DUMP_BYTES) if tool == DUMP else read_foreign(path)
     if found is not None and found.problem:
         notes.append(found.problem)
     elif found is not None:
-        yield Source(path, found.text, tool, kind, services)
+        yield Source(path, found.text, tool, kind)
 
 
 def _of_pm2(config: Config, notes: list[str]) -> Iterator[Source]:
@@ -198,20 +212,29 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
         timeout=30,
     )  # fmt: skip
     names = {unit_name(name): name for name in config.services}
-    users: dict[tuple[Path, str], list[str]] = {}
+    users: dict[Path, list[str]] = {}
+    below_env: set[str] = set()
     for block in parse_show(done.output):
         name = names.get(block.get("Id", [""])[0])
         if name is None:
             continue
-        units = [*block.get("FragmentPath", []), *" ".join(block.get("DropInPaths", [])).split()]
-        for unit in filter(None, units):
-            users.setdefault((Path(unit), UNIT), []).append(name)
-        for path in environment_files(block.get("EnvironmentFiles", [])):
-            users.setdefault((path, UNIT), []).append(name)
-    own = config.state_dir / "systemd"
-    for (path, tool), services in users.items():
-        if path.parent != own:
-            yield from _read(path, tool, LINES, notes, tuple(services))
+        units = [Path(path) for line in (*block.get("FragmentPath", []), *block.get("DropInPaths", [])) for path in line.split()]
+        files = [path for pattern in environment_files(block.get("EnvironmentFiles", [])) for path in _expand(pattern)]
+        if os.path.realpath(config.service(name).env_file) in map(os.path.realpath, files):
+            below_env.add(name)
+        for path in [*units, *files]:
+            users.setdefault(path, []).append(name)
+    for path, services in users.items():
+        if path.parent != config.state_dir / "systemd":
+            for source in _read(path, UNIT, LINES, notes):
+                yield replace(source, services=tuple(services), below_env=frozenset(below_env))
+
+
+def _expand(pattern: Path) -> list[Path]:
+    """The files that an ``EnvironmentFile=`` names, in the order in which systemd reads them."""
+    if not re.search(r"[*?[]", str(pattern)):
+        return [pattern]
+    return sorted(Path("/").glob(str(pattern).lstrip("/")))
 
 
 def _of_compose(config: Config, notes: list[str]) -> Iterator[Source]:

@@ -139,6 +139,8 @@ FILES: dict[str, tuple[str, str, int, str]] = {
     "a workflow": (".github/workflows/deploy.yml", f"jobs:\n  d:\n    env:\n      {KEY}: {OLD}\n", 4, "a deploy that uses it"),
     "gitlab": (".gitlab-ci.yml", f"variables:\n  {KEY}: {ROTATED}\n", 2, "a deploy that uses it"),
     "a script": ("bin/deploy.sh", f"#!/bin/sh\necho {KEY}={OLD} > .env\n", 2, "a deploy that uses it"),
+    "a module of an ecosystem file": ("env.prod.js", f"module.exports = {{\n  {KEY}: '{OLD}',\n}};\n", 2, "a deploy that uses it"),
+    "data of an ecosystem file": ("config/env.json", json.dumps({"production": {KEY: ROTATED}}), 1, "a deploy that uses it"),
     "an image": ("Dockerfile", f"FROM node\nENV {KEY} {OLD}\n", 2, "a deploy that uses it"),
 }  # fmt: skip
 
@@ -180,6 +182,8 @@ HARMLESS = {
 }  # fmt: skip
 KNOWN_ONLY = {
     "a front end": (".env.production", f"VITE_SENTRY_DSN={OLD}\n", "it is not SENTRY_DSN"),
+    "a default in code": ("src/instrument.mjs", f"init({{ dsn: process.env.{KEY} || '{OLD}' }});\n", "it is not SENTRY_DSN"),
+    "settings of the product": ("config/production.json", json.dumps({"sentry": {"dsn": OLD}}), "it is not SENTRY_DSN"),
     "a stage": (".env.development", f"{KEY}={OLD}\n", "another stage"),
     "a staging project": ("ecosystem.config.js", ecosystem("env_staging", ROTATED), "another stage"),
     "a staging workflow": (".github/workflows/staging.yml", f"env:\n  {KEY}: {ROTATED}\n", "another stage"),
@@ -437,7 +441,8 @@ def test_names_that_others_chose_act_on_no_terminal(product: Product) -> None:
         (".env", "env"), (".env.production", "env"), ("prod.env", "env"), (".envrc", None), (".env.bak", None),
         ("ecosystem.config.cjs", "ecosystem"), ("ecosystem.json", "ecosystem"), ("processes.json", "ecosystem"),
         ("my.config.yaml", "ecosystem"), ("compose.prod.yaml", "compose"), ("docker-compose.override.yml", "compose"),
-        ("pnpm-lock.yaml", None), ("index.js", None), ("README.md", None), ("Dockerfile.prod", "deploy"),
+        ("pnpm-lock.yaml", None), ("package-lock.json", None), ("index.js", None),
+        ("settings.js", "deploy"), ("data.json", None), ("README.md", None), ("Dockerfile.prod", "deploy"),
     ],
 )  # fmt: skip
 def test_files_are_known_by_their_names(name: str, tool: str | None) -> None:

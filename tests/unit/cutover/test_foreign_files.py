@@ -53,11 +53,23 @@ def test_a_file_that_is_too_large_is_named_and_not_read(tmp_path: Path) -> None:
     assert found.text == ""
 
 
-def test_a_search_with_too_many_names_ends_and_says_so(tmp_path: Path) -> None:
+def test_a_search_with_too_many_directories_ends_and_says_so(tmp_path: Path) -> None:
     for number in range(20):
-        (tmp_path / f"{number:02}").write_text("")
-    problems = [each.problem for each in find_files(tmp_path, everything, everything, 1, names=10) if each.problem]
-    assert problems == [f"{tmp_path} holds more than 10 names: not all of its files were compared"]
+        (tmp_path / f"{number:02}").mkdir()
+    (tmp_path / ".env").write_text("A=1\n")
+    found = list(find_files(tmp_path, everything, everything, 1, directories=10))
+    assert [each.text for each in found if not each.problem] == ["A=1\n"]
+    told = f"{tmp_path} holds more than 10 directories: not all of its files were compared"
+    assert [each.problem for each in found if each.problem] == [told]
+
+
+def test_a_directory_full_of_data_hides_nothing_beside_it(tmp_path: Path) -> None:
+    for name in ("uploads/x", "z"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / ".env").write_text("A=1\n")
+    for number in range(2100):
+        (tmp_path / "uploads" / f"{number}.png").touch()
+    assert [name for name in names(tmp_path) if not name.endswith(".png")] == ["z/.env"]
 
 
 @needs_root

@@ -20,7 +20,8 @@ module.exports = {{
       script: './src/index.js',
       env: {{ NODE_ENV: 'production', SENTRY_DSN: '{DSN}' }},
       env_production: {{
-        "SENTRY_DSN": "{DSN}",
+        // {DSN}
+      "SENTRY_DSN": "{DSN}",
       }},
     }},
     {{ env_staging: {{ ['SENTRY_DSN']: `{DSN}` }}, name: "worker" }},
@@ -37,9 +38,9 @@ def found(text: str, kind: str) -> list[tuple[int, str, str]]:
 def test_an_ecosystem_file_names_block_and_application_whatever_their_order() -> None:
     assert found(ECOSYSTEM, CODE) == [
         (8, "env.SENTRY_DSN", "api"),
-        (10, "env_production.SENTRY_DSN", "api"),
-        (13, "env_staging.SENTRY_DSN", "worker"),
-        (15, "deploy.production.post-deploy", ""),
+        (11, "env_production.SENTRY_DSN", "api"),
+        (14, "env_staging.SENTRY_DSN", "worker"),
+        (16, "deploy.production.post-deploy", ""),
     ]
 
 
