@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "after a recovery at boot: see that every service runs on the DSN of its file"),
         ("watch", "watch the first hour after a switch, and take it back when something is wrong"),
         ("status", "show what stands"),
+        ("drift", "compare settings files and running processes with the active target; 1 when one names another"),
         ("mirror-config", "write the mirror's configuration and let nginx run it; touches no service"),
         ("announce", "tell people about a step of the migration, as the file of notifications says"),
     ):
@@ -149,6 +150,7 @@ def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[
         ),
         "recover": cutover.recover,
         "status": cutover.status,
+        "drift": lambda: _drift(config, host),
         "verify": lambda: _verify(config, host),
         "watch": lambda: _watch(config, host),
         "mirror-config": lambda: _mirror_config(config, host, arguments.remove),
@@ -164,6 +166,12 @@ def _verify(config: Config, host: Host) -> Result:
     from .verify import run_verify
 
     return run_verify(config, host)
+
+
+def _drift(config: Config, host: Host) -> Result:
+    from .drift import run_drift
+
+    return run_drift(config, host)
 
 
 def _watch(config: Config, host: Host) -> Result:
@@ -202,7 +210,8 @@ def _human(result: dict[str, Any]) -> str:
         for line in (f"--- {row['path']}", f"- {row['before']}", f"+ {row['after']}")
     ]
     unproven = [f"unproven: {sentence}" for sentence in result.get("unproven", [])]
-    return "\n".join(lines + problems + rows + steps + changes + unproven)
+    notes = [f"note: {sentence}" for sentence in result.get("notes", [])]
+    return "\n".join(lines + problems + rows + steps + changes + unproven + notes)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -248,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ):
                 signal.signal(name, handler)
             result = _execute(config, arguments, progress)
-            if arguments.command in ("plan", "announce") and result["problems"]:
+            if arguments.command in ("plan", "announce", "drift") and result["problems"]:
                 code = 1
     except CutoverError as error:
         code = error.exit_code

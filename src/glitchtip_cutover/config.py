@@ -137,6 +137,7 @@ class Config:
     mirror: MirrorSettings
     notify_file: Path | None
     watch: WatchSettings
+    deploy_files: tuple[Path, ...]
     document: Mapping[str, Any] = field(repr=False, compare=False)
     #: Id of the new tracker's stack, as its settings file says; "" where it is not known.
     stack_id: str = ""
@@ -375,6 +376,14 @@ def _watch(reader: _Reader) -> WatchSettings:
     )
 
 
+def _deploy_files(reader: _Reader) -> tuple[Path, ...]:
+    """Files and directories, beside those of the product, from which a deploy gives services their variables."""
+    value = reader.data.get("deploy_files", [])
+    if not isinstance(value, list) or not all(isinstance(path, str) and path.startswith("/") for path in value):
+        raise reader.refuse("deploy_files", "must be a list of absolute paths")
+    return tuple(Path(path) for path in value)
+
+
 def _window(reader: _Reader) -> Window | None:
     text = reader.data.get("window")
     if text is None:
@@ -461,6 +470,7 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         mirror=_mirror(reader),
         notify_file=reader.absolute("notify_file") if reader.optional("notify_file") else None,
         watch=_watch(reader),
+        deploy_files=_deploy_files(reader),
         document=reader.data,
         stack_id=_id(reader, "stack_id"),
         run_id=_id(reader, "run_id"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from .api import Tracker, send_test_event
 from .config import Config, Side
 from .deadline import Deadline
 from .dsn import Dsn
-from .manager import Manager, manager_for
+from .manager import Manager, Process, manager_for
 from .notify import Notifier
 from .proof import Prober
+from .surroundings import Surroundings, read_surroundings
 
 
 def _silent(_line: str) -> None:
@@ -34,13 +35,18 @@ def _no_problem() -> str:
     return ""
 
 
+def _nothing_around(_listed: Sequence[Process]) -> Surroundings:
+    """No files and no processes are compared."""
+    return Surroundings()
+
+
 @dataclass
 class Host:
     """The services' manager, trackers, systemd, probes, time, and where progress and notifications go.
 
     ``notify`` takes an event and facts and returns problems; it never raises and takes a few seconds at most.
     ``start_watch`` takes the facts of what was confirmed. ``mirror_problem`` says in one sentence why services must
-    not enter the mirror now, and is empty when they may.
+    not enter the mirror now, and is empty when they may. ``surroundings`` reads what may give services their DSN.
     """
 
     manager: Manager
@@ -56,6 +62,7 @@ class Host:
     notify: Callable[[str, Mapping[str, Any]], list[str]] = _untold
     start_watch: Callable[[Mapping[str, Any]], None] = _unwatched
     mirror_problem: Callable[[], str] = _no_problem
+    surroundings: Callable[[Sequence[Process]], Surroundings] = _nothing_around
 
 
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
@@ -73,4 +80,5 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         notify=Notifier(config.notify_file).send,
         start_watch=lambda facts: start_watch(config, facts),
         mirror_problem=lambda: problem(config),
+        surroundings=lambda listed: read_surroundings(config, listed),
     )

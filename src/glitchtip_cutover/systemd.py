@@ -187,7 +187,7 @@ class Systemd:
                 variables[key] = value
         ours = self._variable_file(name)
         product = self._env_file(name)
-        for path in _environment_files(block.get("EnvironmentFiles", [])):
+        for path in environment_files(block.get("EnvironmentFiles", [])):
             if path == ours and not drop_in:
                 continue
             content = _read_variables(path)
@@ -319,7 +319,7 @@ class Systemd:
         return done
 
 
-def _environment_files(lines: Iterable[str]) -> list[Path]:
+def environment_files(lines: Iterable[str]) -> list[Path]:
     """Paths of ``EnvironmentFiles=/a (ignore_errors=no)``; one or more on a line."""
     return [
         Path(path)

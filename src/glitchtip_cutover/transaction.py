@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .api import Event, await_event, verify_dsn
 from .config import Config, Side
+from .drift import Finding, add_drift, find_drift, find_undoing
 from .dsn import parse_dsn, shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError, RolledBackError, ServiceError, UnprovenError, UsageError
@@ -113,6 +114,8 @@ class Cutover:
             for process in listed
             if process.name in self.config.services
         ]
+        found = self._collect(problems, lambda: find_drift(self.config, self.host, state, listed))
+        add_drift(result, *(found or ([], [])))
         return result
 
     # ------------------------------------------------------------------ snapshot
@@ -213,6 +216,10 @@ class Cutover:
             for path, dsn in target.files.items():
                 row = self._collect(problems, lambda p=path, d=dsn: env_diff(p, self.config.env_key, d.value))  # type: ignore[misc]
                 diff += [row] if row else []
+        undoing: list[Finding] = []
+        if target is not None:
+            undoing, told = find_undoing(self.config, self.host, target, listed)
+            notes += told
         sources = {unit.name: unit.env_file for unit in self.config.units}
         jobs = {process.name for process in listed if process.cron_job}
         result: Result = {
@@ -246,6 +253,7 @@ class Cutover:
             ],
             "problems": list(dict.fromkeys([*problems, *gates.values()])),
             "notes": notes,
+            "drift": [asdict(finding) for finding in undoing],
         }
         return result, target, gates
 
@@ -334,8 +342,9 @@ class Cutover:
                     told = {"gate": ", ".join(closed), "passed": False, "reason": problems[0]}
                     self.tell("gate", {"target": to, **told})
                 raise CutoverError(problems[0], {"problems": problems, "state": plan["state"]})
+            undoing = {"drift": plan["drift"], "notes": [row["text"] for row in plan["drift"]]}
             if not plan["would_change"]:
-                return self._unchanged(plan["state"], target)
+                return {**self._unchanged(plan["state"], target), **undoing}
             began = self.host.monotonic()
             state = self.state()
             attempt = state.attempt + 1
@@ -376,7 +385,7 @@ class Cutover:
                 raise
             try:
                 rows = self._switch(attempt, before, target, state.overrides)
-                result = self._finish(attempt, rows, began)
+                result = {**self._finish(attempt, rows, began), **undoing}
             except Exception as error:
                 self._take_back(before, error, facts)
                 raise AssertionError("unreachable") from error
@@ -655,7 +664,8 @@ class Cutover:
             result["watch_seconds"] = self.config.watch.seconds
         except CutoverError as error:
             self._note(f"the watch of the first hour was not started: {error}")
-            result["notes"] = [f"the watch of the first hour was not started: {error}"]
+            told = f"the watch of the first hour was not started: {error}"
+            result["notes"] = [*result.get("notes", []), told]
 
     # ------------------------------------------------------------------ rollback
 

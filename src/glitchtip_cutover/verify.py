@@ -1,4 +1,4 @@
-"""After a recovery at boot: is every service up again, and on exactly the DSN that its ``.env`` holds?
+"""After a recovery at boot: is every service up again, on exactly the DSN of its ``.env``, and that the active target's?
 
 The recovery mends files before the services' manager starts, so nothing could be looked at then. This comes
 after it. It changes nothing; what does not fit is told.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .config import Config
+from .drift import add_drift, find_drift
 from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
 from .errors import CutoverError
@@ -31,7 +32,8 @@ def run_verify(config: Config, host: Host) -> Result:
     listed = _wait(config, host)
     rows: list[Result] = []
     problems: list[str] = []
-    alone = fold(journal.records()).overrides
+    state = fold(journal.records())
+    alone = state.overrides
     for name in config.services:
         instances = [process for process in listed if process.name == name]
         row, found = _look(config, host, name, instances, alone=name in alone)
@@ -43,6 +45,11 @@ def run_verify(config: Config, host: Host) -> Result:
         "services": rows,
         "problems": problems,
     }
+    try:
+        add_drift(result, *find_drift(config, host, state, listed))
+    except CutoverError as error:
+        result["problems"] = [*problems, str(error)]
+    problems = result["problems"]
     with store.lock(wait=_MANAGER_WAIT):
         journal.append("verified", services=len(rows), problems=problems)
         store.unmark_verify()

@@ -27,6 +27,7 @@ from glitchtip_api import Client
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
+from .drift import read_drift
 from .files import append_line, lock, read_json, write_json
 from .host_state import read_disk, read_memory, read_pm2
 from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read_scheduler_marks
@@ -66,6 +67,7 @@ class MonitorConfig:
     throttle: float = 3600.0
     log_file: str = "/var/log/glitchtip-monitor.log"
     alert_command: tuple[str, ...] = ()
+    cutover_command: tuple[str, ...] = ()
 
     @staticmethod
     def read(path: Path) -> MonitorConfig:
@@ -141,6 +143,12 @@ def check_pm2(config: MonitorConfig) -> Check:
     return Check("pm2", True, f"{len(config.pm2_services)} PM2 services are online")
 
 
+def check_drift(command: Sequence[str]) -> Check:
+    """No settings file and no running process of the product names another tracker than the one in effect."""
+    drift = read_drift(command)
+    return Check("drift", not drift.problems, drift.summary)
+
+
 def check_backup(directory: Path, now: datetime, config: MonitorConfig, stack_id: str = "") -> Check:
     """The newest backup of the stack ``stack_id`` whose restore was proven is young enough."""
     verified = verified_of_stack(list_backups(directory), stack_id)
@@ -187,6 +195,8 @@ def all_checks(
     ]
     if config.pm2_services:
         checks.append(guarded("pm2", lambda: check_pm2(config)))
+    if config.cutover_command:
+        checks.append(guarded("drift", lambda: check_drift(config.cutover_command)))
     return checks
 
 

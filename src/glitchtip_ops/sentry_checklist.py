@@ -23,7 +23,9 @@ from glitchtip_api.resources.base import path_of
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
+from .drift import DEFAULT_COMMAND, read_drift
 from .files import lock, read_json, write_bytes, write_json
+from .monitor import MonitorConfig
 from .parity import result_file
 from .parity.matching import is_probe
 from .parity.reporting import cell
@@ -337,6 +339,21 @@ def cutover_point(cutover: Cutover, directory: Path) -> Point:
     )
 
 
+def drift_point(clock: float) -> Point:
+    """No settings file and no running process would report to Sentry, now or after the next deploy."""
+    title = "Every settings file and running process names GlitchTip"
+    try:
+        command = MonitorConfig.read(settings_directory() / "monitor.json").cutover_command or DEFAULT_COMMAND
+        drift = read_drift(command)
+    except OpsError as error:
+        return Point("drift", title, False, f"not compared: {_line(str(error))}; run this as root", DEFAULT_COMMAND[0])
+    done = drift.compared and drift.target == "glitchtip" and not drift.problems
+    count = len(drift.problems)
+    value = f"{count} name{'s' if count == 1 else ''} another tracker" if count else _line(drift.summary)
+    source = " ".join(command[:2])
+    return Point("drift", title, done, value, source, iso(clock), REQUIRED, tuple(_line(each) for each in drift.problems))
+
+
 def parity_point(path: Path, least: float) -> Point:
     """The last comparison of both trackers."""
     title = f"Parity: at least {100 * least:g} % of Sentry's events are in GlitchTip"
@@ -624,6 +641,7 @@ def build(
         soak_point(state / settings.migration_id / "verdict.json", settings.stack_id),
         parity_point(result_file(settings), places.min_ratio),
         cutover_point(cutover, places.cutover),
+        drift_point(clock),
         quiet_point(facts, cutover, clock, places.quiet_days, source),
         projects_point(facts, clock, places.quiet_days, source, said.get("projects")),
         integrations_point(facts, source, clock, said.get("integrations")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import limits, operators, power, product, queue, scheduler, trackers, wayback
+from drills import drift, limits, operators, power, product, queue, scheduler, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -14,5 +14,6 @@ DRILLS: tuple[Drill, ...] = (
     *wayback.DRILLS,
     *limits.DRILLS,
     *scheduler.DRILLS,
+    *drift.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

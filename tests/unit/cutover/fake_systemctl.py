@@ -40,7 +40,9 @@ def show(names: list[str], units: dict[str, Any]) -> None:
             f'"{key}={value}"' if " " in value else f"{key}={value}"
             for key, value in unit["environment"].items()
         )
-        files = "".join(f"EnvironmentFiles={path} (ignore_errors=yes)\n" for path in unit["files"])
+        drop_ins = " ".join(str(part) for part in sorted((HOME / f"{name}.d").glob("*.conf")))
+        files = f"FragmentPath={HOME / name}\nDropInPaths={drop_ins}\n"
+        files += "".join(f"EnvironmentFiles={path} (ignore_errors=yes)\n" for path in unit["files"])
         blocks.append(
             f"Type={unit.get('type', 'simple')}\nId={name}\nLoadState=loaded\nActiveState={unit['active']}\n"
             f"SubState=running\nMainPID={unit['pid']}\nNRestarts={unit['restarts']}\nEnvironment={words}\n{files}"

@@ -331,6 +331,47 @@ def test_each_fault_turns_its_own_check_and_no_other(
     assert detail in " ".join(check.detail for check in checks if not check.ok)
 
 
+DRIFT = {"compared": True, "target": "glitchtip", "target_hosts": "127.0.0.1:8080", "files": 4, "processes": 9}
+SENTENCE = "/opt/app/.env:3 SENTRY_DSN names o1.sentry.example.org, not 127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "ok", "detail"),
+    [
+        (DRIFT, 0, True, "4 settings files and 9 processes agree with glitchtip (127.0.0.1:8080)"),
+        ({**DRIFT, "problems": [SENTENCE]}, 1, False, SENTENCE),
+        ({**DRIFT, "problems": list("abcde")}, 1, False, "a; b; c; and 2 more"),
+        ({"compared": False, "notes": ["no switch was made yet"]}, 0, True, "no switch was made yet"),
+        ({"failed": True, "reason": "no configuration file"}, 1, False, "drift failed: no configuration file"),
+        ({**DRIFT, "problems": ["https://secretkey@o1.example.org/7"]}, 1, False, "o1.example.org"),
+        ("no JSON", 0, False, "failed with exit code 0"),
+        (DRIFT, 2, False, "failed with exit code 2"),
+    ],
+)
+def test_services_that_are_back_on_the_old_tracker_are_trouble(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: Any, code: int, ok: bool, detail: str
+) -> None:
+    all_good(monkeypatch)
+    verified_backup(world)
+    program = tmp_path / "cutover"
+    (tmp_path / "answer").write_text(json.dumps(document) if isinstance(document, dict) else document)
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\nexit {code}\n")
+    program.chmod(0o755)
+    checks = all_checks(world.settings, MonitorConfig(cutover_command=(str(program), "drift", "--json")), lambda: NOW)
+    check = next(check for check in checks if check.name == "drift")
+    assert check.ok is ok
+    assert detail in check.detail
+    assert "secretkey" not in check.detail
+    assert [check.name for check in checks if not check.ok] == ([] if ok else ["drift"])
+
+
+def test_a_cutover_program_that_is_gone_is_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_good(monkeypatch)
+    verified_backup(world)
+    checks = all_checks(world.settings, MonitorConfig(cutover_command=("/nonexistent/program",)), lambda: NOW)
+    assert [check.name for check in checks if not check.ok] == ["drift"]
+
+
 def test_an_engine_that_is_down_is_trouble_in_one_sentence(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,8 @@ class Host:
         self.backup(NOW - 3600)
         self.write(self.state / "alert-canary.json", {"hooks": "x", "proven_at": "2023-11-25T00:00:00Z"})
         self.write(self.state / "monitor.json", {"checks": {}})
+        self.write(directory / "monitor.json", {"cutover_command": ["/bin/cat", str(directory / "drift.json")]})
+        self.drift()
         said = {"by": "Anna", "note": "", "at": iso(NOW)}
         other(self, "sentry-decisions.json", dict.fromkeys(("data", "members", "decision"), said))
 
@@ -113,6 +115,10 @@ class Host:
             self.state / "m1" / "parity.json",
             {**report, "matched_by": "event_ids", "compared_at": "2023-11-23T00:01:00Z"},
         )
+
+    def drift(self, **changes: Any) -> None:
+        document = {"compared": True, "target": "glitchtip", "target_hosts": "127.0.0.1:8080", "files": 3, "problems": []}
+        self.write(self.directory / "drift.json", {**document, **changes})
 
     def journal(self, records: list[dict[str, Any]], tail: str = "") -> None:
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -153,12 +159,39 @@ def host(tmp_path: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
     return Host(tmp_path, Sentry(httpserver))
 
 
+SENTENCE = "/opt/app/ecosystem.config.js:3 env.SENTRY_DSN names o1.sentry.example.org: `pm2 reload` would move api back"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"problems": [SENTENCE]}, "1 names another tracker"),
+        ({"problems": [SENTENCE, "b"]}, "2 name another tracker"),
+        ({"target": "before"}, "agree with before"),
+        ({"target": "mirror"}, "agree with mirror"),
+        ({"compared": False, "notes": ["no switch was made yet"]}, "no switch was made yet"),
+        ({"failed": True, "reason": "the journal is damaged"}, "not compared: "),
+    ],
+)
+def test_a_file_or_process_that_names_sentry_keeps_the_list_open(host: Host, changes: dict[str, Any], told: str) -> None:
+    host.drift(**changes)
+    point = host.point("drift")
+    assert point["done"] is False
+    assert told in point["value"]
+    assert list(point["details"]) == changes.get("problems", [])
+
+
+def test_a_host_whose_cutover_program_cannot_be_asked_is_not_ready(host: Host) -> None:
+    (host.directory / "drift.json").unlink()
+    assert "drift failed with exit code 1" in host.point("drift")["value"]
+
+
 def test_with_all_evidence_it_is_ready(host: Host) -> None:
     """The positive control, with value, source and time at each point."""
     outcome = host.run()
     assert (outcome.code, outcome.document["open"], outcome.lines[-1]) == (0, [], "ready"), outcome.lines
     required = [point for point in outcome.document["points"] if point["kind"] == "required"]
-    assert len(required) == 18
+    assert len(required) == 19
     assert all(point["value"] and point["source"] and point["at"] for point in required), required
     assert "$" not in outcome.lines[-2]
     assert any("348 dollars a year" in line for line in outcome.lines)
@@ -403,7 +436,7 @@ def test_the_markdown_is_fit_for_a_ticket(host: Host) -> None:
     host.run("--markdown", str(target))
     text = target.read_text()
     assert text.startswith("# Cancelling Sentry: checklist\n\n**not ready: 1 point open**")
-    assert text.count("- [x] ") == 17
+    assert text.count("- [x] ") == 18
     assert text.count("- [ ] ") == 2
     assert "## After cancelling" in text
     assert "\n# y" not in text
