@@ -55,7 +55,10 @@ class Findings:
 
     def result(self) -> dict[str, list[str]]:
         """As a JSON document."""
-        return {"problems": list(dict.fromkeys(self.problems)), "notes": list(dict.fromkeys(self.notes))}
+        return {
+            "problems": list(dict.fromkeys(map(_sentence, self.problems))),
+            "notes": list(dict.fromkeys(map(_sentence, self.notes))),
+        }
 
 
 def _sentence(text: str) -> str:
