@@ -76,6 +76,9 @@ def read_config(document: Mapping[str, Any], findings: Findings) -> Config | Non
         return parse_config(given, _WHERE)
     except UsageError as error:
         findings.problems.append(_sentence(str(error)))
+    try:
+        return parse_config(given, _WHERE, lenient=True)  # so that a faulty tracker hides nothing of the product
+    except UsageError:
         return None
 
 

@@ -297,6 +297,14 @@ def test_services_that_are_down_are_told_once(product: Product) -> None:
     assert product.find(known_offline=True).result()["problems"] == []
 
 
+def test_a_faulty_tracker_hides_nothing_of_the_product(product: Product) -> None:
+    product.document["old"] = {"api_url": "sentry.example.org", "organization": "o", "project": "p", "token_file": "/x"}
+    local_file(product)
+    told = product.find().result()["problems"]
+    assert "old.api_url must be an http or https address" in told[0]
+    assert ".env.local" in told[1]
+
+
 def test_a_manager_that_cannot_be_asked_is_a_problem(product: Product) -> None:
     def refuse() -> list[Process]:
         raise CutoverError("systemd does not answer")

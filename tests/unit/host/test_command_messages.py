@@ -147,6 +147,8 @@ def test_a_sentence_never_begins_with_the_words_of_ansible(path):
         ({"rc": 1, "stderr": "", "stdout": "a\nb\n", "msg": "non-zero return code"}, "b"),
         ({"rc": 7, "stderr": " ", "stdout": "", "msg": "non-zero return code"}, "it printed nothing and ended with code 7"),
         ({"rc": 2, "msg": "[Errno 2] No such file or directory: b'docker'"}, "[Errno 2] No such file or directory: b'docker'"),
+        ({"rc": 3, "stdout": '{"problems": ["a is down", "b is down."]}', "stderr": "progress"}, "a is down; b is down"),
+        ({"rc": 3, "stdout": "{\n}"}, "it printed nothing and ended with code 3"),
         ({}, "it printed nothing and ended with code unknown"),
     ],
 )
