@@ -146,13 +146,21 @@ class Tracker:
         return _TIMEOUT if self._left is None else max(0.5, min(_HURRIED_TIMEOUT, self._left()))
 
     @property
+    def _token_place(self) -> str:
+        """How messages call the token."""
+        return f"the token in {self.side.token_file}"
+
+    @property
     def label(self) -> str:
         """How messages call this project."""
         return f"project {self.side.organization}/{self.side.project} at {self.side.api_url}"
 
+    def _token(self) -> str:
+        return read_secret(self.side.token_file, f"the API token of the {self.side.name} tracker")
+
     def _get(self, path: str, missing: bool = False) -> tuple[Any, str]:
         """JSON and the ``Link`` header of a GET; with ``missing`` an object that is not there gives None."""
-        token = read_secret(self.side.token_file, f"the API token of the {self.side.name} tracker")
+        token = self._token()
         what = f"the API of the {self.side.name} tracker at {self.side.api_url}"
         failure = CutoverError(f"{what} does not answer")
         for attempt in range(_TRIES if self._left is None else _HURRIED_TRIES):
@@ -182,7 +190,7 @@ class Tracker:
                 failure = CutoverError(f"{what} answered {status}")
                 continue
             if status in (401, 403):
-                raise CutoverError(f"{what} refused the token in {self.side.token_file} ({status})")
+                raise CutoverError(f"{what} refused {self._token_place} ({status})")
             if status == 404:
                 raise CutoverError(f"{what} knows no {self.label.split(' at ')[0]}")
             if status != 200:

@@ -13,12 +13,14 @@ from types import FrameType
 from typing import Any
 
 from . import __version__
+from .back_plan import BEFORE, plan_rollback
 from .config import Config, load_config
 from .copies import find_copy
 from .deadline import has_systemd, run_detached
 from .errors import CutoverError, InterruptedRunError, UsageError
 from .files import write_new
 from .host import Host, real_host
+from .rows import figures, table
 from .targets import TARGETS
 from .transaction import Cutover, Result
 
@@ -67,8 +69,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--output", type=Path, help=argparse.SUPPRESS)
         if name in ("plan", "apply"):
             command.add_argument(
-                "--to", choices=TARGETS, default=TARGETS[0], help="where the services' events go"
+                "--to",
+                choices=(*TARGETS, BEFORE) if name == "plan" else TARGETS,
+                default=TARGETS[0],
+                help="where the services' events go" + ("; before: what rollback would do" if name == "plan" else ""),
             )
+        if name == "plan":
+            command.add_argument("--service", metavar="NAME", help="with --to before: only this service")
         if name == "apply":
             command.add_argument("--override-window", metavar="REASON", help="pass a closed window")
             command.add_argument(
@@ -138,7 +145,7 @@ def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[
     cutover = Cutover(config, host)
     commands: dict[str, Callable[[], Result]] = {
         "snapshot": cutover.snapshot,
-        "plan": lambda: cutover.plan(arguments.to),
+        "plan": lambda: _plan(cutover, arguments),
         "apply": lambda: cutover.apply(
             arguments.to,
             override_window=arguments.override_window,
@@ -160,6 +167,14 @@ def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[
 
 
 # What the way back does not need is imported where it is used.
+
+
+def _plan(cutover: Cutover, arguments: argparse.Namespace) -> Result:
+    if arguments.to == BEFORE:
+        return plan_rollback(cutover, arguments.service)
+    if arguments.service is not None:
+        raise UsageError("--service needs --to before: a switch moves all services")
+    return cutover.plan(arguments.to)
 
 
 def _verify(config: Config, host: Host) -> Result:
@@ -196,10 +211,7 @@ def _human(result: dict[str, Any]) -> str:
     """The result as lines for people."""
     lines = [f"{key}: {value}" for key, value in result.items() if not isinstance(value, list | dict)]
     problems = [f"problem: {problem}" for problem in result.get("problems", [])]
-    rows = [
-        "  " + "  ".join(str(value) for value in row.values() if value not in ("", None))
-        for row in result.get("services", [])
-    ]
+    rows = [f"  {line}" for line in result.get("table", [])]
     steps = [
         f"  {row['step']}. {row['act']}: {', '.join(row['services'])} ({row['proof']})"
         for row in result.get("order", [])
@@ -212,6 +224,15 @@ def _human(result: dict[str, Any]) -> str:
     unproven = [f"unproven: {sentence}" for sentence in result.get("unproven", [])]
     notes = [f"note: {sentence}" for sentence in result.get("notes", [])]
     return "\n".join(lines + problems + rows + steps + changes + unproven + notes)
+
+
+def _with_table(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with its services as lines for people, and with a sentence about their proofs where there are any."""
+    services = result.get("services")
+    if not services or not all(isinstance(row, dict) and "name" in row for row in services):
+        return result
+    told = figures(services)
+    return {**result, "table": table(services), **({"figures": told} if told else {})}
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -269,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             place = place.tb_next
         where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
         result = {"changed": False, "failed": True, "reason": f"unexpected {type(error).__name__} in {where}"}
+    result = _with_table(result)
     output = getattr(arguments, "output", None)
     if output is not None:
         write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())

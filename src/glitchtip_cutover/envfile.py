@@ -319,6 +319,17 @@ def _others(data: bytes, key: str) -> list[tuple[str, str]]:
     return [(match["key"], match["value"] or "") for match in _DOTENV.finditer(text) if match["key"] != key]
 
 
+def read_variables(data: bytes) -> dict[str, str]:
+    """Every variable as dotenv reads it, without its quotes; the last of a name counts."""
+    text = data.removeprefix(_BOM).decode("utf-8", "replace").replace("\r\n", "\n")
+    found: dict[str, str] = {}
+    for match in _DOTENV.finditer(text):
+        value = (match["value"] or "").strip()
+        quoted = len(value) > 1 and value[0] in "'\"`" and value[0] == value[-1]
+        found[match["key"]] = value[1:-1] if quoted else value
+    return found
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A file as it was read: its bytes and what stat says of it."""

@@ -33,7 +33,8 @@ class Process:
 
     ``pm_id`` tells the instances of one manager apart. ``counter_resets``: a restart that was asked for sets
     ``restarts`` to 0 (systemd, Docker); PM2 adds one instead. ``user`` is empty where the manager's settings
-    name it; ``container`` and its ``hostname`` are set under Docker Compose.
+    name it; ``container`` and its ``hostname`` are set under Docker Compose. ``watches_files`` names the setting
+    by which a changed file restarts it, empty where there is none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Process:
     user: str = ""
     container: str = ""
     hostname: str = ""
+    watches_files: str = ""
 
     @property
     def server_name(self) -> str:

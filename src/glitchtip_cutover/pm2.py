@@ -78,7 +78,31 @@ def parse_process(entry: Mapping[str, Any]) -> Process:
         cron_job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
         module=bool(details.get("pmx_module")),
         environment=environment,
+        watches_files=_watching(details),
     )
+
+
+def _watching(details: Mapping[str, Any]) -> str:
+    """The setting by which a changed file restarts the process; empty where there is none.
+
+    PM2 mixes the service's environment into these details: a text is a variable called ``watch`` and counts only
+    where it says so.
+    """
+    watch = details.get("watch")
+    if watch is True or (isinstance(watch, list | dict) and watch):
+        return "watch"
+    if isinstance(watch, str) and watch.lower() in ("true", "1"):
+        return "watch"
+    words = [word for name in ("node_args", "args") for word in _words(details.get(name))]
+    for word in words:
+        if word.split("=", 1)[0] in ("--watch", "--watch-path"):
+            return word.split("=", 1)[0]
+    program = Path(str(details.get("pm_exec_path") or "")).stem
+    return next((name for name in (program, *words[:1]) if name in ("nodemon", "node-dev", "ts-node-dev")), "")
+
+
+def _words(value: object) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else str(value or "").split()
 
 
 def parse_list(text: str) -> list[Process]:

@@ -28,6 +28,7 @@ from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
 from .proof import SERVER_TAG, Proof, find_own_event
 from .proving import Proving
+from .rows import one_per_service
 from .services import Services, of
 from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
 from .store import Store
@@ -103,7 +104,7 @@ class Cutover:
         listed: list[Process] = []
         if result["manager_running"]:
             listed = self._collect(problems, self.services.processes) or []
-        result["services"] = [
+        rows = [
             {
                 "name": process.name,
                 "status": process.status,
@@ -114,6 +115,7 @@ class Cutover:
             for process in listed
             if process.name in self.config.services
         ]
+        result["services"] = one_per_service(rows)
         found = self._collect(problems, lambda: find_drift(self.config, self.host, state, listed))
         add_drift(result, *(found or ([], [])))
         return result
@@ -142,17 +144,19 @@ class Cutover:
                 "migration_id": self.config.migration_id,
                 "recorded_at": round(self.host.clock()),
                 "dsn_host": parse_dsn(before.dsn).netloc,
-                "services": [
-                    {
-                        "name": process.name,
-                        "status": process.status,
-                        "dsn_host": "-"
-                        if process.name in self.config.without_sdk
-                        else shown(before.effective(process.name)),
-                    }
-                    for process in listed
-                    if is_mine(self.config, process)
-                ],
+                "services": one_per_service(
+                    [
+                        {
+                            "name": process.name,
+                            "status": process.status,
+                            "dsn_host": "-"
+                            if process.name in self.config.without_sdk
+                            else shown(before.effective(process.name)),
+                        }
+                        for process in listed
+                        if is_mine(self.config, process)
+                    ]
+                ),
             }
             self.snapshots.write(copies, before, facts, self.config.document)
             return {"changed": True, "path": str(self.snapshots.path), **self.snapshots.facts()}
@@ -233,11 +237,13 @@ class Cutover:
             "env_file": str(self.config.env_files[0]),
             "old": shown(values.get(self.config.env_files[0])),
             "new": target.label if target else "-",
-            "services": [
-                plan_row(self.config, process, values.get(sources.get(process.name, Path())), target, done)
-                for process in listed
-                if is_mine(self.config, process)
-            ],
+            "services": one_per_service(
+                [
+                    plan_row(self.config, process, values.get(sources.get(process.name, Path())), target, done)
+                    for process in listed
+                    if is_mine(self.config, process)
+                ]
+            ),
             "strategy": self.config.strategy,
             "order": []
             if done
@@ -474,9 +480,9 @@ class Cutover:
                 raise CutoverError(f"{path} was changed by somebody else meanwhile")
         self.journal.append("pm2_save", attempt=attempt)
         self.host.manager.save()
-        return [
-            self._row(process, before, target, proofs) for process in listed if is_mine(self.config, process)
-        ]
+        return one_per_service(
+            [self._row(process, before, target, proofs) for process in listed if is_mine(self.config, process)]
+        )
 
     def _restart(self, names: list[str], target: Target, overrides: tuple[str, ...]) -> None:
         """Restart services, one alone or many together, and see them online and steady."""

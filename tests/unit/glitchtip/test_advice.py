@@ -71,18 +71,20 @@ def test_the_message_uses_it_after_the_products_were_asked():
             {
                 "msg": "non-zero return code",
                 "cmd": ["docker", "run", "web", "./bin/run-migrate.sh"],
+                "rc": 1,
                 "stderr": "x" * 900 + "\nno such column\n",
             },
-            "non-zero return code: " + ("x" * 900 + "\nno such column")[-500:],
+            "the command ended with code 1: " + ("x" * 900 + "\nno such column")[-500:],
         ),
         # Its secrets travel in the environment; nothing of its output is shown.
         (
             {
                 "msg": "non-zero return code",
                 "cmd": ["docker", "run", "web", "./manage.py", "createsuperuser"],
+                "rc": 1,
                 "stderr": "canary",
             },
-            "non-zero return code",
+            "the command ended with code 1",
         ),
     ],
 )

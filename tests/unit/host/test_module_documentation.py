@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 
@@ -34,13 +35,27 @@ def specification(monkeypatch):
     return of
 
 
+def as_specified(documented):
+    """Documented options as AnsibleModule takes them; what keeps a value out of logs is not documented."""
+    for entry in documented.values():
+        assert entry.pop("description")
+        if suboptions := entry.pop("suboptions", None):
+            entry["options"] = as_specified(suboptions)
+    return documented
+
+
+def without_no_log(options):
+    for entry in options.values():
+        entry.pop("no_log", None)
+        without_no_log(entry.get("options", {}))
+    return options
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_documented_options_are_the_real_ones(specification, name):
     documented = yaml.safe_load(importlib.import_module(name).DOCUMENTATION)["options"]
-    real = specification(name)["argument_spec"]
-    for entry in documented.values():
-        assert entry.pop("description")
-    assert documented == real
+    real = copy.deepcopy(specification(name)["argument_spec"])
+    assert as_specified(documented) == without_no_log(real)
 
 
 @pytest.mark.parametrize("name", MODULES)
