@@ -19,6 +19,7 @@ def main() -> int:
         "check",
         "repeat",
         "rollback",
+        "operator",
         "contract",
         "contract-empty",
         "mutations",
@@ -50,6 +51,10 @@ def main() -> int:
             from rig import demo
 
             getattr(demo, options.command)()
+        elif options.command == "operator":
+            from rig import operator
+
+            operator.operator()
         elif options.command in {
             "contract",
             "contract-empty",
