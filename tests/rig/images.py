@@ -88,6 +88,7 @@ IMAGES = {
                 "shop/lib/ledger.js": ROOT / "tests/ai_admin/src/lib/ledger.js",
                 "make_repository.sh": ROOT / "molecule/docker/files/make_repository.sh",
                 "decoy.py": HERE / "operator/decoy.py",
+                "nftables.conf": HERE / "operator/nftables.conf",
             },
             stages={"BUILDER": "server"},
         ),

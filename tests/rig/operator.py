@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -75,9 +77,26 @@ class Walk:
             self.problems.append(f"{step}: {problem}")
 
 
-def node_directory() -> str:
-    """Where nvm's layout has the programs on the server."""
-    return world.inside(["sh", "-c", f"ls -d {HOME}/.nvm/versions/node/v*/bin"], SERVER).strip()
+#: What docs/before_you_start.md tells operators to ask PM2's user: a shell as that user has it, with nvm.
+_ASK_USER = "command -v pm2; command -v node; echo ${PM2_HOME:-$HOME/.pm2}"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """PM2 and Node.js of the product's user, and PM2's home, by their full paths."""
+
+    pm2: str
+    node: str
+    home: str
+
+
+@cache
+def programs() -> Programs:
+    """Ask as the documentation says. RigError when the answer is not three lines."""
+    lines = world.inside(["sudo", "-u", "shop", "-H", "bash", "-ic", _ASK_USER], SERVER).split()
+    if len(lines) != 3:
+        raise RigError(f"The user of PM2 does not know its programs: {lines}.")
+    return Programs(*lines)
 
 
 def window() -> str:
@@ -89,15 +108,15 @@ def window() -> str:
 
 def answers(container: str, tracker: Tracker) -> dict[str, Any]:
     """What this operator decides in main.yml; keys are patterns of variables' names."""
-    programs = node_directory()
+    paths = programs()
     found: dict[str, Any] = {
         "migration_id": MIGRATION,
         "product_app_dir": APP,
         "product_env_file": "{{ product_app_dir }}/config/production.env",
         "product_pm2_user": "shop",
-        "product_pm2_home": f"{HOME}/.pm2",
-        "product_pm2_binary": f"{programs}/pm2",
-        "product_node_binary": f"{programs}/node",
+        "product_pm2_home": paths.home,
+        "product_pm2_binary": paths.pm2,
+        "product_node_binary": paths.node,
         "product_services": SERVICES,
         "product_modules": [],
         "preflight_target_id": TARGET,
@@ -206,8 +225,7 @@ def document(path: str) -> dict[str, Any]:
 
 def ask_services() -> list[running.Instance]:
     """Every process of the product's PM2 with its running SDK clients."""
-    programs = node_directory()
-    return running.instances(SERVER, "shop", f"{HOME}/.pm2", f"{programs}/node", f"{programs}/pm2")
+    return running.instances(SERVER, "shop", programs().home, programs().node, programs().pm2)
 
 
 def see_services(state: Walk, step: str, dsn: str, recorded: str = "") -> list[running.Instance]:
@@ -216,7 +234,7 @@ def see_services(state: Walk, step: str, dsn: str, recorded: str = "") -> list[r
     expected = running.Client.of_dsn(dsn)
     wrong = running.strays(found, SERVICES, expected)
     if recorded:
-        rows = [row for row in document(recorded)["services"] if isinstance(row, dict)]
+        rows = [row for row in document(recorded)["services"] if row["name"] in SERVICES]
         wrong += running.false_proofs(found, rows, expected)
         unproven = [str(row["name"]) for row in rows if row.get("proof", "") in running.UNPROVEN]
         wrong += [f"{name} is not proven" for name in unproven]
@@ -247,8 +265,8 @@ pm2 save
 
 def deploy() -> None:
     """An ordinary deploy after the edit that the documentation asks for."""
-    programs = node_directory()
-    environment = [f"HOME={HOME}", f"PM2_HOME={HOME}/.pm2", f"PATH={programs}:/usr/bin:/bin"]
+    path = f"{PurePosixPath(programs().node).parent}:/usr/bin:/bin"
+    environment = [f"HOME={HOME}", f"PM2_HOME={programs().home}", f"PATH={path}"]
     argv = ["runuser", "-u", "shop", "--", "env", "-i", *environment, "sh", "-c", f"cd ~; {_DEPLOY}"]
     world.inside(argv, SERVER)
 

@@ -110,7 +110,8 @@ def test_an_answer_that_is_not_the_list_is_an_error(text):
 
 
 def test_the_example_has_every_variable_that_the_operator_sets(monkeypatch):
-    monkeypatch.setattr(operator, "node_directory", lambda: "/srv/shop/.nvm/versions/node/v22.0.0/bin")
+    paths = operator.Programs("/srv/shop/bin/pm2", "/srv/shop/bin/node", "/srv/shop/.pm2")
+    monkeypatch.setattr(operator, "programs", lambda: paths)
     monkeypatch.setattr(images, "registry_reachable", lambda: False)
     tracker = operator.Tracker(
         "http://192.0.2.1", "a@example.org", "password", "token", "company", "shop", "7"
