@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from rig import demo, images, operator_inventory, running, sentry, subject, walk, world
-from rig.shell import CACHE, RigError, say
+from rig.shell import CACHE, RigError, say, wait_for
 from rig.trackers import Tracker, settle, tunnel
 
 NAME = "gtm-operator"
@@ -264,7 +264,9 @@ pm2 save
 
 
 def deploy() -> None:
-    """An ordinary deploy after the edit that the documentation asks for."""
+    """An ordinary deploy after the edit that the documentation asks for, and after the watch, which takes restarts for a fault."""
+    watch = ["sh", "-c", "systemctl is-active -q ai-admin-cutover-watch || echo over"]
+    wait_for("The end of the watch", lambda: "over" in world.inside(watch, SERVER), seconds=120, pause=2)
     path = f"{PurePosixPath(programs().node).parent}:/usr/bin:/bin"
     environment = [f"HOME={HOME}", f"PM2_HOME={programs().home}", f"PATH={path}"]
     argv = ["runuser", "-u", "shop", "--", "env", "-i", *environment, "sh", "-c", f"cd ~; {_DEPLOY}"]

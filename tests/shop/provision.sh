@@ -34,11 +34,11 @@ file = pathlib.Path(sys.argv[1])
 file.write_text(file.read_text().replace("@SENTRY_DSN@", os.environ["DSN"]))
 PYTHON
 
-# As `pm2 startup` tells its user to do.
-PATH="$BIN:$PATH" PM2_HOME="$HOME_DIR/.pm2" pm2 startup systemd -u shop --hp "$HOME_DIR" >/dev/null
+# As PM2 tells its user to do it as root; that leaves a daemon of root.
+PATH="$BIN:$PATH" pm2 startup systemd -u shop --hp "$HOME_DIR" >/dev/null
+PATH="$BIN:$PATH" pm2 kill >/dev/null
 as_shop mkdir -p "$HOME_DIR/.pm2"
 [ -e "$HOME_DIR/.pm2/dump.pm2" ] || as_shop sh -c 'printf "[]" > "$PM2_HOME/dump.pm2"'
-chown -R shop:shop "$HOME_DIR/.pm2"
 systemctl start pm2-shop
 as_shop pm2 start "$APP_DIR/ecosystem.config.cjs" --env production >/dev/null
 as_shop pm2 save >/dev/null

@@ -11,7 +11,8 @@ mkdir -p "$pool" /srv/work && cd /srv/work
 if [ "$suite" = bookworm ]; then
     # Debian 12 has its engine and client in one package and no Compose v2: that one is Debian 13's.
     apt-get -q download docker.io containerd runc
-    sed 's/bookworm[^ ]*/trixie/' /etc/apt/sources.list > /etc/apt/sources.list.d/next.list
+    mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -n 1)
+    echo "deb $mirror trixie main" > /etc/apt/sources.list.d/next.list
     apt-get -q update
     apt-get -q download docker-compose
     rm /etc/apt/sources.list.d/next.list
