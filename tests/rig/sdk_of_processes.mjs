@@ -8,10 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const { pm2, wait } = JSON.parse(process.argv[2]);
 const INSPECTOR = 'http://127.0.0.1:9229';
 const SETTLED_MS = 2500;
+const LOADED_MS = 10_000;
+const ANSWER_MS = 30_000;
 
 const READ_CLIENT = `(() => {
   const builtin = process.getBuiltinModule;
-  setTimeout(() => builtin('inspector').close(), 100);
   const found = { pid: process.pid, sdk: globalThis.__SENTRY__ !== undefined };
   if (found.sdk) {
     const sdk = builtin('module').createRequire(process.cwd() + '/')('@sentry/node');
@@ -26,6 +27,8 @@ const READ_CLIENT = `(() => {
   }
   return JSON.stringify(found);
 })()`;
+
+const CLOSE = "setTimeout(() => process.getBuiltinModule('inspector').close(), 0), 0";
 
 const listed = () => {
   const text = execFileSync(process.execPath, [pm2, 'jlist'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
@@ -81,25 +84,35 @@ async function closed(until) {
   }
 }
 
-/** What the SDK client of this process uses. Throws where it does not answer. */
-async function read(pid) {
-  process.kill(pid, 'SIGUSR1');
-  const socket = new WebSocket(await target(Date.now() + 15_000));
-  const answer = await new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error('its inspector does not answer')), 15_000);
-    socket.onopen = () =>
-      socket.send(JSON.stringify({ id: 1, method: 'Runtime.evaluate', params: { expression: READ_CLIENT, returnByValue: true } }));
+/** The result of an expression in the process behind the socket. */
+async function evaluate(socket, id, expression) {
+  const request = { id, method: 'Runtime.evaluate', params: { expression, returnByValue: true } };
+  return new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error('its inspector does not answer')), ANSWER_MS);
+    socket.onopen = () => socket.send(JSON.stringify(request));
+    socket.onerror = () => reject(new Error('its inspector closed the connection'));
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
-      if (message.id === 1) {
+      if (message.id === id) {
         clearTimeout(late);
         resolve(message.result);
       }
     };
-    socket.onerror = () => reject(new Error('its inspector closed the connection'));
+    if (socket.readyState === WebSocket.OPEN) {
+      socket.onopen();
+    }
   });
+}
+
+/** What the SDK client of this process uses. Throws where it does not answer. */
+async function read(pid) {
+  process.kill(pid, 'SIGUSR1');
+  const socket = new WebSocket(await target(Date.now() + ANSWER_MS));
+  const answer = await evaluate(socket, 1, READ_CLIENT);
+  // Only now: an inspector that closes by itself may take the answer with it.
+  await evaluate(socket, 2, CLOSE);
   socket.close();
-  await closed(Date.now() + 15_000);
+  await closed(Date.now() + ANSWER_MS);
   if (answer.exceptionDetails) {
     throw new Error(answer.exceptionDetails.exception?.description ?? answer.exceptionDetails.text);
   }
@@ -108,18 +121,22 @@ async function read(pid) {
 
 /** The entries of PM2's list, each alive for a while; a job is waited for until a run of it is under way. */
 async function alive() {
-  const names = new Set(listed().map((entry) => entry.name));
   const found = new Map();
   const until = Date.now() + wait * 1000;
   for (;;) {
     for (const entry of listed()) {
-      if (entry.pid > 0 && Date.now() - entry.pm2_env.pm_uptime > SETTLED_MS && !found.has(entry.pm_id)) {
-        found.set(entry.pm_id, await ask(entry));
+      const age = Date.now() - entry.pm2_env.pm_uptime;
+      if (entry.pid > 0 && age > SETTLED_MS && !found.has(entry.pm_id)) {
+        const row = await ask(entry);
+        // A process that has just begun may not have loaded its SDK yet.
+        if (row.clients.length > 0 || age > LOADED_MS) {
+          found.set(entry.pm_id, row);
+        }
       }
     }
     const missing = listed().filter((entry) => !found.has(entry.pm_id));
     if (missing.length === 0 || Date.now() > until) {
-      return { names, found, missing };
+      return { found, missing };
     }
     await sleep(1000);
   }
