@@ -119,24 +119,26 @@ async function read(pid) {
   return JSON.parse(answer.result.value);
 }
 
-/** The entries of PM2's list, each alive for a while; a job is waited for until a run of it is under way. */
+/** A row for each entry of PM2's list that was alive for a while; a job is waited for until a run of it is under way. */
 async function alive() {
   const found = new Map();
+  const settled = new Set();
   const until = Date.now() + wait * 1000;
   for (;;) {
     for (const entry of listed()) {
       const age = Date.now() - entry.pm2_env.pm_uptime;
-      if (entry.pid > 0 && age > SETTLED_MS && !found.has(entry.pm_id)) {
+      if (entry.pid > 0 && age > SETTLED_MS && !settled.has(entry.pm_id)) {
         const row = await ask(entry);
         // A process that has just begun may not have loaded its SDK yet.
+        found.set(entry.pm_id, row);
         if (row.clients.length > 0 || age > LOADED_MS) {
-          found.set(entry.pm_id, row);
+          settled.add(entry.pm_id);
         }
       }
     }
-    const missing = listed().filter((entry) => !found.has(entry.pm_id));
-    if (missing.length === 0 || Date.now() > until) {
-      return { found, missing };
+    const entries = listed();
+    if (entries.every((entry) => settled.has(entry.pm_id)) || Date.now() > until) {
+      return { found, missing: entries.filter((entry) => !found.has(entry.pm_id)) };
     }
     await sleep(1000);
   }
