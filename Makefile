@@ -5,7 +5,7 @@ RIG := PYTHONPATH=tests:tests/standin:src $(VENV)/python -m rig
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback test unit lint integration contract contract-empty mutations mutations-short bench drills drills-short proof molecule topology clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback operator test unit lint integration contract contract-empty mutations mutations-short bench drills drills-short proof molecule topology clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -27,6 +27,9 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
+
+operator: setup ## there and back three times on a server unlike the demo's (nvm, cluster, npm start, sudo password ...): fails on any false proof (an hour; not in `make test`)
+	@$(RIG) operator
 
 test: setup-tests ## everything, from nothing: lint and all tests, two parts at a time
 	@$(RIG) test

@@ -20,6 +20,7 @@ def main() -> int:
         "later-phases",
         "repeat",
         "rollback",
+        "operator",
         "contract",
         "contract-empty",
         "mutations",
@@ -51,6 +52,10 @@ def main() -> int:
             from rig import demo
 
             getattr(demo, options.command.replace("-", "_"))()
+        elif options.command == "operator":
+            from rig import operator
+
+            operator.operator()
         elif options.command in {
             "contract",
             "contract-empty",

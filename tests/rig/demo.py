@@ -28,10 +28,10 @@ GLITCHTIP_URL = "http://127.0.0.1:8080"
 WITHOUT_SDK = "pm2-logrotate"
 
 
-def prepare_surroundings() -> None:
+def prepare_surroundings(product: str = "product") -> None:
     """What stands around every server: engine, images, network, "Sentry", and a registry where no public one answers."""
     engine.ensure()
-    images.build_all(["product", "registry", "postgres", "valkey", *subject.standins()])
+    images.build_all([product, "registry", "postgres", "valkey", *subject.standins()])
     world.ensure_network()
     sentry.launch()
     if given := subject.given():
@@ -81,20 +81,19 @@ def write_inventory(container: str, tracker: Tracker) -> None:
     world.write_private(GENERATED, "---\n" + yaml.safe_dump(variables))
 
 
-def ledger(server: world.Server = world.MAIN) -> Ledger:
+def ledger(server: world.Server = world.MAIN, path: str = LEDGER) -> Ledger:
     """The product's ledger, read off the server."""
-    _, text = world.ssh(f"cat {LEDGER}", server=server)
-    copy = world.DEMO / f"ledger-{server.name}.jsonl"
-    copy.write_text(text + "\n")
+    text = world.inside(["cat", path], server)
+    copy = server.directory / f"ledger-{server.name}.jsonl"
+    copy.write_text(text)
     return read_ledger(copy)
 
 
 def glitchtip_tracker(url: str, server: world.Server = world.MAIN) -> Tracker:
     """GlitchTip on the server, as the operator tools there know it."""
-    _, settings_text = world.ssh("cat /etc/glitchtip-ops/settings.json", server=server)
-    settings = json.loads(settings_text)
-    _, token = world.ssh("cat /etc/glitchtip-ops/token", server=server)
-    _, password = world.ssh("sed -n s/^SUPERUSER_PASSWORD=//p /opt/glitchtip/.env", server=server)
+    settings = json.loads(world.inside(["cat", "/etc/glitchtip-ops/settings.json"], server))
+    token = world.inside(["cat", "/etc/glitchtip-ops/token"], server)
+    password = world.inside(["sed", "-n", "s/^SUPERUSER_PASSWORD=//p", "/opt/glitchtip/.env"], server).strip()
     return Tracker(
         url=url,
         email="admin@example.org",

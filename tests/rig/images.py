@@ -29,6 +29,8 @@ REGISTRY_PROBE = "https://registry-1.docker.io/v2/"
 GLITCHTIP_LINES = {"5.2": "5.2.0", "6.2": "6.2.6"}
 _LOCKS: defaultdict[str, Lock] = defaultdict(Lock)
 SKIP = {"node_modules", "__pycache__"}
+#: Images without a Dockerfile: the suite of Debian that they hold.
+SUITES = {"os": "trixie", "os-bookworm": "bookworm"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Image:
     parent: str
     context: dict[str, Path] = field(default_factory=dict)
     args: dict[str, str] = field(default_factory=dict)
+    #: Images that stages of the Dockerfile begin with (build argument -> name), beside the parent.
+    stages: dict[str, str] = field(default_factory=dict)
 
     def files(self) -> list[tuple[str, Path]]:
         """Files of the context as (path inside the context, source), sorted."""
@@ -60,6 +64,7 @@ IMAGES = {
     image.name: image
     for image in [
         Image("base", HERE / "base/Dockerfile", "os", {"ca": LOCAL_CAS}),
+        Image("base-bookworm", HERE / "base/Dockerfile", "os-bookworm", {"ca": LOCAL_CAS}),
         Image("server", HERE / "server/Dockerfile", "base"),
         Image("product", HERE / "product/Dockerfile", "server", {"ai_admin": ROOT / "tests/ai_admin"}),
         Image(
@@ -73,6 +78,19 @@ IMAGES = {
             HERE / "valkey/Dockerfile",
             "base",
             {"docker-entrypoint.sh": HERE / "valkey/docker-entrypoint.sh"},
+        ),
+        Image(
+            "operator",
+            HERE / "operator/Dockerfile",
+            "base-bookworm",
+            {
+                "shop": ROOT / "tests/shop",
+                "shop/lib/ledger.js": ROOT / "tests/ai_admin/src/lib/ledger.js",
+                "make_repository.sh": ROOT / "molecule/docker/files/make_repository.sh",
+                "decoy.py": HERE / "operator/decoy.py",
+                "nftables.conf": HERE / "operator/nftables.conf",
+            },
+            stages={"BUILDER": "server"},
         ),
         Image("registry", HERE / "registry/Dockerfile", "base", {"config.yml": HERE / "registry/config.yml"}),
         *[
@@ -109,10 +127,12 @@ def url_answers(url: str, *, also: tuple[int, ...] = ()) -> bool:
 @cache
 def tag(name: str) -> str:
     """Full image name of ``name``: ``gtm/<name>:<12 hex of its content>``."""
-    if name == "os":
-        return "gtm/os:trixie"
+    if name in SUITES:
+        return f"gtm/os:{SUITES[name]}"
     image = IMAGES[name]
     digest = hashlib.sha256(tag(image.parent).encode())
+    for stage in image.stages.values():
+        digest.update(tag(stage).encode())
     digest.update(image.dockerfile.read_bytes())
     digest.update(repr(sorted(image.args.items())).encode())
     for target, source in image.files():
@@ -135,27 +155,29 @@ def _build_missing(name: str) -> None:
     if present(name):
         return
     started = time.monotonic()
-    if name == "os":
-        _build_os()
+    if name in SUITES:
+        _build_os(name)
     else:
-        build(IMAGES[name].parent)
+        for parent in (IMAGES[name].parent, *IMAGES[name].stages.values()):
+            build(parent)
         _build_from_dockerfile(IMAGES[name])
     say(f"image {tag(name)} built ({time.monotonic() - started:.1f} s)")
 
 
-def _build_os() -> None:
+def _build_os(name: str) -> None:
+    suite = SUITES[name]
     if registry_reachable():
-        run(["docker", "pull", "-q", "debian:trixie-slim"])
-        run(["docker", "tag", "debian:trixie-slim", tag("os")])
+        run(["docker", "pull", "-q", f"debian:{suite}-slim"])
+        run(["docker", "tag", f"debian:{suite}-slim", tag(name)])
         return
     if os.geteuid() != 0:
         raise RigError(
             "No image registry answers, and building the base image with mmdebstrap needs root; run make as root."
         )
-    bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", "trixie", "-"]
+    bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", suite, "-"]
     with subprocess.Popen(bootstrap, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as source:
         imported = subprocess.run(
-            ["docker", "import", "-", tag("os")],
+            ["docker", "import", "-", tag(name)],
             stdin=source.stdout,
             capture_output=True,
             text=True,
@@ -163,9 +185,9 @@ def _build_os() -> None:
         )
         errors = source.stderr.read().decode() if source.stderr else ""
     if source.returncode or imported.returncode:
-        run(["docker", "rmi", "-f", tag("os")], check=False)
+        run(["docker", "rmi", "-f", tag(name)], check=False)
         raise RigError(
-            f"No image registry answers, and mmdebstrap could not build Debian 13: {(errors + imported.stderr).strip()[-600:]}"
+            f"No image registry answers, and mmdebstrap could not build Debian's {suite}: {(errors + imported.stderr).strip()[-600:]}"
         )
 
 
@@ -180,7 +202,8 @@ def _build_from_dockerfile(image: Image) -> None:
             if not Path(directory, target).exists():
                 Path(directory, target).mkdir()
         shutil.copy(image.dockerfile, Path(directory, "Dockerfile"))
-        arguments = {"BASE": tag(image.parent), **image.args}
+        stages = {argument: tag(name) for argument, name in image.stages.items()}
+        arguments = {"BASE": tag(image.parent), **stages, **image.args}
         flags = [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
         run(
             ["docker", "build", "-q", "--label", "owner=gtm", "-t", tag(image.name), *flags, directory],

@@ -45,8 +45,8 @@ def launch() -> None:
         raise RigError(f'"Sentry" does not start: {error}') from error
 
 
-def provision() -> tuple[Tracker, str]:
-    """The product's organization and project there; (how to read it, the DSN that the product reports to)."""
+def provision(name: str = PROJECT) -> tuple[Tracker, str]:
+    """The product's organization and project ``name`` there; (how to read it, the DSN that the product reports to)."""
     with login(STACK.url, STACK.email, STACK.superuser_password) as session:
         token = session.ensure_token("demo", SCOPES).token
     client = Client(STACK.url, token)
@@ -55,9 +55,9 @@ def provision() -> tuple[Tracker, str]:
     )
     slug = organization["slug"]
     team = _one(client.teams.list(slug), "slug", "ai-admin") or client.teams.create(slug, "ai-admin")
-    project = _one(client.projects.list(slug), "name", PROJECT)
+    project = _one(client.projects.list(slug), "name", name)
     if project is None:
-        project = client.projects.create(slug, team["slug"], name=PROJECT, platform="node")
+        project = client.projects.create(slug, team["slug"], name=name, platform="node")
     key = client.keys.list(slug, project["slug"])[0]
     tracker = Tracker(
         url=STACK.url,

@@ -58,8 +58,8 @@ class Tracker:
 
 
 @contextmanager
-def tunnel(server: world.Server = world.MAIN) -> Iterator[str]:
-    """An SSH tunnel to GlitchTip on the server for as long as the block runs; gives its URL on this machine."""
+def tunnel(server: world.Server = world.MAIN, there: int = 8080) -> Iterator[str]:
+    """An SSH tunnel to GlitchTip on the server (port ``there``) for as long as the block runs; gives its URL on this machine."""
     port = free_port()
     *options, target = world.ssh_argv(server)
     argv = [
@@ -68,7 +68,7 @@ def tunnel(server: world.Server = world.MAIN) -> Iterator[str]:
         "-o",
         "ExitOnForwardFailure=yes",
         "-L",
-        f"127.0.0.1:{port}:127.0.0.1:8080",
+        f"127.0.0.1:{port}:127.0.0.1:{there}",
         target,
     ]
     with subprocess.Popen(

@@ -47,10 +47,16 @@ class Run:
 
 
 def playbook(
-    name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False, fast: bool = False
+    name: str,
+    *,
+    check: bool = False,
+    extra: tuple[str, ...] = (),
+    quiet: bool = False,
+    fast: bool = False,
+    server: world.Server = world.MAIN,
 ) -> Run:
     """Run ``playbooks/<name>.yml``; RigError when it fails. Arguments as in :func:`attempt`."""
-    run = attempt(name, check=check, extra=extra, quiet=quiet, fast=fast)
+    run = attempt(name, check=check, extra=extra, quiet=quiet, fast=fast, server=server)
     if run.code:
         if quiet:
             print("\n".join(run.output.splitlines()[-25:]), flush=True)
@@ -61,13 +67,20 @@ def playbook(
 
 
 def attempt(
-    name: str, *, check: bool = False, extra: tuple[str, ...] = (), quiet: bool = False, fast: bool = False
+    name: str,
+    *,
+    check: bool = False,
+    extra: tuple[str, ...] = (),
+    quiet: bool = False,
+    fast: bool = False,
+    server: world.Server = world.MAIN,
 ) -> Run:
     """Run ``playbooks/<name>.yml`` to its end, good or bad.
 
-    ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected; ``fast`` runs it with Mitogen.
+    ``check`` adds ``--check --diff``; with ``quiet`` the lines are only collected; ``fast`` runs it with Mitogen; ``server`` says
+    which inventory.
     """
-    totals = world.DEMO / f"totals-{name}.json"
+    totals = server.directory / f"totals-{name}.json"
     totals.unlink(missing_ok=True)
     environment = {
         **os.environ,
@@ -85,7 +98,7 @@ def attempt(
     argv = [
         str(ROOT / ".venv/bin/ansible-playbook"),
         "-i",
-        str(world.INVENTORY),
+        str(server.inventory),
         f"playbooks/{name}.yml",
         *extra,
         *(["--check", "--diff"] if check else []),

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,24 @@ CPUS = "1"
 
 @dataclass(frozen=True)
 class Server:
-    """A throwaway server: its container, its SSH port on the loopback address, its image and its memory."""
+    """A throwaway server: its container, its SSH port on the loopback address, its image and its memory.
+
+    ``user`` logs in over SSH with the key of ``directory``, which holds the server's files on this machine;
+    ``inventory`` is the one that playbooks get.
+    """
 
     name: str
     port: int
     image: str = "product"
     memory: str = MEMORY
+    user: str = "root"
+    inventory: Path = INVENTORY
+    directory: Path = DEMO
+
+    @property
+    def key(self) -> Path:
+        """Its private SSH key."""
+        return self.directory / KEY.name
 
 
 #: The one that most worlds consist of.
@@ -109,11 +122,11 @@ def published() -> list[tuple[str, str, str, str]]:
     return found
 
 
-def make_key() -> None:
-    """An SSH key pair for the demo, made once."""
-    DEMO.mkdir(parents=True, exist_ok=True)
-    if not KEY.exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo@example.org", "-f", str(KEY)])
+def make_key(server: Server = MAIN) -> None:
+    """An SSH key pair for the server, made once."""
+    server.directory.mkdir(parents=True, exist_ok=True)
+    if not server.key.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo@example.org", "-f", str(server.key)])
 
 
 def system_container(name: str, image: str, *, extra: list[str]) -> None:
@@ -151,26 +164,15 @@ def system_container(name: str, image: str, *, extra: list[str]) -> None:
 
 def start_server(server: Server = MAIN) -> str:
     """A fresh server, reachable over SSH on the loopback address; returns its full container id."""
-    make_key()
+    make_key(server)
     limits = ["--memory", server.memory, "--memory-swap", server.memory, "--cpus", CPUS]
     system_container(
         server.name,
         images.tag(server.image),
         extra=["--network", NETWORK, "-p", f"127.0.0.1:{server.port}:22", *limits],
     )
-    public = KEY.with_suffix(".pub").read_text()
-    run(
-        [
-            "docker",
-            "exec",
-            "-i",
-            server.name,
-            "sh",
-            "-c",
-            "install -d -m 700 /root/.ssh && cat > /root/.ssh/authorized_keys",
-        ],
-        input_text=public,
-    )
+    install = "install -d -m 700 ~/.ssh && cat > ~/.ssh/authorized_keys"
+    inside(["su", server.user, "-c", install], server, input_text=server.key.with_suffix(".pub").read_text())
     _wait_for_boot(server)
     return run(["docker", "inspect", "-f", "{{.Id}}", server.name]).stdout.strip()
 
@@ -188,6 +190,14 @@ def wait_for_stack() -> None:
         "docker ps -q --filter label=com.docker.compose.project=glitchtip --filter health=healthy | wc -l"
     )
     wait_for("The stack's health", lambda: ssh(listing, check=False)[1] == "4", seconds=180, pause=2)
+
+
+def inside(
+    argv: Sequence[str], server: Server, *, input_text: str | None = None, timeout: float = 300
+) -> str:
+    """Run a command on the server as root without SSH, for checks from outside; its standard output. RigError when it fails."""
+    done = run(["docker", "exec", "-i", server.name, *argv], input_text=input_text, timeout=timeout)
+    return done.stdout
 
 
 def _wait_for_boot(server: Server) -> None:
@@ -212,7 +222,15 @@ def ssh_argv(server: Server = MAIN) -> list[str]:
         "-o",
         "ConnectTimeout=5",
     ]
-    return ["ssh", "-i", str(KEY), "-p", str(server.port), *options, "root@127.0.0.1"]
+    return [
+        "ssh",
+        "-i",
+        str(server.key),
+        "-p",
+        str(server.port),
+        *options,
+        f"{server.user}@127.0.0.1",
+    ]
 
 
 def ssh(
@@ -267,7 +285,7 @@ def remove_server(server: Server = MAIN) -> None:
     """Remove this server alone, with its engine's volume."""
     run(["docker", "rm", "-f", "-v", server.name], check=False)
     run(["docker", "volume", "rm", "-f", f"{server.name}-docker"], check=False)
-    shutil.rmtree(DEMO, ignore_errors=True)
+    shutil.rmtree(server.directory, ignore_errors=True)
 
 
 def remove() -> None:

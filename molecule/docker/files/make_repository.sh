@@ -8,7 +8,19 @@ apt-get -q -y --no-install-recommends install dpkg-dev gpg gpg-agent
 
 pool=/srv/apt/linux/debian/pool
 mkdir -p "$pool" /srv/work && cd /srv/work
-apt-get -q download docker.io docker-cli containerd runc docker-compose
+if [ "$suite" = bookworm ]; then
+    # Debian 12 has its engine and client in one package and no Compose v2: that one is Debian 13's.
+    apt-get -q download docker.io containerd runc
+    mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -n 1)
+    echo "deb $mirror trixie main" > /etc/apt/sources.list.d/next.list
+    apt-get -q update
+    apt-get -q download docker-compose
+    rm /etc/apt/sources.list.d/next.list
+    engine=5:20.10.24-1 containerd=1.6.20-1 client=
+else
+    apt-get -q download docker.io docker-cli containerd runc docker-compose
+    engine=5:26.1.5-1 containerd=1.7.27-1 client=docker-cli
+fi
 
 # repack <new name> <version> <depends> <conflicts> <package>...: the files of the packages, with their maintainer scripts, as one package.
 repack() {
@@ -39,9 +51,10 @@ repack() {
     rm -rf tree
 }
 
-repack containerd.io 1.7.27-1 "" "containerd, runc" containerd runc
-repack docker-ce-cli 5:26.1.5-1 "" "docker-cli" docker-cli
-repack docker-ce 5:26.1.5-1 "containerd.io, docker-ce-cli" "docker.io" docker.io
+repack containerd.io "$containerd" "" "containerd, runc" containerd runc
+# shellcheck disable=SC2086  # no package where the client is part of the engine's
+repack docker-ce-cli "$engine" "" "docker-cli" $client
+repack docker-ce "$engine" "containerd.io, docker-ce-cli" "docker.io" docker.io
 repack docker-compose-plugin 2.26.1-1 "docker-ce-cli" "docker-compose" docker-compose
 
 mkdir -p -m 700 "$GNUPGHOME"

@@ -1,0 +1,3 @@
+import { run } from './lib/run.mjs';
+
+run('the mail server refused a recipient');
