@@ -681,7 +681,9 @@ class Cutover:
             )
             if left <= 0:
                 raise CutoverError(
-                    f"not confirmed: {silent[0]}; {ACCEPT}", {"problems": silent, "state": state.phase}
+                    f"not confirmed: {silent[0]}; {ACCEPT}. Unless it is confirmed, the switch is rolled back when the "
+                    "confirm window ends",
+                    {"problems": silent, "state": state.phase},
                 )
             self.host.progress(f"waiting for events: {silent[0]}")
             self.host.sleep(min(left, _CONFIRM_POLL))
