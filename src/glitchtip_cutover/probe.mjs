@@ -260,7 +260,7 @@ const main = async () => {
   }
   if (!entry) doubts.push(`its script ${request.script} cannot be read`);
   const result = { ...base, clients, doubts, status: null };
-  if (!request.send) return result;
+  if (!request.send || doubts.length) return result;
   client.getOptions().sampleRate = 1;
   client.on?.('afterSendEvent', (event, response) => {
     if (event.event_id === request.event_id) result.status = response?.statusCode ?? null;

@@ -146,7 +146,11 @@ def node_processes(name: str, pid: int, command: Sequence[str] = ()) -> list[tup
     root = read_running(pid)
     if root is None:
         raise ServiceError(f"{name}: its process {pid} is gone, or cannot be read")
-    own = tuple(command) if command and root.is_node and not _is_intact(root.argv) else root.argv
+    own = root.argv
+    if command and root.is_node and not _is_intact(root.argv):
+        # A script that is started by its own name (npm) runs on the Node.js of its first line.
+        is_node = _NODE.fullmatch(PurePosixPath(command[0]).name) is not None
+        own = tuple(command) if is_node else ("node", *command)
     return _workers(root, own, _parents())
 
 
@@ -166,11 +170,11 @@ def _workers(
 
 def _is_intact(argv: Sequence[str]) -> bool:
     """Whether the kernel still shows the command line of the service: no title, and no container of PM2's."""
-    script = PurePosixPath(parse_command(argv).script).name
+    script = parse_command(argv).script
     return (
         _NODE.fullmatch(PurePosixPath(argv[0]).name) is not None
         and bool(script)
-        and not re.fullmatch(r"ProcessContainer\w*\.js", script)
+        and not re.fullmatch(r"ProcessContainer\w*\.js", PurePosixPath(script).name)
     )
 
 

@@ -129,7 +129,9 @@ def test_the_real_process_below_npm_and_a_shell_is_the_service(kernel: Kernel) -
     argv = ["node", "-r", "dotenv/config", "a.js", "dotenv_config_path=/srv/other.env"]
     kernel.show(12, argv, parent=11, cwd="/srv", DOTENV_CONFIG_PATH="/x", SENTRY_DSN="y")
     kernel.show(13, ["node", "child.js"], parent=12)
-    launch = launch_module.launch_of_process(service(10, "node", "/usr/bin/npm", "start"))
+    record = ["/usr/bin/npm", "start"]
+    assert launch_module.launch_of_process(service(10, *record)).pid == 12
+    launch = launch_module.launch_of_process(service(10, "node", *record))
     assert (launch.pid, launch.cwd, launch.script) == (12, "/srv", "a.js")
     assert launch.options == ("-r", "dotenv/config")
     assert launch.arguments == ("dotenv_config_path=/srv/other.env",)
