@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--wait",
                 type=float,
-                default=0.0,
+                default=30.0,
                 metavar="SECONDS",
-                help="wait so long for events of services that report often",
+                help="wait so long for events of services that report often (%(default)g)",
             )
         if name in _WITH_COPY:
             command.add_argument(

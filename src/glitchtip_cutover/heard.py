@@ -22,6 +22,8 @@ from .running import node_processes
 DAY = 86400.0
 # From this many events within the confirm window on, a service has to be heard itself.
 TALKS = 3.0
+# So many events of one process say something about its rate, however short it has run.
+_ENOUGH = 3
 _PAGES = 5
 _READ_SECONDS = 10.0
 _DETAILS = 20
@@ -142,7 +144,10 @@ def _count(
     now: float,
     tracker: Tracker,
 ) -> Mapping[str, Rate]:
-    """Named events are counted over the whole time; others, of which a few are looked at, since the process began."""
+    """Events are counted over the whole time, and since the service's process began where they are enough to go by.
+
+    Of those without a name, which only tell about that process, a few are looked at.
+    """
     nameless = [event for event in events if not attribution.is_named(event)][:_DETAILS]
     seen_since = nameless[-1].created if len(nameless) == _DETAILS else since
     found: dict[str, Rate] = {}
@@ -160,11 +165,17 @@ def _count(
 
         named = own([event for event in events if attribution.is_named(event)])
         others = own(nameless)
-        begun = max(seen_since, min(process.started_at for process in instances))
+        began = max(since, min(process.started_at for process in instances))
+        lately = [created for created in named if created >= began]
+        candidates = (
+            (named, since, 1),
+            (lately, began, _ENOUGH),
+            (others, max(seen_since, began), _ENOUGH),
+        )
         rates_found = [
             Rate(len(times), max(now - start, 1.0), max(times))
-            for times, start in ((named, since), (others, begun))
-            if times
+            for times, start, enough in candidates
+            if len(times) >= enough
         ]
         if rates_found:
             found[name] = max(rates_found, key=lambda rate: rate.within(DAY))

@@ -151,6 +151,17 @@ def test_a_service_that_is_heard_seldom_needs_no_event(world: Simulation) -> Non
     assert world.cutover().confirm()["changed"] is True
 
 
+def test_a_process_that_runs_for_minutes_only_is_judged_by_these(world: Simulation) -> None:
+    """Three events in the 1000 s since its start are 1.8 in a window; 8 are 4.8, far more than over a whole day."""
+    start = world.pm2.table["silent"].started_at
+    for number in range(3):
+        world.stored.setdefault("7", []).append(Event(f"{number:032x}", start + 1, {"service": "silent"}))
+    assert world.cutover().plan()["heard_themselves"] == {}
+    for number in range(3, 8):
+        world.stored["7"].append(Event(f"{number:032x}", start + 1, {"service": "silent"}))
+    assert set(world.cutover().plan()["heard_themselves"]) == {"silent"}
+
+
 def test_confirm_waits_for_what_is_to_be_heard_and_not_beyond_the_window(world: Simulation) -> None:
     talks(world, "silent")
     deadline = world.cutover().apply()["confirm_before"]
