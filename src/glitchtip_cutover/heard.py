@@ -17,7 +17,7 @@ from .errors import CutoverError, InterruptedRunError
 from .host import Host
 from .manager import Process
 from .proof import SERVER_TAG, is_own
-from .running import node_processes
+from .running import service_processes
 
 DAY = 86400.0
 # From this many events within the confirm window on, a service has to be heard itself.
@@ -46,7 +46,7 @@ class Attribution:
                 with suppress(CutoverError):
                     self._starts += [
                         (process.name, running.started_at)
-                        for running, _ in node_processes(process.name, process.pid, process.command)
+                        for running, _ in service_processes(process.name, process.pid, process.command)
                         if running.started_at
                     ]
 

@@ -22,7 +22,7 @@ from .dsn import Dsn, shown
 from .errors import CutoverError, ServiceError, UnprovenServiceError
 from .launch import Launch
 from .manager import Manager, Process, manager_for, manager_label
-from .running import node_processes
+from .running import service_processes
 
 _PROBE_FLUSH_MS = 10000
 _PROBE_TIMEOUT = 60.0
@@ -67,7 +67,7 @@ def environment_problem(config: Config, process: Process, expected: Dsn) -> str:
     """
     if not process.online:
         return ""
-    for running, _ in node_processes(process.name, process.pid, process.command):
+    for running, _ in service_processes(process.name, process.pid, process.command):
         value = running.environment.get(config.env_key)
         if value is not None and value != expected.value:
             held = "an empty value" if not value else f"that of {shown(value)}"
@@ -238,6 +238,8 @@ class Prober:
                 f"{process.name}: its Node.js is older than 18.18, which cannot run a probe"
             )
         report = read_report(done.output, marker, process.name)
+        if launch.pid and self._manager.launch(process) != launch:
+            raise UnprovenServiceError(f"{process.name}: its process changed while the probe ran")
         check_surroundings(report, launch, self.config.env_key, process.name)
         return report
 

@@ -136,10 +136,12 @@ def read_running(pid: int) -> Running | None:
     )
 
 
-def node_processes(name: str, pid: int, command: Sequence[str] = ()) -> list[tuple[Running, tuple[str, ...]]]:
-    """The Node.js processes that do a service's work, each with its command line.
+def service_processes(
+    name: str, pid: int, command: Sequence[str] = ()
+) -> list[tuple[Running, tuple[str, ...]]]:
+    """The processes that do a service's work, each with its command line.
 
-    That is the process which the manager knows, or what npm, a shell or another launcher runs below it. ``command``
+    That is the process which the manager knows, or the Node.js that npm, a shell or another launcher runs below it. ``command``
     is the manager's own record of the command line, for processes that overwrite theirs with a title. Raises
     ServiceError when the process is gone.
     """
@@ -151,7 +153,7 @@ def node_processes(name: str, pid: int, command: Sequence[str] = ()) -> list[tup
         # A script that is started by its own name (npm) runs on the Node.js of its first line.
         is_node = _NODE.fullmatch(PurePosixPath(command[0]).name) is not None
         own = tuple(command) if is_node else ("node", *command)
-    return _workers(root, own, _parents())
+    return _workers(root, own, _parents()) or [(root, own)]
 
 
 def _workers(
@@ -188,10 +190,9 @@ def _is_launcher(argv: Sequence[str]) -> bool:
 
 def single_node_process(name: str, pid: int, command: Sequence[str] = ()) -> tuple[Running, Command]:
     """The one Node.js process of a service. Raises UnprovenServiceError when there is none, or more than one."""
-    found = node_processes(name, pid, command)
-    if not found:
-        root = read_running(pid)
-        program = PurePosixPath(root.executable).name if root else "?"
+    found = service_processes(name, pid, command)
+    if not found[0][0].is_node:
+        program = PurePosixPath(found[0][0].executable).name
         raise UnprovenServiceError(
             f"{name}: its process {pid} ({program}) runs no Node.js, so no probe can stand in for it"
         )

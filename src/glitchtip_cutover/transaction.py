@@ -38,7 +38,7 @@ from .planning import env_diff, gate_problems, is_mine, order, plan_row, service
 from .proof import SERVER_TAG, Proof, environment_problem
 from .proving import Proving
 from .rehearsal import ACCEPT, rehearse
-from .running import node_processes
+from .running import service_processes
 from .services import Services, of
 from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
 from .store import Store
@@ -134,7 +134,7 @@ class Cutover:
     def _process_dsn_host(self, process: Process) -> str:
         """Host of the DSN in the environment of a service's running process; ``-`` where that holds none."""
         try:
-            found = node_processes(process.name, process.pid, process.command) if process.online else []
+            found = service_processes(process.name, process.pid, process.command) if process.online else []
         except CutoverError:
             return "unknown"
         values = [running.environment.get(self.config.env_key) for running, _ in found]

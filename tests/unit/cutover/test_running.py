@@ -202,6 +202,12 @@ def test_what_no_probe_can_repeat_is_unproven(kernel: Kernel, shown: list[Any], 
         launch_module.launch_of_process(service(10))
 
 
+def test_the_environment_of_a_service_without_node_is_read_all_the_same(kernel: Kernel) -> None:
+    kernel.show(10, ["bun", "a.ts"], executable="/usr/bin/bun", SENTRY_DSN="x")
+    found = running_module.service_processes("api", 10)
+    assert [running.environment for running, _ in found] == [{KEY: "x"}]
+
+
 @pytest.mark.usefixtures("kernel")
 def test_a_process_that_is_gone_is_an_error_of_the_service() -> None:
     with pytest.raises(ServiceError, match="process 10 is gone") as caught:
