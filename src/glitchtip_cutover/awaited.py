@@ -19,7 +19,8 @@ _FILE = "awaited.json"
 
 
 class Awaited:
-    """The list of an attempt: ``{service: events expected within the confirm window}``, kept beside its states."""
+    """The list of an attempt, kept beside its states: when its switch began (epoch seconds), and for each service how
+    many events are expected within the confirm window."""
 
     def __init__(
         self, config: Config, host: Host, store: Store, journal: Journal, services: Services
@@ -31,7 +32,7 @@ class Awaited:
         self._services = services
 
     def record(
-        self, attempt: int, proofs: Mapping[str, Proof], talking: Mapping[str, float]
+        self, attempt: int, began: float, proofs: Mapping[str, Proof], talking: Mapping[str, float]
     ) -> dict[str, float]:
         """Keep which services are still to be heard, and return them. Accepted ones are not awaited."""
         names = {
@@ -41,7 +42,7 @@ class Awaited:
             and proofs[name].kind != "own_event"
             and name not in self._config.accept_unproven
         }
-        write_json(self._store.attempt_directory(attempt) / _FILE, names)
+        write_json(self._store.attempt_directory(attempt) / _FILE, {"began": began, "services": names})
         return names
 
     def hear(self, state: State, target: Target, skipped: Collection[str] = ()) -> list[str]:
@@ -51,7 +52,8 @@ class Awaited:
         """
         path = self._store.attempt_directory(state.attempt) / _FILE
         stored = read_json(path)
-        awaited: dict[str, Any] = stored if isinstance(stored, dict) else {}
+        document: dict[str, Any] = stored if isinstance(stored, dict) else {"services": {}}
+        awaited: dict[str, float] = document["services"]
         names = [name for name in awaited if name not in skipped and name in target.sides]
         if not names:
             return []
@@ -61,7 +63,9 @@ class Awaited:
         for name in names:
             sides = target.sides[name]
             tracker = self._host.tracker(sides[0])
-            event = attribution.find(tracker.recent_events(), of(listed, name), (), tracker.event)
+            # A job that rests has not run since: what the tracker had before the switch proves nothing.
+            fresh = [event for event in tracker.recent_events() if event.created >= document["began"]]
+            event = attribution.find(fresh, of(listed, name), (), tracker.event)
             if event is not None and all(self._host.tracker(side).event(event.event_id) for side in sides):
                 heard[name] = event.event_id
         for name, event_id in heard.items():
@@ -69,7 +73,8 @@ class Awaited:
             self._host.progress(f"{name}: own_event {event_id}")
         if heard:
             self._keep(heard)
-            write_json(path, {name: expected for name, expected in awaited.items() if name not in heard})
+            left = {name: expected for name, expected in awaited.items() if name not in heard}
+            write_json(path, {**document, "services": left})
         return [
             f"{name} was not heard since its restart, although about {awaited[name]:g} events are expected within the "
             f"confirm window of {self._config.confirm_window:g} s: it may still report elsewhere"

@@ -487,6 +487,7 @@ class Cutover:
         """The acts of one attempt, each journalled first; returns a row a service."""
         if self.config.confirm_window:
             self.host.deadline.arm(attempt, self.config.run_max + self.config.confirm_window)
+        began = self.host.clock()
         baseline = self.proving.baseline(target, self.config.services)
         stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self.host.clock()))
         self.services.watched.clear()
@@ -510,7 +511,7 @@ class Cutover:
         for path, dsn in target.files.items():
             if self.env(path).value() != dsn.value:
                 raise CutoverError(f"{path} was changed by somebody else meanwhile")
-        for name, expected in self.awaited.record(attempt, proofs, talking).items():
+        for name, expected in self.awaited.record(attempt, began, proofs, talking).items():
             told = f"has to be heard before confirm: about {expected:g} events expected"
             proofs[name] = replace(proofs[name], note="; ".join(filter(None, (told, proofs[name].note))))
         self.journal.append("pm2_save", attempt=attempt)

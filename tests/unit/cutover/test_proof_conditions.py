@@ -343,3 +343,16 @@ def report_without_a_name(world: Simulation) -> Callable[[str], None]:
 
     assert NEW.endswith("/3")
     return report
+
+
+def test_a_job_s_event_from_before_the_switch_does_not_confirm_it(tmp_path: Path) -> None:
+    """On the way out of the mirror the new tracker already has events of its earlier runs."""
+    world = snapshot(tmp_path)
+    world.pm2.table["job"] = dataclasses.replace(world.pm2.table["job"], started_at=world.clock.now - 30)
+    talks(world, "job")
+    world.stored["3"] = [Event("e" * 32, world.clock.now - 20, {"service": "job"})]
+    assert "has to be heard" in rows(world)["job"]["note"]
+    with pytest.raises(CutoverError, match="job was not heard"):
+        world.cutover().confirm()
+    world.store(NEW, "job")
+    assert world.cutover().confirm()["changed"] is True
