@@ -41,11 +41,17 @@ _UNKNOWN_ENDPOINT = "Not found"
 
 @dataclass(frozen=True)
 class Event:
-    """A stored event: id as 32 hex digits, the sender's time of it in epoch seconds, tags."""
+    """A stored event: id as 32 hex digits, the sender's time of it in epoch seconds, tags.
+
+    ``process_started``: when the process that sent it was started, as SDKs for Node.js report it; None where the
+    event holds no such time. ``whole`` is False for an entry of a list that leaves contexts out.
+    """
 
     event_id: str
     created: float
     tags: Mapping[str, str]
+    process_started: float | None = None
+    whole: bool = True
 
 
 def _is_unknown_endpoint(body: bytes) -> bool:
@@ -120,7 +126,15 @@ def parse_event(data: object) -> Event | None:
         created = _epoch(data.get("dateReceived") or data.get("date_received"))
     if not isinstance(raw_id, str) or created is None:
         return None
-    return Event(raw_id.replace("-", "").lower(), created, _tags(data.get("tags")))
+    contexts = data.get("contexts")
+    app = contexts.get("app") if isinstance(contexts, dict) else None
+    return Event(
+        raw_id.replace("-", "").lower(),
+        created,
+        _tags(data.get("tags")),
+        _epoch(app.get("app_start_time")) if isinstance(app, dict) else None,
+        isinstance(contexts, dict),
+    )
 
 
 class Tracker:
@@ -234,6 +248,25 @@ class Tracker:
         """The newest page of the project's events, newest first."""
         data, _ = self._get(f"{self._project}/events/")
         return [event for item in data if (event := parse_event(item))] if isinstance(data, list) else []
+
+    def events_since(self, since: float, pages: int) -> tuple[list[Event], float]:
+        """Events that were sent after ``since`` (epoch seconds), newest first, of at most so many pages of the list.
+
+        The second value is since when the list is complete.
+        """
+        found: list[Event] = []
+        path = f"{self._project}/events/"
+        for _ in range(pages):
+            data, link = self._get(path)
+            page = [event for item in data if (event := parse_event(item))] if isinstance(data, list) else []
+            found += [event for event in page if event.created >= since]
+            cursor = re.search(r'<[^>]*[?&]cursor=([^&>]+)[^>]*>; rel="next"; results="true"', link)
+            if cursor is None or not page or page[-1].created < since:
+                return found, since
+            if self._left is not None and self._left() <= 0:
+                break
+            path = f"{self._project}/events/?cursor={cursor[1]}"
+        return found, min((event.created for event in found), default=since)
 
 
 def verify_dsn(tracker: Tracker, dsn: Dsn) -> None:

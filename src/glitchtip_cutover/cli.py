@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--override-verdict", metavar="REASON", help="pass a missing GO of the parallel run"
             )
+        if name == "confirm":
+            command.add_argument(
+                "--wait",
+                type=float,
+                default=30.0,
+                metavar="SECONDS",
+                help="wait so long for events of services that report often (%(default)g)",
+            )
         if name in _WITH_COPY:
             command.add_argument(
                 "--state-root", type=Path, default=DEFAULT_STATE_ROOT, help=argparse.SUPPRESS
@@ -151,7 +159,7 @@ def _execute(config: Config, arguments: argparse.Namespace, progress: Callable[[
             override_window=arguments.override_window,
             override_verdict=arguments.override_verdict,
         ),
-        "confirm": cutover.confirm,
+        "confirm": lambda: cutover.confirm(arguments.wait),
         "rollback": lambda: cutover.rollback(
             arguments.reason, arguments.unconfirmed_attempt, arguments.service
         ),

@@ -25,7 +25,8 @@ from .config import Config
 from .envfile import EnvFile
 from .errors import CutoverError
 from .files import private_directory, read_json, write_json
-from .manager import Process, Restart, node_options, raise_all
+from .launch import Launch, launch_of_job, launch_of_process
+from .manager import Process, Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run
 
 _CALL_TIMEOUT = 30.0
@@ -61,11 +62,13 @@ class Docker:
         timeout: float = _CALL_TIMEOUT,
         cwd: Path | str = "/",
         stdin: str = "",
+        variables: Mapping[str, str] | None = None,
     ) -> Completed:
-        """Run ``docker ARGUMENTS`` with a minimal environment."""
+        """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names."""
+        own = {"PATH": os.environ.get("PATH", SYSTEM_PATH), "HOME": "/root", "LC_ALL": "C.UTF-8"}
         return run(
             [self.binary, *arguments],
-            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "HOME": "/root", "LC_ALL": "C.UTF-8"},
+            environment={**(variables or {}), **own},
             timeout=timeout,
             cwd=cwd,
             stdin=stdin,
@@ -163,7 +166,6 @@ class Compose:
             restarts=int(item.get("RestartCount") or 0),
             cwd=str(settings.get("WorkingDir") or "/"),
             interpreter=str(command[0]) if command else "",
-            node_options=node_options(command[1:]),
             cron_job=policy == "no" and ended_well,
             module=False,
             environment=environment,
@@ -171,6 +173,7 @@ class Compose:
             user=str(settings.get("User") or ""),
             container=str(item.get("Id") or ""),
             hostname=str(settings.get("Hostname") or ""),
+            command=tuple(str(word) for word in command),
         )
 
     def _carried(self, name: str, inside: str | None, resolved: Mapping[str, Any]) -> str | None:
@@ -326,23 +329,38 @@ class Compose:
             "start Docker, then run ai-admin-cutover recover"
         )
 
-    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
-        """Run ``node`` in the service's container; for an idle job in a new one that is removed at once."""
-        node = [self.settings.node, *process.node_options, *arguments]
-        if process.online and process.container:
-            command = ["exec", "--interactive", process.container, *node]
-        else:
-            command = [
-                *self._project(with_override=True),
-                "run",
-                "--rm",
-                "--no-deps",
-                "--no-TTY",
-                f"--entrypoint={node[0]}",
-                process.name,
-                *node[1:],
-            ]
-        return self.docker.call(command, timeout=timeout, cwd=self.settings.directory, stdin=script)
+    def launch(self, process: Process) -> Launch:
+        """As the kernel shows the process in the container, or for a job that rests as its image starts it."""
+        if process.online:
+            return launch_of_process(process)
+        return launch_of_job(process, self.settings.node, {})
+
+    def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
+        """Run it in the service's container; for a job that rests in a new one that is removed at once.
+
+        What an entry point added to the environment travels in docker's own, so that it is in no command line.
+        """
+        argv = launch.argv(option)
+        if not launch.pid:
+            command = [*self._project(with_override=True), "run", "--rm", "--no-deps", "--no-TTY"]
+            command += [f"--entrypoint={argv[0]}", process.name, *argv[1:]]
+            return self.docker.call(command, timeout=timeout, cwd=self.settings.directory)
+        added = {
+            key: value
+            for key, value in launch.environment.items()
+            if process.environment.get(key) != value
+            and not re.match(r"(PATH|HOME|HOSTNAME|LC_ALL|DOCKER_.*)$", key)
+        }
+        command = ["exec", f"--workdir={launch.cwd}"]
+        if launch.identity is not None:
+            command.append(f"--user={launch.identity.user}:{launch.identity.group}")
+        command += [f"--env={key}" for key in added]
+        return self.docker.call(
+            [*command, process.container, *argv],
+            timeout=timeout,
+            cwd=self.settings.directory,
+            variables=added,
+        )
 
 
 def _variable(services: Mapping[str, Any], name: str, key: str) -> str | None:

@@ -14,6 +14,7 @@ from .window import Window, parse_window
 
 MANAGERS = ("pm2", "systemd", "compose")
 STRATEGIES = ("one_by_one", "all_at_once")
+_SERVICE_KEYS = frozenset({"name", "env_file", "dsn_file", "project", "project_id", "instrument"})
 MIRROR_LISTEN = "http://127.0.0.1:19000"
 
 
@@ -90,13 +91,14 @@ class WatchSettings:
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its ``.env``, and its own new DSN and project where they are not the common ones."""
+    """One service: its ``.env``, and its own new DSN, project and instrument file where they are not the common ones."""
 
     name: str
     env_file: Path
     dsn_file: Path | None = None
     project: str | None = None
     project_id: str | None = None
+    instrument: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Config:
     services: tuple[str, ...]
     units: tuple[Service, ...]
     without_sdk: tuple[str, ...]
+    accept_unproven: tuple[str, ...]
     canary: str
     strategy: str
     service_tag: str
@@ -150,6 +153,10 @@ class Config:
             if unit.name == name:
                 return unit
         raise UsageError(f"there is no service {name}; the services are {', '.join(self.services)}")
+
+    def instrument_of(self, name: str) -> str:
+        """The instrument file of the service of that name: its own, else the common one."""
+        return self.service(name).instrument or self.instrument
 
     def side_for(self, name: str) -> Side | None:
         """The new tracker as the service of that name uses it: with its own project and DSN where it has them."""
@@ -305,7 +312,7 @@ def _units(reader: _Reader, env_file: Path) -> tuple[Service, ...]:
         if not isinstance(item, dict):
             raise reader.refuse("services", "must be a list of names")
         part = _Reader(item, reader.where, f"services[{number}]")
-        if unknown := sorted(set(item) - {"name", "env_file", "dsn_file", "project", "project_id"}):
+        if unknown := sorted(set(item) - _SERVICE_KEYS):
             raise part.refuse(unknown[0], "is no setting of a service")
         own = part.absolute("env_file") if part.optional("env_file") else env_file
         unit = Service(
@@ -314,6 +321,7 @@ def _units(reader: _Reader, env_file: Path) -> tuple[Service, ...]:
             dsn_file=part.absolute("dsn_file") if part.optional("dsn_file") else None,
             project=part.text("project") if part.optional("project") else None,
             project_id=str(item["project_id"]) if part.optional("project_id") else None,
+            instrument=part.text("instrument") if part.optional("instrument") else None,
         )
         if own == env_file and (unit.dsn_file or unit.project):
             raise part.refuse("dsn_file", "needs an env_file that is the service's own")
@@ -426,6 +434,9 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         raise UsageError(f"{path}: services must name at least one service")
     if both := sorted(set(services) & set(without_sdk)):
         raise UsageError(f"{path}: {both[0]} stands both in services and in without_sdk")
+    accept_unproven = reader.names("accept_unproven", [])
+    if unknown := sorted(set(accept_unproven) - set(services)):
+        raise UsageError(f"{path}: accept_unproven names {unknown[0]}, which is not one of the services")
     canary = "" if reader.data.get("canary") == "" else reader.text("canary", services[0])
     if canary and canary not in services:
         raise UsageError(f"{path}: the canary {canary} is not one of the services")
@@ -454,6 +465,7 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         services=services,
         units=units,
         without_sdk=without_sdk,
+        accept_unproven=accept_unproven,
         canary=canary,
         strategy=strategy,
         service_tag=reader.text("service_tag", "service"),

@@ -54,3 +54,7 @@ class InterruptedRunError(CutoverError):
 
 class ServiceError(CutoverError):
     """A service did not come back, or could not be proven on the wanted DSN."""
+
+
+class UnprovenServiceError(ServiceError):
+    """Whether a service uses the wanted DSN could not be determined; the operator may accept that by its name."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import CutoverError
+from .launch import Launch
 from .process import Completed
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 # A process to restart, and the variables to set for it (None: only the restart).
 Restart = tuple["Process", Mapping[str, str] | None]
-
-_NODE_OPTIONS_WITH_VALUE = frozenset(
-    {"-r", "--require", "--import", "--loader", "--env-file", "--env-file-if-exists"}
-)
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class Process:
     ``pm_id`` tells the instances of one manager apart. ``counter_resets``: a restart that was asked for sets
     ``restarts`` to 0 (systemd, Docker); PM2 adds one instead. ``user`` is empty where the manager's settings
     name it; ``container`` and its ``hostname`` are set under Docker Compose. ``watches_files`` names the setting
-    by which a changed file restarts it, empty where there is none.
+    by which a changed file restarts it, empty where there is none. ``command`` is the command line as the manager
+    records it, the program first.
     """
 
     name: str
@@ -45,7 +43,6 @@ class Process:
     restarts: int
     cwd: str
     interpreter: str
-    node_options: tuple[str, ...]
     cron_job: bool
     module: bool
     environment: Mapping[str, str] = field(repr=False)
@@ -54,6 +51,7 @@ class Process:
     container: str = ""
     hostname: str = ""
     watches_files: str = ""
+    command: tuple[str, ...] = ()
 
     @property
     def server_name(self) -> str:
@@ -108,9 +106,17 @@ class Manager(Protocol):
         """Without asking the manager: set ``key`` to ``values[service]`` in what it will start services with
         at boot, wherever it stands there; return the services changed."""
 
-    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
-        """Run ``node ARGUMENTS`` with ``script`` on its standard input as that service: its user, working
-        directory, environment and options that load code. Nothing else is started or restarted by it."""
+    def launch(self, process: Process) -> Launch:
+        """How the Node.js process of that service was started, or will be where it is a job that rests.
+
+        Raises UnprovenServiceError where no second process could be started in the same way.
+        """
+
+    def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
+        """Run that command line with one more option of Node.js, as the service's user, in its environment.
+
+        The option must end the process before the script is loaded. Nothing else is started or restarted by it.
+        """
 
 
 def manager_label(config: Config) -> str:
@@ -132,19 +138,7 @@ def manager_for(config: Config) -> Manager:
         return Systemd(config)
     if config.manager == "compose":
         return Compose(config)
-    return Pm2(config.pm2)
-
-
-def node_options(arguments: object) -> tuple[str, ...]:
-    """Those options of a Node.js command line that load code or variables, in their order."""
-    words = [str(word) for word in arguments] if isinstance(arguments, list) else str(arguments or "").split()
-    kept: list[str] = []
-    for index, word in enumerate(words):
-        if word in _NODE_OPTIONS_WITH_VALUE and index + 1 < len(words):
-            kept += [word, words[index + 1]]
-        elif word.split("=", 1)[0] in _NODE_OPTIONS_WITH_VALUE and "=" in word:
-            kept.append(word)
-    return tuple(kept)
+    return Pm2(config.pm2, config.env_key)
 
 
 def raise_all(failures: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ that does not exist keeps such a daemon from coming up (and the command ends wit
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -27,9 +28,11 @@ from typing import Any
 from .config import Pm2Settings
 from .errors import CutoverError
 from .files import write_new
+from .launch import Launch, launch_of_job, launch_of_process, run_launch
 from .manager import Process as Process
-from .manager import Restart, node_options, raise_all
+from .manager import Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home, user_id, user_name
+from .running import read_running
 
 _RESTART_TIMEOUT = 60.0
 _LIST_TIMEOUT = 30.0
@@ -74,12 +77,19 @@ def parse_process(entry: Mapping[str, Any]) -> Process:
         restarts=int(details.get("restart_time") or 0),
         cwd=str(details.get("pm_cwd") or details.get("cwd") or "/"),
         interpreter=str(details.get("exec_interpreter") or "node"),
-        node_options=node_options(details.get("node_args")),
         cron_job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
         module=bool(details.get("pmx_module")),
         environment=environment,
         watches_files=_watching(details),
+        command=_command(details),
     )
+
+
+def _command(details: Mapping[str, Any]) -> tuple[str, ...]:
+    """The command line of PM2's record; without an interpreter (``none``) the program itself is the script."""
+    interpreter = str(details.get("exec_interpreter") or "node")
+    start = [] if interpreter == "none" else [interpreter, *_words(details.get("node_args"))]
+    return (*start, str(details.get("pm_exec_path") or ""), *_words(details.get("args")))
 
 
 def _watching(details: Mapping[str, Any]) -> str:
@@ -117,10 +127,11 @@ def parse_list(text: str) -> list[Process]:
 
 
 class Pm2:
-    """PM2 of one user."""
+    """PM2 of one user. ``env_key``: the variable that the services' environments are read for."""
 
-    def __init__(self, settings: Pm2Settings) -> None:
+    def __init__(self, settings: Pm2Settings, env_key: str = "") -> None:
         self.settings = settings
+        self.env_key = env_key
 
     @property
     def running(self) -> bool:
@@ -151,7 +162,18 @@ class Pm2:
         done = self._call(["jlist"], timeout=_LIST_TIMEOUT)
         if done.code != 0:
             raise CutoverError(f"pm2 jlist failed with exit code {done.code}")
-        return parse_list(done.output)
+        return [self._with_inherited(process) for process in parse_list(done.output)]
+
+    def _with_inherited(self, process: Process) -> Process:
+        """With the value of ``env_key`` that PM2's list does not show: a worker of the cluster mode also has the
+        environment of PM2's daemon."""
+        if not self.env_key or not process.online or self.env_key in process.environment:
+            return process
+        running = read_running(process.pid)
+        value = running.environment.get(self.env_key) if running else None
+        if value is None:
+            return process
+        return dataclasses.replace(process, environment={**process.environment, self.env_key: value})
 
     def restart(self, process: Process, variables: Mapping[str, str] | None = None) -> None:
         """Restart one process; with ``variables`` these are set in its PM2 environment.
@@ -280,17 +302,17 @@ class Pm2:
             "PM2_HOME": str(self.settings.home),
         }
 
-    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
-        """Run ``node`` as PM2 would start that service; PM2 itself is not asked."""
+    def launch(self, process: Process) -> Launch:
+        """As the kernel shows it, or for a job that rests as PM2 would start it; PM2 itself is not asked."""
+        if process.online:
+            return launch_of_process(process)
         home = user_home(self.settings.user)
-        return run(
-            [self.settings.node, *process.node_options, *arguments],
-            environment={"PATH": SYSTEM_PATH, "HOME": home, **process.environment},
-            timeout=timeout,
-            user=self.settings.user,
-            cwd=process.cwd,
-            stdin=script,
-        )
+        environment = {"PATH": SYSTEM_PATH, "HOME": home, **process.environment}
+        return launch_of_job(process, str(self.settings.node), environment)
+
+    def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
+        """Run it as the process's own user, or as PM2's."""
+        return run_launch(launch, option, timeout, user=process.user or self.settings.user)
 
     def _call(
         self, arguments: Sequence[str], *, timeout: float, extra: Mapping[str, str] | None = None

@@ -23,6 +23,15 @@ class Completed:
     errors: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Numbers of a user, the group and further groups."""
+
+    user: int
+    group: int
+    groups: tuple[int, ...] = ()
+
+
 def user_home(user: str) -> str:
     """Home directory of ``user``. Raises CutoverError when there is no such user."""
     try:
@@ -53,17 +62,20 @@ def run(
     environment: Mapping[str, str],
     timeout: float,
     user: str | None = None,
+    identity: Identity | None = None,
     cwd: Path | str = "/",
     stdin: str = "",
 ) -> Completed:
-    """Run ``argv`` as ``user`` (default: as we are) and wait for its end.
+    """Run ``argv`` as ``user`` or ``identity`` (default: as we are) and wait for its end.
 
     ``environment`` is the whole environment; secrets belong there, never into ``argv``. Raises CutoverError
     when the program is missing, the user cannot be taken on, or ``timeout`` seconds have passed (it is killed
     then).
     """
     name = Path(argv[0]).name
-    identity: dict[str, object] = {}
+    taken_on: dict[str, object] = {}
+    if identity is not None and identity.user != os.geteuid():
+        taken_on = {"user": identity.user, "group": identity.group, "extra_groups": list(identity.groups)}
     if user is not None:
         try:
             account = pwd.getpwnam(user)
@@ -71,7 +83,7 @@ def run(
             raise CutoverError(f"there is no user {user} on this host") from None
         if account.pw_uid != os.geteuid():
             groups = os.getgrouplist(user, account.pw_gid)
-            identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+            taken_on = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
     try:
         done = subprocess.run(  # type: ignore[call-overload]
             [str(part) for part in argv],
@@ -84,7 +96,7 @@ def run(
             timeout=timeout,
             check=False,
             start_new_session=True,
-            **identity,
+            **taken_on,
         )
     except subprocess.TimeoutExpired:
         raise CutoverError(f"{name} did not end within {timeout:g} s") from None

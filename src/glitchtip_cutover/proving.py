@@ -6,15 +6,17 @@ takes longer than that, and a tracker that does not answer is left out instead o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from .api import Event, Tracker
 from .config import Config, Side
 from .errors import CutoverError, ServiceError
+from .heard import Attribution
 from .host import Host
 from .manager import Process, manager_label
-from .proof import Proof, find_own_event
+from .proof import Proof, environment_problem
 from .services import Services
 from .targets import Target
 
@@ -90,10 +92,16 @@ class Proving:
         readers = _Readers(self._host, until)
         began = self._host.monotonic()
         pending = list(names)
-        by_name = {process.name: process for process in self._services.processes()}
+        listed = self._services.processes()
+        by_name: dict[str, list[Process]] = {}
+        for process in listed:
+            by_name.setdefault(process.name, []).append(process)
+        attribution = Attribution(self._config, listed)
         probed: dict[str, tuple[Proof, float]] = {}
         while pending:
-            for name, outcome in self._reported(pending, by_name, target, readers, probed, baseline):
+            for name, outcome in self._reported(
+                pending, by_name, target, readers, probed, baseline, attribution
+            ):
                 pending.remove(name)
                 yield name, outcome
             now = self._host.monotonic()
@@ -104,7 +112,8 @@ class Proving:
             silent = [
                 name
                 for name in pending
-                if name not in probed and now >= self._patience(by_name[name], target, readers, until, began)
+                if name not in probed
+                and now >= self._patience(by_name[name][0], target, readers, until, began)
             ]
             if silent:
                 name = silent[0]
@@ -134,18 +143,19 @@ class Proving:
     def _reported(
         self,
         pending: list[str],
-        by_name: dict[str, Process],
+        by_name: Mapping[str, Sequence[Process]],
         target: Target,
         readers: _Readers,
         probed: dict[str, tuple[Proof, float]],
         baseline: Collection[str],
+        attribution: Attribution,
     ) -> list[tuple[str, Proof | CutoverError]]:
         """Those of ``pending`` that are decided by what the trackers hold now."""
         found: list[tuple[str, Proof | CutoverError]] = []
         recent: dict[Side, list[Event]] = {}
         for name in pending:
-            process = by_name.get(name)
-            if process is None:
+            instances = by_name.get(name)
+            if not instances:
                 found.append((name, ServiceError(f"{manager_label(self._config)} knows no service {name}")))
                 continue
             sides = readers.readable(target.sides[name])
@@ -158,9 +168,11 @@ class Proving:
                 continue
             if sides[0] not in recent:
                 recent[sides[0]] = readers.recent(sides[0])
-            own = find_own_event(recent[sides[0]], self._config.service_tag, process, baseline)
+            side = sides[0]
+            own = attribution.find(recent[side], instances, baseline, partial(readers.holds, side))
             if own is not None and all(readers.holds(side, own.event_id) for side in sides):
-                found.append((name, Proof("own_event", own.event_id, self._seconds(name))))
+                proof = Proof("own_event", own.event_id, self._seconds(name))
+                found.append((name, self._problem(instances, target) or proof))
         return found
 
     def _read_back(
@@ -192,13 +204,31 @@ class Proving:
     def _seconds(self, name: str) -> float:
         return round(self._host.monotonic() - self._since(name), 1)
 
-    def _probe(self, process: Process, target: Target, limit: float | None) -> Proof | CutoverError:
-        """Have a probe's event accepted, and see that the service's process is one of after the switch."""
+    def _problem(self, instances: Sequence[Process], target: Target) -> CutoverError | None:
+        """What speaks against a service that was heard: the event is of one instance, and others may differ."""
+        if len(instances) == 1:
+            return None
+        try:
+            for process in instances:
+                if problem := environment_problem(self._config, process, target.services[process.name]):
+                    return ServiceError(problem)
+        except CutoverError as error:
+            return error
+        return None
+
+    def _probe(
+        self, instances: Sequence[Process], target: Target, limit: float | None
+    ) -> Proof | CutoverError:
+        """Have a probe's event accepted, and see that the service's processes are ones of after the switch."""
+        process = instances[0]
         self._host.progress(f"{process.name} is silent: probing")
         try:
             old = {known.pid for known in self._services.watched[process.name].before if known.pid}
-            if process.online and process.pid in old:
-                raise ServiceError(f"{process.name} still runs in its process of before the switch")
+            for instance in instances:
+                if instance.online and instance.pid in old:
+                    raise ServiceError(f"{process.name} still runs in its process of before the switch")
+                if problem := environment_problem(self._config, instance, target.services[process.name]):
+                    raise ServiceError(problem)
             proof = self._host.prober.probe(process, target.services[process.name], None, limit)
         except CutoverError as error:
             return error if process.name in str(error) else ServiceError(f"{process.name}: {error}")

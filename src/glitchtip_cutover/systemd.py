@@ -18,8 +18,10 @@ from pathlib import Path
 from .config import Config
 from .errors import CutoverError
 from .files import private_directory, write_new
-from .manager import Process, Restart, node_options, raise_all
+from .launch import Launch, launch_of_job, launch_of_process, run_launch
+from .manager import Process, Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home
+from .running import read_running
 
 _SYSTEMD = Path("/run/systemd/system")
 _UNITS = Path("/etc/systemd/system")
@@ -166,12 +168,12 @@ class Systemd:
             restarts=int(one("NRestarts") or 0),
             cwd=user_home(user) if directory == "~" else directory or "/",
             interpreter=words[0] if words else "",
-            node_options=node_options(words[1:]),
             cron_job=job,
             module=False,
-            environment=self._own_environment(name, block),
+            environment=self._own_environment(name, block, pid if status == "online" else 0),
             counter_resets=True,
             user=user,
+            command=tuple(words),
         )
 
     # ------------------------------------------------------------------ variables
@@ -197,9 +199,23 @@ class Systemd:
             variables.update(content)
         return variables
 
-    def _own_environment(self, name: str, block: Mapping[str, list[str]]) -> dict[str, str]:
-        """Without what comes from ``.env``: that is read anew at each start."""
-        return self._environment(name, block, dotenv=False, drop_in=True)
+    def _own_environment(self, name: str, block: Mapping[str, list[str]], pid: int) -> dict[str, str]:
+        """Without what comes from ``.env``: that is read anew at each start.
+
+        With what the process has although no setting of the unit gives it: systemd hands its own environment on
+        (``systemctl set-environment``, ``DefaultEnvironment=``).
+        """
+        variables = self._environment(name, block, dotenv=False, drop_in=True)
+        key = self.config.env_key
+        if (
+            pid
+            and key not in variables
+            and key not in self._environment(name, block, dotenv=True, drop_in=True)
+        ):
+            running = read_running(pid)
+            if running is not None and key in running.environment:
+                variables[key] = running.environment[key]
+        return variables
 
     def _env_file(self, name: str) -> Path:
         return self.config.service(name).env_file if name in self.config.services else self.config.env_file
@@ -285,19 +301,18 @@ class Systemd:
                 changed.append(name)
         return sorted(changed)
 
-    def run_node(self, process: Process, arguments: Sequence[str], script: str, timeout: float) -> Completed:
-        """Run ``node`` as systemd would start that unit's process: user, directory, environment, read anew."""
+    def launch(self, process: Process) -> Launch:
+        """As the kernel shows it, or for a job that rests as systemd would start it, read anew."""
+        if process.online:
+            return launch_of_process(process)
         user = process.user or "root"
-        home = user_home(user)
         environment = self._environment(process.name, self._show(process.name), dotenv=True, drop_in=True)
-        return run(
-            [self.config.systemd.node, *process.node_options, *arguments],
-            environment={"PATH": SYSTEM_PATH, "HOME": home, "USER": user, "LOGNAME": user, **environment},
-            timeout=timeout,
-            user=user,
-            cwd=process.cwd,
-            stdin=script,
-        )
+        given = {"PATH": SYSTEM_PATH, "HOME": user_home(user), "USER": user, "LOGNAME": user, **environment}
+        return launch_of_job(process, str(self.config.systemd.node), given)
+
+    def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
+        """Run it as the process's own user, or as the unit's."""
+        return run_launch(launch, option, timeout, user=process.user or "root")
 
     def _show(self, name: str) -> dict[str, list[str]]:
         done = self._systemctl(["show", "--no-pager", f"--property={_PROPERTIES}", "--", unit_name(name)])

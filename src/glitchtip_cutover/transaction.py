@@ -15,20 +15,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .api import Event, await_event, verify_dsn
+from .awaited import Awaited
 from .config import Config, Side
 from .drift import Finding, add_drift, find_drift, find_undoing
-from .dsn import parse_dsn, shown
+from .dsn import Dsn, parse_dsn, shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError, RolledBackError, ServiceError, UnprovenError, UsageError
+from .errors import (
+    CutoverError,
+    IncompleteError,
+    RolledBackError,
+    ServiceError,
+    UnprovenError,
+    UnprovenServiceError,
+    UsageError,
+)
 from .files import private_directory, read_json, read_secret, write_json
+from .heard import Attribution, rates, talkers
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
-from .proof import SERVER_TAG, Proof, find_own_event
+from .proof import SERVER_TAG, Proof, environment_problem
 from .proving import Proving
+from .rehearsal import ACCEPT, rehearse
 from .rows import one_per_service
+from .running import service_processes
 from .services import Services, of
 from .snapshot import Before, EnvCopy, Snapshot, load_before, save_before, take
 from .store import Store
@@ -39,6 +51,9 @@ Result = dict[str, Any]
 _T = TypeVar("_T")
 # All services of a rollback are proven within this time, or said to be unproven.
 ROLLBACK_PROOF = 30.0
+# A confirm that waits for events ends that many seconds before the window does, and asks in between.
+_CONFIRM_MARGIN = 10.0
+_CONFIRM_POLL = 5.0
 _UNPROVEN = "back on its DSN of before the migration, but unproven"
 
 
@@ -53,6 +68,7 @@ class Cutover:
         self.services = Services(config, host.manager, monotonic=host.monotonic, sleep=host.sleep)
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
         self.proving = Proving(config, host, self.services)
+        self.awaited = Awaited(config, host, self.store, self.journal, self.services)
         self.way_back = WayBack(config, host, self.store, self.journal, self.services)
         self.override = Override(config, host, self.store, self.journal, self.services, self.way_back)
 
@@ -110,6 +126,7 @@ class Cutover:
                 "status": process.status,
                 "pid": process.pid,
                 "pm2_dsn_host": shown(process.environment.get(self.config.env_key)),
+                "process_dsn_host": self._process_dsn_host(process),
                 "override": process.name in state.overrides,
             }
             for process in listed
@@ -119,6 +136,15 @@ class Cutover:
         found = self._collect(problems, lambda: find_drift(self.config, self.host, state, listed))
         add_drift(result, *(found or ([], [])))
         return result
+
+    def _process_dsn_host(self, process: Process) -> str:
+        """Host of the DSN in the environment of a service's running process; ``-`` where that holds none."""
+        try:
+            found = service_processes(process.name, process.pid, process.command) if process.online else []
+        except CutoverError:
+            return "unknown"
+        values = [running.environment.get(self.config.env_key) for running, _ in found]
+        return ", ".join(dict.fromkeys(shown(value) for value in values)) or "-"
 
     # ------------------------------------------------------------------ snapshot
 
@@ -214,6 +240,12 @@ class Cutover:
         done = target is not None and bool(values) and self._settled(state, listed, target, values)
         if state.phase == "applied" and not done:
             problems.append(f"attempt {state.attempt} waits for confirm; confirm it or roll it back first")
+        talking: dict[str, float] = {}
+        if target is not None and listed and not done:
+            talking = self._talking(listed, target)
+            found, remarks = rehearse(self.config, self.host, listed, talking)
+            problems += found
+            notes += remarks
         gates = {} if done else gate_problems(self.config, to, self.host.clock())
         diff: list[Result] = []
         if target is not None:
@@ -245,6 +277,7 @@ class Cutover:
                 ]
             ),
             "strategy": self.config.strategy,
+            "heard_themselves": talking,
             "order": []
             if done
             else order(self.config, sorted(self.config.services, key=lambda name: name in jobs)),
@@ -262,6 +295,18 @@ class Cutover:
             "drift": [asdict(finding) for finding in undoing],
         }
         return result, target, gates
+
+    def _talking(self, listed: list[Process], target: Target) -> dict[str, float]:
+        """Services that have to be heard themselves, by what the trackers that can be read hold of the last day."""
+        sides = [side for name in target.sides for side in target.sides[name]]
+        if self.snapshots.exists:
+            sides += [
+                side
+                for found in to_before(self.config, self.snapshots.before()).sides.values()
+                for side in found
+            ]
+        counted = rates(self.config, self.host, listed, dict.fromkeys(sides))
+        return talkers(self.config, counted, listed, self.host.clock())
 
     @staticmethod
     def _collect(problems: list[str], read: Callable[[], _T]) -> _T | None:
@@ -390,7 +435,7 @@ class Cutover:
                 self.store.unmark_open()
                 raise
             try:
-                rows = self._switch(attempt, before, target, state.overrides)
+                rows = self._switch(attempt, before, target, state.overrides, plan["heard_themselves"])
                 result = {**self._finish(attempt, rows, began), **undoing}
             except Exception as error:
                 self._take_back(before, error, facts)
@@ -450,11 +495,17 @@ class Cutover:
             )
 
     def _switch(
-        self, attempt: int, before: Before, target: Target, overrides: tuple[str, ...]
+        self,
+        attempt: int,
+        before: Before,
+        target: Target,
+        overrides: tuple[str, ...],
+        talking: Mapping[str, float],
     ) -> list[Result]:
         """The acts of one attempt, each journalled first; returns a row a service."""
         if self.config.confirm_window:
             self.host.deadline.arm(attempt, self.config.run_max + self.config.confirm_window)
+        began = self.host.clock()
         baseline = self.proving.baseline(target, self.config.services)
         stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self.host.clock()))
         self.services.watched.clear()
@@ -473,11 +524,14 @@ class Cutover:
             steps.append(names)
         for step in steps:
             self._restart(step, target, overrides)
-            proofs |= self._prove(step, target, baseline)
+            proofs |= self._prove(step, target, baseline, talking)
         listed = self.services.wait_stable(self.config.services)
         for path, dsn in target.files.items():
             if self.env(path).value() != dsn.value:
                 raise CutoverError(f"{path} was changed by somebody else meanwhile")
+        for name, expected in self.awaited.record(attempt, began, proofs, talking).items():
+            told = f"has to be heard before confirm: about {expected:g} events expected"
+            proofs[name] = replace(proofs[name], note="; ".join(filter(None, (told, proofs[name].note))))
         self.journal.append("pm2_save", attempt=attempt)
         self.host.manager.save()
         return one_per_service(
@@ -556,14 +610,19 @@ class Cutover:
 
     # ------------------------------------------------------------------ proof
 
-    def _prove(self, names: list[str], target: Target, baseline: set[str]) -> dict[str, Proof]:
+    def _prove(
+        self, names: list[str], target: Target, baseline: set[str], talking: Mapping[str, float]
+    ) -> dict[str, Proof]:
         """Prove every named service; raises ServiceError at the first that is not on its DSN."""
         proofs: dict[str, Proof] = {}
-        for name, outcome in self.proving.outcomes(names, target, baseline):
-            if isinstance(outcome, CutoverError):
-                raise outcome
-            if outcome.kind == "probe":
+        for name, found in self.proving.outcomes(names, target, baseline):
+            outcome = self._without_proof(name, found, talking) if isinstance(found, CutoverError) else found
+            if outcome.kind != "own_event":
                 self._see_that_none_goes_astray(name, target, outcome.event_id)
+                if name in talking and not self.config.confirm_window:
+                    self._accept(
+                        name, f"about {talking[name]:g} events of {name} were expected, and none arrived"
+                    )
             if target.name == MIRROR and len(target.sides[name]) == 1:
                 note = "; ".join(filter(None, (outcome.note, "the old side accepted, not read back")))
                 outcome = replace(outcome, note=note)
@@ -572,6 +631,24 @@ class Cutover:
             proofs[name] = outcome
         return proofs
 
+    def _without_proof(self, name: str, error: CutoverError, talking: Mapping[str, float]) -> Proof:
+        """What to record for a service that no probe can prove: it is accepted by its name, or is to be heard.
+
+        Raises the error where neither holds.
+        """
+        if not isinstance(error, UnprovenServiceError):
+            raise error
+        if name in talking and self.config.confirm_window and name not in self.config.accept_unproven:
+            return Proof("none", note=str(error))
+        self._accept(name, str(error))
+        return Proof("none", note=f"accepted as unproven: {error}")
+
+    def _accept(self, name: str, reason: str) -> None:
+        """Journal that a service is accepted without a proof. Raises UnprovenServiceError where nobody accepts it."""
+        if name not in self.config.accept_unproven:
+            raise UnprovenServiceError(f"{reason}; {ACCEPT}")
+        self.journal.append("unproven_accepted", service=name, reason=reason)
+
     def _see_that_none_goes_astray(self, name: str, target: Target, probe: str) -> None:
         """A probe speaks for a service's settings, not for its code: nothing that it reported since its restart may be at the old tracker alone.
 
@@ -579,12 +656,14 @@ class Cutover:
         its code sets one, is seen in the probe's event. Raises ServiceError. An old tracker that cannot be asked is no reason against
         the switch.
         """
-        running = [found for found in self.services.processes() if found.name == name and found.online]
+        listed = self.services.processes()
+        attribution = Attribution(self.config, listed)
+        running = [found for found in listed if found.name == name and found.online]
         new = target.sides[name][0]
         old = [side for side in to_before(self.config, self.snapshots.before()).sides[name] if side != new]
         if not running or not old:
             return
-        stood_in = self.host.tracker(new).event(probe)
+        stood_in = self.host.tracker(new).event(probe) if probe else None
         servers = {stood_in.tags[SERVER_TAG]} if stood_in and SERVER_TAG in stood_in.tags else set()
         for side in old:
             try:
@@ -593,7 +672,7 @@ class Cutover:
                 self.host.progress(f"{error}; whether {name} still reports there was not seen")
                 continue
             for process in running:
-                own = find_own_event(events, self.config.service_tag, process, (), servers)
+                own = attribution.find(events, [process], (), self.host.tracker(side).event, servers)
                 if own and not (side in target.sides[name] and self._await(new, own.event_id)):
                     raise ServiceError(
                         f"{name} still reports to the {side.name} tracker alone: its event {own.event_id} arrived there after its restart, "
@@ -612,31 +691,62 @@ class Cutover:
 
     # ------------------------------------------------------------------ confirm
 
-    def confirm(self) -> Result:
-        """Close an applied change; refuses when reality is not what was applied. Repeatable."""
-        with self.store.lock():
-            state = self.state()
-            if state.phase == "confirmed":
-                if not state.overriding:
-                    self.store.unmark_open()
-                return {"changed": False, "state": "confirmed", "attempt": state.attempt}
-            if state.phase != "applied":
+    def confirm(self, wait: float = 0.0) -> Result:
+        """Close an applied change; refuses when reality is not what was applied. Repeatable.
+
+        Services that report often have to have been heard themselves; ``wait`` is how many seconds may be spent on
+        that, but never more than the confirm window has left.
+        """
+        until = self.host.monotonic() + wait
+        while True:
+            with self.store.lock():
+                state = self.state()
+                silent = self._confirm(state) if state.phase == "applied" else []
+                if not silent:
+                    return self._confirmed(state)
+            left = min(
+                until - self.host.monotonic(), (state.deadline or 0) - self.host.clock() - _CONFIRM_MARGIN
+            )
+            if left <= 0:
                 raise CutoverError(
-                    f"there is nothing to confirm: the state is {state.phase}", {"state": state.phase}
+                    f"not confirmed: {silent[0]}; {ACCEPT}. Unless it is confirmed, the switch is rolled back when the "
+                    "confirm window ends",
+                    {"problems": silent, "state": state.phase},
                 )
-            listed = self.services.processes()
-            if problems := service_problems(self.config, listed):
-                raise CutoverError(
-                    f"not confirmed: {problems[0]}", {"problems": problems, "state": state.phase}
-                )
-            self._check_applied(state, listed)
-            self.journal.append("confirmed", attempt=state.attempt)
-            self.store.unmark_open()
-            self.host.deadline.disarm()
-            result = {"changed": True, "state": "confirmed", "attempt": state.attempt}
-            self.tell("done", {"target": state.target, "attempt": state.attempt})
-            self._watch(result)
-            return result
+            self.host.progress(f"waiting for events: {silent[0]}")
+            self.host.sleep(min(left, _CONFIRM_POLL))
+
+    def _confirm(self, state: State) -> list[str]:
+        """Record that an applied change is closed, or return which services are still to be heard."""
+        listed = self.services.processes()
+        if problems := service_problems(self.config, listed):
+            raise CutoverError(f"not confirmed: {problems[0]}", {"problems": problems, "state": state.phase})
+        self._check_applied(state, listed)
+        target = self.target(state.target)
+        for row in self._applied_rows():
+            if row.get("proof") in ("probe", "none") and row["name"] in target.sides:
+                self._see_that_none_goes_astray(row["name"], target, row.get("event_id", ""))
+        if silent := self.awaited.hear(state, target, state.overrides):
+            return silent
+        self.journal.append("confirmed", attempt=state.attempt)
+        return []
+
+    def _confirmed(self, state: State) -> Result:
+        """The result of a confirm, after what is left to be done once."""
+        if state.phase == "confirmed":
+            if not state.overriding:
+                self.store.unmark_open()
+            return {"changed": False, "state": "confirmed", "attempt": state.attempt}
+        if state.phase != "applied":
+            raise CutoverError(
+                f"there is nothing to confirm: the state is {state.phase}", {"state": state.phase}
+            )
+        self.store.unmark_open()
+        self.host.deadline.disarm()
+        result = {"changed": True, "state": "confirmed", "attempt": state.attempt}
+        self.tell("done", {"target": state.target, "attempt": state.attempt})
+        self._watch(result)
+        return result
 
     def _check_applied(self, state: State, listed: list[Process]) -> None:
         """Raise when a file or a service no longer has what was applied; services put back alone are left out."""
@@ -653,6 +763,28 @@ class Cutover:
             wanted = stored["services"].get(process.name)
             if process.name not in state.overrides and carried and wanted and sha256(carried) != wanted:
                 raise CutoverError(f"not confirmed: {process.name} is given another DSN than the applied one")
+        services = self.target(state.target).services
+        for process in listed:
+            if process.name in services and process.name not in state.overrides:
+                self._check_environment(process, services[process.name])
+
+    def _check_environment(self, process: Process, dsn: Dsn) -> None:
+        """Raise when a running process has another DSN in its environment; one that was heard may read elsewhere."""
+        heard = [
+            row
+            for row in self._applied_rows()
+            if row["name"] == process.name and row.get("proof") == "own_event"
+        ]
+        if len(heard) == 1:
+            return
+        if problem := environment_problem(self.config, process, dsn):
+            raise CutoverError(f"not confirmed: {problem}")
+
+    def _applied_rows(self) -> list[Result]:
+        """The rows of the change that was applied last."""
+        stored = read_json(self.config.state_dir / "applied.json")
+        rows = stored.get("services") if isinstance(stored, dict) else None
+        return [row for row in rows or [] if isinstance(row, dict) and "name" in row]
 
     def _watch(self, result: Result) -> None:
         """Start the first hour's watch after a switch to the new tracker; that it cannot start undoes nothing."""
@@ -801,7 +933,8 @@ class Cutover:
         for name in names:
             outcome = outcomes.get(name, CutoverError(f"{name} was not proven"))
             if isinstance(outcome, CutoverError):
-                unproven.append(str(outcome))
+                accepted = isinstance(outcome, UnprovenServiceError) and name in self.config.accept_unproven
+                unproven += [] if accepted else [str(outcome)]
                 outcome = Proof("none", note=str(outcome))
             rows.append(
                 {

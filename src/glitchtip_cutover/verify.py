@@ -12,10 +12,11 @@ from .config import Config
 from .drift import add_drift, find_drift
 from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
-from .errors import CutoverError
+from .errors import CutoverError, UnprovenServiceError
 from .host import Host
 from .journal import Journal, fold
 from .manager import Process, manager_label
+from .proof import environment_problem
 from .store import Store
 
 Result = dict[str, Any]
@@ -104,6 +105,11 @@ def _look(
     row["dsn_host"] = expected.netloc
     if any(process.environment.get(config.env_key) not in (None, value) for process in instances):
         problems.append(f"{name} is given another DSN by {manager_label(config)} than {path} holds")
+    try:
+        found = [environment_problem(config, process, expected) for process in instances]
+        problems += [problem for problem in found if problem]
+    except CutoverError as error:
+        problems.append(str(error))
     if not problems:
         problems += _probe(host, instances[0], expected, row)
     return row, problems
@@ -113,6 +119,9 @@ def _probe(host: Host, process: Process, expected: Dsn, row: Result) -> list[str
     """Ask a probe which DSN the service would use; a tracker that cannot be reached is a note, no problem."""
     try:
         status = host.prober.uses(process, expected)
+    except UnprovenServiceError as error:  # before the switch it was accepted, or heard itself
+        row["note"] = str(error)
+        return []
     except CutoverError as error:
         return [str(error)]
     if status is not None and 200 <= status < 300:

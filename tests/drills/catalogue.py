@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from drills import drift, limits, operators, power, product, queue, scheduler, trackers, wayback
+from drills import drift, limits, operators, power, product, proof, queue, scheduler, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
     *power.DRILLS,
     *operators.DRILLS,
     *product.DRILLS,
+    *proof.DRILLS,
     *trackers.DRILLS,
     *queue.DRILLS,
     *wayback.DRILLS,

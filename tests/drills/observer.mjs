@@ -54,7 +54,16 @@ function owner() {
   return 0;
 }
 
-async function ask(pid) {
+/** The process that does the work: npm and the shell that it starts only wait for it. */
+function worker(pid) {
+  const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split(/[\0 ]/);
+  const launcher = ['npm', 'sh'].includes(words[0]) || /\/npm(-cli\.js)?$/.test(words[1] ?? '');
+  const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+  return launcher && child ? worker(Number(child)) : pid;
+}
+
+async function ask(known) {
+  const pid = worker(known);
   process.kill(pid, 'SIGUSR1');
   const socket = new WebSocket(await address(pid));
   await new Promise((resolve, reject) => {

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from integration.cutover.fakes import show_process
 from integration.cutover.tracker import FakeTracker
 
 from glitchtip_cutover.api import Tracker
@@ -32,6 +36,7 @@ from glitchtip_cutover.proof import Prober
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src" / "glitchtip_cutover"
+PRODUCT = HERE.parents[1] / "ai_admin"
 OLD_KEY = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 NEW_KEY = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "canary-of-another-variable"
@@ -43,11 +48,24 @@ class World:
     """Paths, trackers and the program of one test."""
 
     root: Path
-    program: Path
+    shipped: Path
     old: FakeTracker
     new: FakeTracker
     settings: dict[str, Any] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def program(self) -> Path:
+        """The program; it looks for processes where the fake PM2 shows them."""
+        own = self.root / "ai-admin-cutover.pyz"
+        shutil.copy(self.shipped, own)
+        with zipfile.ZipFile(own) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+        members["glitchtip_cutover/running.py"] += f"\nPROC = Path({str(self.root / 'proc')!r})\n".encode()
+        with zipfile.ZipFile(own, "w") as packed:
+            for name, data in members.items():
+                packed.writestr(name, data)
+        return own
 
     @property
     def env_file(self) -> Path:
@@ -74,6 +92,7 @@ class World:
         entries[service] |= changes
         entries[service]["pm2_env"] |= details
         (self.pm2_home / "fake.json").write_text(json.dumps(list(entries.values())))
+        show_process(self.pm2_home, entries[service])
 
     def calls(self) -> list[str]:
         log = self.pm2_home / "calls.log"
@@ -117,6 +136,7 @@ class World:
             with (
                 mock.patch.dict(os.environ, self.environment()),
                 mock.patch("glitchtip_cutover.cli.real_host", impatient_host),
+                mock.patch("glitchtip_cutover.running.PROC", self.root / "proc"),
                 contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(err),
             ):
@@ -156,6 +176,7 @@ def service(number: int, name: str, cwd: Path, **more: Any) -> dict[str, Any]:
         "pm_uptime": 1,
         "restart_time": 0,
         "pm_cwd": str(cwd),
+        "pm_exec_path": str(cwd / f"{name}.js"),
         "exec_interpreter": "node",
         "autorestart": True,
         "PATH": os.environ["PATH"],
@@ -170,6 +191,27 @@ def answer(daemon: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while True:
             daemon.accept()[0].close()
+
+
+def npm(*arguments: str, cwd: Path) -> None:
+    done = subprocess.run(
+        ["npm", *arguments, "--loglevel=error", "--no-audit", "--no-fund"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"npm {arguments[0]} did not work: {done.stderr.strip().splitlines()[:1]}"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The product with exactly the packages of its lock file."""
+    app = tmp_path_factory.mktemp("product") / "app"
+    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
+    npm("ci", "--omit=dev", cwd=app)
+    return app
 
 
 @pytest.fixture(scope="session")
@@ -202,6 +244,8 @@ def world(tmp_path: Path, program: Path) -> Iterator[World]:
         ]
         entries[4]["pid"] = 0
         (made.pm2_home / "fake.json").write_text(json.dumps(entries))
+        for entry in entries:
+            show_process(made.pm2_home, entry)
         for side, tracker in (("new", new), ("old", old)):
             (tmp_path / "secrets" / f"{side}.token").write_text(tracker.token)
         (tmp_path / "secrets" / "new.dsn").write_text(new.dsn)

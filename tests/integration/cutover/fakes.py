@@ -36,6 +36,22 @@ def send(dsn: str, event_id: str, tags: dict[str, str]) -> int:
     return connection.getresponse().status
 
 
+def show_process(home: Path, service: dict[str, Any]) -> None:
+    """Let the process of a service be seen as ``/proc`` shows those of a real PM2, beside its home."""
+    if not service["pid"]:
+        return
+    details = service["pm2_env"]
+    directory = home.parent / "proc" / str(service["pid"])
+    directory.mkdir(parents=True, exist_ok=True)
+    given = {key: value for key, value in details.items() if isinstance(value, str)}
+    given |= service.get("fake_smuggled", {})
+    (directory / "environ").write_text("".join(f"{key}={value}\0" for key, value in given.items()))
+    (directory / "cmdline").write_text(f"node {details['pm_exec_path']}\0")
+    for name, path in (("exe", home.parent / "bin" / "node"), ("cwd", details["pm_cwd"])):
+        (directory / name).unlink(missing_ok=True)
+        (directory / name).symlink_to(path)
+
+
 def _start(service: dict[str, Any], pids: list[int]) -> None:
     details = service["pm2_env"]
     service["pid"] = max(pids) + 1
@@ -101,6 +117,7 @@ def _pm2(home: Path, arguments: list[str]) -> int:
         details["restart_time"] += 1 if service["pid"] else 0
         if not service.get("fake_ignores_restart"):
             _start(service, [other["pid"] for other in services] + [1000])
+            show_process(home, service)
     part = store.with_suffix(".part")
     part.write_text(json.dumps(services))
     part.rename(store)
@@ -109,24 +126,25 @@ def _pm2(home: Path, arguments: list[str]) -> int:
 
 def node(arguments: list[str]) -> int:
     """The probe: what ``src/instrument.js`` of the product would do in this directory and environment."""
+    import base64
     import hashlib
 
-    sys.stdin.read()
-    request = json.loads(arguments[-1])
+    loaded = next(word for word in arguments if word.startswith("--import=data:"))
+    text = base64.b64decode(loaded.split("base64,", 1)[1]).decode()
+    request, _ = json.JSONDecoder().raw_decode(text[len("const request = ") :])
     print("noise of the product")
     dsn = os.environ.get("SENTRY_DSN", env_value(Path.cwd()))
     if not dsn:
-        print(f"\n{request['marker']}" + json.dumps({"problem": "the SDK client has no DSN"}))
+        print(f"\n{request['marker']}" + json.dumps({"unproven": "the SDK client has no DSN"}))
         return 0
     key, host, project = re.fullmatch(r"https?://([^@]+)@([^/]+)/(\d+)", dsn).groups()  # type: ignore[union-attr]
     try:
-        status = send(dsn, request["event_id"], request["tags"])
+        status = send(dsn, request["event_id"], request["tags"]) if request["send"] else 0
     except OSError:
         status = 0
+    client = {"host": host, "project_id": project, "key_sha256": hashlib.sha256(key.encode()).hexdigest()}
     report = {
-        "host": host,
-        "project_id": project,
-        "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "clients": [client],
         "flushed": True,
         "status": status or None,
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.cutover.conftest import NEW_KEY, OLD_KEY, executable
+from integration.cutover.conftest import NEW_KEY, OLD_KEY, executable, npm
 from integration.cutover.tracker import FakeTracker
 
 from glitchtip_cutover.config import Pm2Settings
@@ -24,7 +24,6 @@ from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.pm2 import Pm2, daemons
 
-PRODUCT = Path(__file__).resolve().parents[2] / "ai_admin"
 PM2 = "pm2@7.0.4"
 KEY = "SENTRY_DSN"
 CARRIER = "whatsapp-backup-service"
@@ -45,18 +44,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def npm(*arguments: str, cwd: Path) -> None:
-    done = subprocess.run(
-        ["npm", *arguments, "--loglevel=error", "--no-audit", "--no-fund"],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm {arguments[0]} did not work: {done.stderr.strip().splitlines()[:1]}"
-
-
 @pytest.fixture(scope="module")
 def binary() -> Iterator[Path]:
     """PM2, where another user can run it, too."""
@@ -65,15 +52,6 @@ def binary() -> Iterator[Path]:
     npm("install", "--global", f"--prefix={directory}", PM2, cwd=directory)
     yield directory / "bin" / "pm2"
     shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The product with exactly the packages of its lock file."""
-    app = tmp_path_factory.mktemp("product") / "app"
-    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
-    npm("ci", "--omit=dev", cwd=app)
-    return app
 
 
 @dataclass

@@ -244,14 +244,15 @@ def test_a_service_that_keeps_its_process_is_no_success(world: World) -> None:
     rolled_back(world, "silent did not come back")
 
 
-def test_a_carrier_whose_environment_is_not_updated_is_found_by_its_probe(world: World) -> None:
-    """PM2 keeps the old DSN: the probe with that environment reports the old host."""
+def test_a_carrier_whose_environment_is_not_updated_is_found_in_its_process(world: World) -> None:
+    """PM2 keeps the old DSN: the environment of the new process holds the old host."""
     world.run("snapshot")
     world.change_service("carrier", fake_ignores_update=True)
     fakes = world.root / "bin" / "pm2"
     fakes.write_text(fakes.read_text().replace('"$@"', '$(echo "$@" | sed "s/ --update-env//")'))
     result = world.run("apply", code=3)
-    assert f"carrier would still report to {world.old.netloc}" in result["reason"]
+    assert "carrier still runs with another SENTRY_DSN in the environment of its process" in result["reason"]
+    assert f"that of {world.old.netloc}" in result["reason"]
     assert world.env_file.read_bytes() == before_bytes(world)
 
 

@@ -81,8 +81,13 @@ def main(arguments: list[str]) -> int:
     elif arguments[0] == "inspect":
         print(json.dumps([container(project, name) for name in project["containers"]]))
     elif arguments[0] == "exec":
-        one = next(one for one in project["containers"].values() if one["id"] == arguments[2])
-        print(f"exec {one['env'].get('SENTRY_DSN')} {' '.join(arguments[3:])} {sys.stdin.read()}")
+        ids = {one["id"]: one for one in project["containers"].values()}
+        at = next(number for number, word in enumerate(arguments) if word in ids)
+        options = dict(word.removeprefix("--").split("=", 1) for word in arguments[1:at])
+        given = os.environ.get(options["env"]) if options.get("env") else None
+        told = f"{options['user']} {options['workdir']}"
+        inside = ids[arguments[at]]["env"].get("SENTRY_DSN")
+        print(f"exec {inside} given {given} {told} {' '.join(arguments[at + 1 :])}")
     elif arguments[0] == "compose":
         files = [word.removeprefix("--file=") for word in arguments if word.startswith("--file=")]
         if files[:1] not in ([], [project["file"]]):

@@ -7,15 +7,16 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from glitchtip_cutover.api import Event
 from glitchtip_cutover.config import Config, Side, parse_config
 from glitchtip_cutover.dsn import Dsn, parse_dsn
-from glitchtip_cutover.errors import CutoverError, ServiceError
+from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError
 from glitchtip_cutover.host import Host
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.proof import Proof
+from glitchtip_cutover.running import Running
 from glitchtip_cutover.transaction import Cutover
 
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org:9000/7"
@@ -26,6 +27,7 @@ OWN_OLD = "http://cccccccccccccccccccccccccccccccc@sentry.example.org:9000/7"
 OWN_NEW = "http://dddddddddddddddddddddddddddddddd@127.0.0.1:8080/4"
 OWN_MIRROR = "http://cccccccccccccccccccccccccccccccc@127.0.0.1:19000/7"
 KEY = "SENTRY_DSN"
+NO_PROBE = "its script does not load the instrument file"
 
 
 class Crash(BaseException):
@@ -64,6 +66,8 @@ class MemoryPm2:
         self.restarted: list[str] = []
         self.together: list[list[str]] = []
         self.loaded: dict[str, str] = {}
+        # What a daemon or a script below it puts into a service's environment, unknown to the manager's list.
+        self.smuggled: dict[str, str] = {}
         self.table: dict[str, Process] = {}
         self.after_restart: Callable[[str], None] = lambda _name: None
         for number, name in enumerate(names):
@@ -78,7 +82,6 @@ class MemoryPm2:
                 restarts=0,
                 cwd="/opt/app",
                 interpreter="node",
-                node_options=(),
                 cron_job=job,
                 module=False,
                 environment=environment,
@@ -106,7 +109,8 @@ class MemoryPm2:
             restarts=current.restarts + (1 if current.pid else 0),
             environment=environment,
         )
-        self.loaded[process.name] = environment.get(KEY, self.env_dsn(process.name))
+        given = {**environment, **({KEY: self.smuggled[process.name]} if process.name in self.smuggled else {})}
+        self.loaded[process.name] = given.get(KEY, self.env_dsn(process.name))
         self.after_restart(process.name)
 
     def restart_together(self, restarts: Sequence[tuple[Process, Mapping[str, str] | None]]) -> None:
@@ -175,6 +179,9 @@ class MemoryTracker:
                 self.world.store(loaded, name)
         return list(reversed(self.world.stored.get(self.dsn.project_id, [])))
 
+    def events_since(self, since: float, _pages: int) -> tuple[list[Event], float]:
+        return [event for event in self.recent_events() if event.created >= since], since
+
     def event(self, event_id: str) -> Event | None:
         self._answer()
         return next(
@@ -188,8 +195,14 @@ class MemoryProber:
     def __init__(self, world: Simulation) -> None:
         self.world = world
 
+    def rehearse(self, process: Process) -> None:
+        if process.name in self.world.no_probe and not self.world.late_doubt:
+            raise UnprovenServiceError(f"{process.name}: a probe proves nothing: {NO_PROBE}")
+
     def probe(self, process: Process, expected: Dsn, _tracker: object, limit: float | None = None) -> Proof:
         self.world.clock.sleep(1)
+        if process.name in self.world.no_probe:
+            raise UnprovenServiceError(f"{process.name}: a probe proves nothing: {NO_PROBE}")
         used = process.environment.get(KEY) or self.world.pm2.env_dsn(process.name)
         if used != expected.value:
             raise ServiceError(f"{process.name} would still report elsewhere")
@@ -222,10 +235,16 @@ class Simulation:
     """Everything around a Cutover; ``cutover()`` makes a fresh one on the same disk, like a new process."""
 
     names = ("canary", "api", "silent", "carrier", "job")
+    #: The one that was made last: its processes are those of the machine.
+    current: ClassVar[Simulation | None] = None
 
     def __init__(self, root: Path, *, own: bool = False, **changes: Any) -> None:
         """``own``: the service ``silent`` has its own .env and its own project."""
+        Simulation.current = self
         self.root = root
+        # Services that no probe can prove; ``late_doubt``: that shows only after the switch.
+        self.no_probe: set[str] = set()
+        self.late_doubt = False
         self.clock = Clock()
         self.own_file = root / "own.env"
         self.unreachable: set[str] = set()
@@ -327,3 +346,30 @@ class Simulation:
         carried = {f"pm2 {n}": p.environment[KEY] for n, p in self.pm2.table.items() if KEY in p.environment}
         files = {f"file of {name}": self.pm2.env_dsn(name) for name in self.pm2.own}
         return {**self.pm2.loaded, **carried, **files, "file": self.pm2.env_dsn()}
+
+
+#: Further processes of the simulated machine, by their ids.
+PROCESSES: dict[int, Running] = {}
+
+
+def read_running(pid: int) -> Running | None:
+    """The process of that id as the kernel of the simulated machine would show it."""
+    if pid in PROCESSES:
+        return PROCESSES[pid]
+    world = Simulation.current
+    for process in world.pm2.table.values() if world else ():
+        if process.pid == pid and pid:
+            environment = dict(process.environment)
+            if process.name in world.pm2.smuggled:
+                environment[KEY] = world.pm2.smuggled[process.name]
+            argv = ("node", f"{process.name}.js")
+            return Running(pid, 1, process.started_at, argv, "/usr/bin/node", process.cwd, environment)
+    return None
+
+
+def children() -> dict[int, list[int]]:
+    """Ids of the children of every process of ``PROCESSES``."""
+    found: dict[int, list[int]] = {}
+    for pid, running in PROCESSES.items():
+        found.setdefault(running.parent, []).append(pid)
+    return found

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.cutover.simulation import PROCESSES
 
 from glitchtip_cutover.compose import Compose, epoch
 from glitchtip_cutover.config import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
+from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7"
@@ -111,7 +113,7 @@ def test_containers_are_read_as_services(host: Host) -> None:
     assert list(found) == ["file", "text", "reads", "job"]
     assert all(process.healthy for process in found.values())
     assert found["job"].idle_job
-    assert found["file"].node_options == ("--import", "./a.mjs")
+    assert found["file"].command == ("node", "--import", "./a.mjs", "src/x.js")
     assert found["file"].started_at == epoch("2026-11-21T08:00:00.123456Z")
     assert all(process.environment.get(KEY) is None for process in found.values())
 
@@ -221,11 +223,20 @@ def test_a_container_that_is_ill_is_no_healthy_service(
 
 
 def test_a_probe_runs_in_the_service_s_container_or_in_a_new_one_for_a_job(host: Host) -> None:
+    """What an entry point has put into the environment is in docker's own, never in its command line."""
     found = host.processes()
-    out = host.manager.run_node(found["file"], ["--input-type=module", "-", "{}"], "SCRIPT", 10).output
-    assert out.strip() == f"exec {OLD} node --import ./a.mjs --input-type=module - {{}} SCRIPT"
+    pid = found["file"].pid
+    argv = ("node", "--inspect", "--import", "./a.mjs", "src/x.js", "arg")
+    given = {"PATH": "/bin", KEY: NEW}
+    PROCESSES[pid] = Running(pid, 1, 0.0, argv, "/usr/local/bin/node", "/srv/app", given, 1000, 1000, apart=True)
+    launch = host.manager.launch(found["file"])
+    out = host.manager.run_launch(found["file"], launch, "--import=data:,", 10).output.strip()
+    options = "--import ./a.mjs --import=data:,"
+    assert out == f"exec {OLD} given {NEW} 1000:1000 /srv/app /usr/local/bin/node {options} src/x.js arg"
+    assert NEW not in (host.root / "calls.log").read_text()
     host.env_file.write_text(f"{KEY}={NEW}\n")
-    assert host.manager.run_node(found["job"], ["-"], "SCRIPT", 10).output.strip() == f"run {NEW}"
+    launch = host.manager.launch(found["job"])
+    assert host.manager.run_launch(found["job"], launch, "--import=data:,", 10).output.strip() == f"run {NEW}"
     assert not host.calls("up")
 
 

@@ -32,7 +32,6 @@ def process(name: str, number: int, **environment: str) -> Process:
         restarts=0,
         cwd="/",
         interpreter="node",
-        node_options=(),
         cron_job=False,
         module=False,
         environment=environment,

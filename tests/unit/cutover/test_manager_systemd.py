@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.cutover.simulation import PROCESSES
 
 from glitchtip_cutover.config import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
+from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 from glitchtip_cutover.systemd import Systemd, parse_environment_file, parse_show, split_quoted
 
@@ -107,7 +109,7 @@ def test_units_are_read_as_services(host: Host) -> None:
     assert all(process.healthy for process in found.values())
     assert found["job"].idle_job
     assert abs(found["reads"].started_at - time.time()) < 20
-    assert found["reads"].node_options == ("--import", "./a.mjs")
+    assert found["reads"].command == ("/usr/bin/node", "--import", "./a.mjs", "src/x.js")
     assert found["reads"].environment["A"] == "x y"
     assert found["reads"].counter_resets
 
@@ -213,20 +215,42 @@ def test_a_unit_that_is_not_installed_is_not_listed(host: Host) -> None:
     assert "reads" not in host.processes()
 
 
-def test_a_probe_gets_what_the_unit_would_get(host: Host, tmp_path: Path) -> None:
-    """Node of the settings, in the unit's directory, with its environment read anew; nothing is restarted."""
+def running(pid: int, root: Path, node: Path, **environment: str) -> Running:
+    """A unit's process as the kernel shows it."""
+    argv = (str(node), "--import", "./a.mjs", "src/x.js")
+    identity = (os.geteuid(), os.getegid())
+    return Running(pid, 1, 0.0, argv, str(node), str(root), environment, *identity)
+
+
+def test_a_probe_gets_what_the_unit_s_process_has(host: Host, tmp_path: Path) -> None:
+    """Its Node.js, directory, options and environment; for a job that rests what systemd would give it."""
     node = tmp_path / "node"
     node.write_text(f'#!/bin/sh\necho "$PWD $A $B ${KEY} $*"\n')
     node.chmod(0o755)
-    host.config = parse_config({**host.config.document, "systemd": {"node": str(node)}}, tmp_path / "c")
-    manager = Systemd(host.config, units=host.units, runtime=tmp_path)
+    config = parse_config({**host.config.document, "systemd": {"node": str(node)}}, tmp_path / "c")
+    manager = Systemd(config, units=host.units, runtime=tmp_path)
     processes = {process.name: process for process in manager.processes()}
-    out = {name: manager.run_node(processes[name], ["-"], "", 10).output.split() for name in processes}
-    assert out["text"] == [str(host.root), "x", "y", OLD, "--import", "./a.mjs", "-"]
-    assert out["other"][3:5] == ["1", OLD]
-    assert out["file"][3] == OLD
-    assert OLD not in out["reads"]
+    PROCESSES[processes["text"].pid] = running(
+        processes["text"].pid, host.root, node, A="x y", NOTIFY_SOCKET="/run/x", **{KEY: NEW}
+    )
+    launch = manager.launch(processes["text"])
+    assert "NOTIFY_SOCKET" not in launch.environment
+    out = manager.run_launch(processes["text"], launch, "--import=data:,", 10).output.split()
+    assert out == [str(host.root), "x", "y", NEW, "--import", "./a.mjs", "--import=data:,", "src/x.js"]
+    launch = manager.launch(processes["job"])
+    out = manager.run_launch(processes["job"], launch, "--import=data:,", 10).output.split()
+    assert out == [str(host.root), "x", "y", "--import", "./a.mjs", "--import=data:,", "src/x.js"]
     assert not (host.units / "calls.log").read_text().count("restart")
+
+
+def test_a_value_that_systemd_hands_on_from_its_own_environment_counts_as_carried(host: Host) -> None:
+    """``systemctl set-environment``: no setting of the unit shows it, only the process."""
+    for name in ("reads", "file"):
+        pid = host.processes()[name].pid
+        PROCESSES[pid] = running(pid, host.root, Path("/usr/bin/node"), **{KEY: OLD})
+    found = host.processes()
+    assert found["reads"].environment.get(KEY) == OLD
+    assert found["file"].environment.get(KEY) is None, "EnvironmentFile= gives it, and is read anew at each start"
 
 
 def test_what_systemctl_prints_is_read() -> None:

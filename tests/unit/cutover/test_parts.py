@@ -19,9 +19,10 @@ from glitchtip_cutover.api import Event, parse_event
 from glitchtip_cutover.bundle import bundle
 from glitchtip_cutover.config import load_config, parse_config
 from glitchtip_cutover.dsn import parse_dsn, shown
-from glitchtip_cutover.errors import CutoverError, ServiceError, UsageError
+from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError, UsageError
+from glitchtip_cutover.heard import Attribution
 from glitchtip_cutover.pm2 import Pm2, parse_list, parse_process
-from glitchtip_cutover.proof import check_report, find_own_event, read_report
+from glitchtip_cutover.proof import check_report, read_report
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "0123456789abcdef0123456789abcdef"
@@ -79,11 +80,12 @@ def test_pm2_environment_is_what_the_process_gets() -> None:
     assert "new" not in repr(process)
 
 
-def test_options_that_load_variables_are_kept_for_the_probe() -> None:
-    process = parse_process(
-        entry(node_args=["--inspect", "-r", "./a.js", "--env-file=.env", "--max-old-space-size=64"])
-    )
-    assert process.node_options == ("-r", "./a.js", "--env-file=.env")
+def test_the_command_line_of_pm2_s_record_is_kept_whole() -> None:
+    options = ["--inspect", "-r", "./a.js", "--env-file=.env"]
+    process = parse_process(entry(node_args=options, pm_exec_path="/opt/app/a.js", args=["start", "-x"]))
+    assert process.command == ("node", *options, "/opt/app/a.js", "start", "-x")
+    binary = parse_process(entry(exec_interpreter="none", pm_exec_path="/opt/app/run", args="a b"))
+    assert binary.command == ("/opt/app/run", "a", "b")
 
 
 def test_a_cron_job_between_runs_is_healthy() -> None:
@@ -148,10 +150,17 @@ def test_damage_before_the_last_line_is_not_guessed_at(tmp_path: Path) -> None:
     ],
 )
 def test_events_of_either_key_style_are_read(data: dict[str, Any]) -> None:
-    assert parse_event(data) == Event("ab" * 16, 1767225601.0, {"service": "api"})
+    assert parse_event(data) == Event("ab" * 16, 1767225601.0, {"service": "api"}, whole=False)
 
 
-def test_only_an_event_of_this_very_process_proves_it() -> None:
+def test_the_start_of_the_sender_s_process_is_read_from_an_event() -> None:
+    contexts = {"app": {"app_start_time": "2026-01-01T00:00:00.500Z"}}
+    event = parse_event({"eventID": "a" * 32, "dateCreated": "2026-01-01T00:00:01Z", "contexts": contexts})
+    assert event is not None
+    assert (event.process_started, event.whole) == (1767225600.5, True)
+
+
+def test_only_an_event_of_this_very_process_proves_it(tmp_path: Path) -> None:
     process = parse_process(entry())
     start = process.started_at
     good = Event("1" * 32, start + 1, {"service": "api"})
@@ -164,10 +173,16 @@ def test_only_an_event_of_this_very_process_proves_it() -> None:
         Event("6" * 32, start + 1, {}),
         Event("7" * 32, start + 1, {"service": "api", "server_name": "another.example.org"}),
     ]
-    assert find_own_event(others, "service", process, {known.event_id}) is None
-    assert find_own_event([*others, good], "service", process, {known.event_id}) == good
+    config = parse_config(configuration(tmp_path), tmp_path / "c")
+    attribution = Attribution(config, [process])
+
+    def found(events: list[Event]) -> Event | None:
+        return attribution.find(events, [process], {known.event_id}, lambda _: None)
+
+    assert found(others) is None
+    assert found([*others, good]) == good
     here = dataclasses.replace(good, tags={"service": "api", "server_name": socket.gethostname()})
-    assert find_own_event([*others, here], "service", process, {known.event_id}) == here
+    assert found([*others, here]) == here
 
 
 def test_the_server_s_name_is_the_one_that_sdks_take() -> None:
@@ -181,8 +196,8 @@ def test_the_server_s_name_is_the_one_that_sdks_take() -> None:
 def test_a_report_must_carry_this_probe_s_marker() -> None:
     """Whatever the product prints, or its .env makes it print, is no report."""
     with pytest.raises(CutoverError, match="without a report"):
-        read_report('@@cutover-probe-0@@{"host": "x"}\n', "@@cutover-probe-1@@")
-    assert read_report('noise\n@@1@@{"host": "x"}\nmore\n', "@@1@@") == {"host": "x"}
+        read_report('@@cutover-probe-0@@{"host": "x"}\n', "@@cutover-probe-1@@", "api")
+    assert read_report('noise\n@@1@@{"host": "x"}\nmore\n', "@@1@@", "api") == {"host": "x"}
 
 
 @pytest.mark.parametrize(
@@ -191,19 +206,35 @@ def test_a_report_must_carry_this_probe_s_marker() -> None:
         ({"host": "sentry.example.org"}, "would still report to sentry.example.org project 12"),
         ({"project_id": "13"}, "project 13"),
         ({"key_sha256": "0"}, "another key"),
-        ({"problem": "the SDK client has no DSN"}, "the SDK client has no DSN"),
     ],
 )
 def test_a_probe_on_another_dsn_is_refused(change: dict[str, str], sentence: str) -> None:
+    """Whichever of its clients it is: copies and versions of the SDK keep their own."""
     good = {
         "host": "tracker.example.org:8443",
         "project_id": "12",
         "key_sha256": hashlib.sha256(KEY.encode()).hexdigest(),
     }
-    check_report(good, parse_dsn(DSN), "api")
-    with pytest.raises(ServiceError, match=sentence) as caught:
-        check_report({**good, **change}, parse_dsn(DSN), "api")
-    assert "api" in str(caught.value)
+    check_report({"clients": [good]}, parse_dsn(DSN), "api")
+    for clients in ([{**good, **change}], [good, {**good, **change}]):
+        with pytest.raises(ServiceError, match=sentence) as caught:
+            check_report({"clients": clients, "doubts": ["a reason"]}, parse_dsn(DSN), "api")
+        assert "api" in str(caught.value)
+        assert not isinstance(caught.value, UnprovenServiceError)
+
+
+@pytest.mark.parametrize(
+    ("report", "sentence"),
+    [
+        ({"unproven": "the SDK client has no DSN"}, "the SDK client has no DSN"),
+        ({"doubts": ["a.js:1 holds a DSN"]}, "a.js:1 holds a DSN"),
+        ({"clients": []}, "no SDK client"),
+    ],
+)
+def test_a_probe_that_cannot_tell_is_no_proof(report: dict[str, Any], sentence: str) -> None:
+    good = {"host": "tracker.example.org:8443", "project_id": "12", "key_sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+    with pytest.raises(UnprovenServiceError, match=sentence):
+        check_report({"clients": [good], **report}, parse_dsn(DSN), "api")
 
 
 def test_the_shipped_file_has_the_same_bytes_every_time_and_runs_isolated(tmp_path: Path) -> None:

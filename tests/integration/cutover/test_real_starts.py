@@ -1,0 +1,75 @@
+"""Services that are started in other ways than the rest, on the real PM2 and the real SDK: found, or switched and proven."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from integration.cutover import test_real_pm2
+from integration.cutover.test_real_pm2 import KEY, Host, wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
+)
+binary = test_real_pm2.binary
+host = test_real_pm2.host
+#: Reports nothing by itself.
+SILENT = "whatsapp-safe-monitor"
+
+
+def start(host: Host, *words: str) -> None:
+    """Start the silent service with these words instead."""
+    host.call("delete", SILENT)
+    host.call("start", *words)
+    wait_until(lambda: all(process.healthy for process in host.pm2.processes()))
+
+
+def test_a_dsn_of_pm2_s_daemon_in_cluster_mode_is_switched_and_taken_back(host: Host) -> None:
+    """PM2's list does not show it, a plain restart keeps it, and the SDK of every worker uses it."""
+    host.call("save")
+    host.call("kill")
+    host.call("resurrect", **{KEY: host.old.dsn})
+    start(host, "src/services/whatsapp-safe-monitor.js", "-i", "2", "--name", SILENT)
+    host.run("snapshot")
+    plan = {row["name"]: row for row in host.run("plan")["services"]}
+    assert KEY in plan[SILENT]["action"]
+    rows = {row["name"]: row for row in host.run("apply")["services"]}
+    assert rows[SILENT]["proof"] == "probe"
+    shown = [row["process_dsn_host"] for row in host.run("status")["services"] if row["name"] == SILENT]
+    assert shown == [host.new.netloc] * 2
+    host.run("confirm")
+    host.run("rollback")
+    shown = [row["process_dsn_host"] for row in host.run("status")["services"] if row["name"] == SILENT]
+    assert shown == [host.old.netloc] * 2
+
+
+def esm(host: Host) -> tuple[str, ...]:
+    """An ES module that loads an instrument file of its own, with the DSN in it."""
+    app = host.root / "app"
+    sdk = "import * as Sentry from '@sentry/node';\n"
+    (app / "own.mjs").write_text(f"{sdk}Sentry.init({{ dsn: '{host.old.dsn}' }});\n")
+    (app / "quiet.mjs").write_text("setInterval(() => {}, 60000);\n")
+    return ("quiet.mjs", "--name", SILENT, "--node-args", "--import ./own.mjs")
+
+
+def npm_start(host: Host) -> tuple[str, ...]:
+    """``npm start`` with variables from another file."""
+    directory = host.root / "npm"
+    directory.mkdir()
+    (directory / "node_modules").symlink_to(host.root / "app" / "node_modules")
+    (directory / "other.env").write_text(f"{KEY}={host.old.dsn}\n")
+    script = host.root / "app" / "src" / "services" / "whatsapp-safe-monitor.js"
+    run = f"DOTENV_CONFIG_PATH=other.env node -r dotenv/config {script}"
+    (directory / "package.json").write_text(f'{{"scripts": {{"start": "{run}"}}}}')
+    return ("npm", "--name", SILENT, "--cwd", str(directory), "--", "start")
+
+
+@pytest.mark.parametrize("way", [esm, npm_start])
+def test_a_start_that_keeps_the_old_dsn_takes_the_switch_back(host: Host, way: object) -> None:
+    assert callable(way)
+    start(host, *way(host))
+    host.run("snapshot")
+    result = host.run("apply", code=3)
+    assert f"{SILENT} would still report to {host.old.netloc}" in result["reason"]
+    assert host.old.dsn in Path(host.env_file).read_text()
