@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 from .config import Config, Service, parse_config
 from .dsn import parse_dsn
 from .envfile import EnvFile, find_assignment, read_variables
-from .errors import CutoverError, ServiceError, UsageError
+from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
 from .planning import service_problems, strangers
-from .proof import instrument_path
+from .proof import instrument_paths
 from .services import of
 from .snapshot import Snapshot
 from .window import parse_window
@@ -155,12 +155,10 @@ def _check_service(
 ) -> None:
     """Instrument file, automatic restarts, the switch of the SDK, and the file that Node.js is told to read."""
     name = process.name
-    try:
-        instrument_path(config, process)
-    except ServiceError:
+    if not process.container and _instrument(config, process) is None:
         findings.problems.append(
-            f"{name}: there is no instrument file {config.instrument} in {process.cwd} or {config.app_dir}. "
-            "Set ai_admin_cutover_instrument to the file that calls Sentry.init()."
+            f"{name}: there is no instrument file {config.instrument_of(name)} in {process.cwd} or {config.app_dir}. "
+            "Set ai_admin_cutover_instrument, or `instrument` of that service, to the file that calls Sentry.init()."
         )
     if process.watches_files:
         findings.problems.append(
@@ -208,7 +206,7 @@ def _switches(process: Process, file: Mapping[str, str], path: Path) -> list[tup
 def _named_env_files(process: Process) -> list[Path]:
     """Files that the options of Node.js name for its environment, as absolute paths."""
     found: list[Path] = []
-    options = list(process.node_options)
+    options = list(process.command[1:])
     for number, word in enumerate(options):
         option, sign, value = word.partition("=")
         if option in _ENV_FILE_OPTIONS:
@@ -312,11 +310,18 @@ def _has_label(
 ) -> bool:
     if process.environment.get(variable) or file.get(variable):
         return True
-    try:
-        text = Path(instrument_path(config, process)).read_text(encoding="utf-8", errors="replace")
-    except (OSError, ServiceError):
+    path = _instrument(config, process)
+    if path is None:
         return True  # no such file: that is the problem to report
-    return is_set_in(text, option)
+    try:
+        return is_set_in(path.read_text(encoding="utf-8", errors="replace"), option)
+    except OSError:
+        return True
+
+
+def _instrument(config: Config, process: Process) -> Path | None:
+    """The instrument file of a service outside containers; None when it is in none of its places."""
+    return next(filter(Path.is_file, map(Path, instrument_paths(config, process, process.cwd))), None)
 
 
 
