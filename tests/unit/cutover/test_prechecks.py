@@ -63,7 +63,7 @@ class Product:
             restarts=0,
             cwd=str(self.root),
             interpreter="node",
-            node_options=(),
+            command=("node", "app.js"),
             cron_job=False,
             module=False,
             environment={},
@@ -160,7 +160,7 @@ def file_in_working_directory(product: Product) -> str:
 
 
 def other_env_file(product: Product) -> str:
-    product.change("bot", node_options=("--env-file=conf/prod.env",))
+    product.change("bot", command=("node", "--env-file=conf/prod.env", "app.js"))
     return "bot: Node.js is started with --env-file="
 
 

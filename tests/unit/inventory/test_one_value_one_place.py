@@ -60,6 +60,7 @@ ALLOWED = {
 #: Variables whose value is another thing with the same name.
 ALLOWED_VARIABLES = {
     "__glitchtip_container_port": "the port inside the container of 5.2, which its image sets",
+    "__preflight_later_roles": "names of roles",
     "ai_admin_cutover_target": "one of the targets glitchtip and mirror",
     "glitchtip_token_label": "what GlitchTip shows beside the token of the operator tools",
 }
@@ -70,6 +71,7 @@ PROGRAM_DEFAULTS = {
     "src/glitchtip_ops/soak/config.py": "soak.json says them",
     "src/glitchtip_ops/monitor.py": "monitor.json says them",
     "src/glitchtip_ops/backup.py": "backup.json says them",
+    "src/glitchtip_ops/drift.py": "monitor.json says the program; this is for one without monitoring",
     "src/glitchtip_cutover/config.py": "config.json says them",
     "src/glitchtip_cutover/mirror.py": "config.json says the address",
     "src/glitchtip_cutover/cli.py": "role ai-admin-cutover builds its own into the program (bundle.py)",

@@ -14,8 +14,8 @@ ROLE = Path(__file__).resolve().parents[3] / "roles" / "ops"
 
 
 def tasks() -> list[dict[str, Any]]:
-    """The tasks of settings.yml."""
-    return yaml.safe_load((ROLE / "tasks" / "settings.yml").read_text())  # type: ignore[no-any-return]
+    """The tasks of sentry.yml."""
+    return yaml.safe_load((ROLE / "tasks" / "sentry.yml").read_text())  # type: ignore[no-any-return]
 
 
 def test_the_command_knows_every_key_that_the_role_writes() -> None:
