@@ -90,12 +90,12 @@ def run_launch(launch: Launch, option: str, timeout: float, *, user: str | None 
             identity=launch.identity,
             cwd=launch.cwd,
         )
-    enter = ["nsenter", f"--target={launch.pid}", "--mount", "--net", f"--wd={launch.cwd}", "--"]
+    enter = ["/usr/bin/nsenter", f"--target={launch.pid}", "--mount", "--net", "--root", "--"]
     if launch.identity is not None:
         groups = ",".join(str(group) for group in launch.identity.groups)
-        enter += ["setpriv", f"--reuid={launch.identity.user}", f"--regid={launch.identity.group}"]
+        enter += ["/usr/bin/setpriv", f"--reuid={launch.identity.user}", f"--regid={launch.identity.group}"]
         enter += [f"--groups={groups}" if groups else "--clear-groups", "--"]
-    return run([*enter, *argv], environment=launch.environment, timeout=timeout)
+    return run([*enter, "/usr/bin/env", f"--chdir={launch.cwd}", *argv], environment=launch.environment, timeout=timeout)
 
 
 def _executable(name: str, running: Running) -> str:
