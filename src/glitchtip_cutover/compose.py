@@ -25,7 +25,7 @@ from .config import Config
 from .envfile import EnvFile
 from .errors import CutoverError
 from .files import private_directory, read_json, write_json
-from .launch import Launch, launch_of_job, launch_of_process
+from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run
 
@@ -331,9 +331,7 @@ class Compose:
 
     def launch(self, process: Process) -> Launch:
         """As the kernel shows the process in the container, or for a job that rests as its image starts it."""
-        if process.online:
-            return launch_of_process(process)
-        return launch_of_job(process, self.settings.node, {})
+        return launch_if_running(process) or launch_of_job(process, self.settings.node, {})
 
     def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
         """Run it in the service's container; for a job that rests in a new one that is removed at once.

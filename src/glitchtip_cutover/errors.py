@@ -56,5 +56,9 @@ class ServiceError(CutoverError):
     """A service did not come back, or could not be proven on the wanted DSN."""
 
 
+class ProcessGoneError(ServiceError):
+    """The process of a service ended after its manager had listed it."""
+
+
 class UnprovenServiceError(ServiceError):
     """Whether a service uses the wanted DSN could not be determined; the operator may accept that by its name."""

@@ -26,7 +26,7 @@ TALKS = 3.0
 _ENOUGH = 3
 _PAGES = 5
 _READ_SECONDS = 10.0
-_DETAILS = 20
+_DETAILS = 40
 # The SDK's start time is taken when Node.js is up: that much later than the kernel's.
 _EARLIER, _LATER = 0.2, 2.0
 

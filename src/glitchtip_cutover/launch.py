@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UnprovenServiceError
+from .errors import ProcessGoneError, UnprovenServiceError
 from .process import Completed, Identity, run
 from .running import Running, parse_command, shareable_options, single_node_process
 
@@ -48,7 +48,7 @@ class Launch:
 def launch_of_process(process: Process) -> Launch:
     """How the running process of a service was started, as the kernel shows it.
 
-    Raises ServiceError when it is gone, UnprovenServiceError where that cannot be told.
+    Raises ProcessGoneError when it is gone, UnprovenServiceError where that cannot be determined.
     """
     running, command = single_node_process(process.name, process.pid, process.command)
     return Launch(
@@ -63,6 +63,21 @@ def launch_of_process(process: Process) -> Launch:
         pid=running.pid,
         apart=running.apart,
     )
+
+
+def launch_if_running(process: Process) -> Launch | None:
+    """How the process was started; None for a job that rests, or whose run has ended since it was listed.
+
+    Raises as ``launch_of_process``.
+    """
+    if not process.online:
+        return None
+    try:
+        return launch_of_process(process)
+    except ProcessGoneError:
+        if process.cron_job:
+            return None
+        raise
 
 
 def launch_of_job(process: Process, node: str, environment: Mapping[str, str]) -> Launch:
@@ -90,12 +105,16 @@ def run_launch(launch: Launch, option: str, timeout: float, *, user: str | None 
             identity=launch.identity,
             cwd=launch.cwd,
         )
-    enter = ["nsenter", f"--target={launch.pid}", "--mount", "--net", f"--wd={launch.cwd}", "--"]
+    enter = ["/usr/bin/nsenter", f"--target={launch.pid}", "--mount", "--net", "--root", "--"]
     if launch.identity is not None:
         groups = ",".join(str(group) for group in launch.identity.groups)
-        enter += ["setpriv", f"--reuid={launch.identity.user}", f"--regid={launch.identity.group}"]
+        enter += ["/usr/bin/setpriv", f"--reuid={launch.identity.user}", f"--regid={launch.identity.group}"]
         enter += [f"--groups={groups}" if groups else "--clear-groups", "--"]
-    return run([*enter, *argv], environment=launch.environment, timeout=timeout)
+    return run(
+        [*enter, "/usr/bin/env", f"--chdir={launch.cwd}", *argv],
+        environment=launch.environment,
+        timeout=timeout,
+    )
 
 
 def _executable(name: str, running: Running) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +94,28 @@ def plan_row(
     return {"name": process.name, "status": process.status, "old": old, "action": action}
 
 
-def order(config: Config, services: Sequence[str]) -> list[Row]:
+def order(config: Config, services: Sequence[str], talking: Collection[str] = ()) -> list[Row]:
     """The acts of a change in their order: what is written, what is restarted when, and how it is proven.
 
-    ``services`` are in the order in which they are restarted.
+    ``services`` are in the order in which they are restarted; those ``talking`` have to be heard themselves.
     """
-    proof = f"own event within {config.own_event_wait:g} s, else a probe; read back by its id"
+
+    def proof(names: Sequence[str]) -> str:
+        text = f"own event within {config.own_event_wait:g} s, else a probe; read back by its id"
+        heard = [name for name in names if name in talking and name not in config.accept_unproven]
+        return text + (f"; before confirm an own event of {', '.join(heard)}" if heard else "")
+
     steps: list[Row] = [
         {"act": f"write {path}", "services": list(config.sharing(path)), "proof": "reads back"}
         for path in config.env_files
     ]
     others = [name for name in services if name != config.canary]
     if config.canary:
-        steps.append({"act": "restart the canary", "services": [config.canary], "proof": proof})
+        steps.append({"act": "restart the canary", "services": [config.canary], "proof": proof([config.canary])})
     if config.strategy == "all_at_once" and others:
-        steps.append({"act": "restart together", "services": others, "proof": proof})
+        steps.append({"act": "restart together", "services": others, "proof": proof(others)})
     elif others:
-        steps += [{"act": "restart", "services": [name], "proof": proof} for name in others]
+        steps += [{"act": "restart", "services": [name], "proof": proof([name])} for name in others]
     steps.append(
         {"act": "save the manager's list", "services": list(config.services), "proof": "all run steadily"}
     )

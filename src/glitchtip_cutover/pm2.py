@@ -28,7 +28,7 @@ from typing import Any
 from .config import Pm2Settings
 from .errors import CutoverError
 from .files import write_new
-from .launch import Launch, launch_of_job, launch_of_process, run_launch
+from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
 from .manager import Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home, user_id, user_name
@@ -304,8 +304,8 @@ class Pm2:
 
     def launch(self, process: Process) -> Launch:
         """As the kernel shows it, or for a job that rests as PM2 would start it; PM2 itself is not asked."""
-        if process.online:
-            return launch_of_process(process)
+        if running := launch_if_running(process):
+            return running
         home = user_home(self.settings.user)
         environment = {"PATH": SYSTEM_PATH, "HOME": home, **process.environment}
         return launch_of_job(process, str(self.settings.node), environment)

@@ -19,7 +19,7 @@ from pathlib import Path
 from .api import PROBE_TAG, Event, Tracker, await_event
 from .config import Config
 from .dsn import Dsn, shown
-from .errors import CutoverError, ServiceError, UnprovenServiceError
+from .errors import CutoverError, ProcessGoneError, ServiceError, UnprovenServiceError
 from .launch import Launch
 from .manager import Manager, Process, manager_for, manager_label
 from .running import service_processes
@@ -63,11 +63,18 @@ def is_own(event: Event, tag: str, process: Process, servers: Collection[str] = 
 def environment_problem(config: Config, process: Process, expected: Dsn) -> str:
     """What the environment of a service's running processes says against the ``expected`` DSN; empty when nothing does.
 
-    A variable of the process wins over ``.env``, wherever it came from. Raises ServiceError when the process is gone.
+    A variable of the process wins over ``.env``, wherever it came from. Raises ProcessGoneError when the process of a
+    service that is no job is gone.
     """
     if not process.online:
         return ""
-    for running, _ in service_processes(process.name, process.pid, process.command):
+    try:
+        found = service_processes(process.name, process.pid, process.command)
+    except ProcessGoneError:
+        if process.cron_job:
+            return ""
+        raise
+    for running, _ in found:
         value = running.environment.get(config.env_key)
         if value is not None and value != expected.value:
             held = "an empty value" if not value else f"that of {shown(value)}"
@@ -238,7 +245,7 @@ class Prober:
                 f"{process.name}: its Node.js is older than 18.18, which cannot run a probe"
             )
         report = read_report(done.output, marker, process.name)
-        if launch.pid and self._manager.launch(process) != launch:
+        if launch.pid and not process.cron_job and self._manager.launch(process) != launch:
             raise UnprovenServiceError(f"{process.name}: its process changed while the probe ran")
         check_surroundings(report, launch, self.config.env_key, process.name)
         return report

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from .errors import ServiceError, UnprovenServiceError
+from .errors import ProcessGoneError, UnprovenServiceError
 
 PROC = Path("/proc")
 _NODE = re.compile(r"node(js)?[-v0-9.]*")
@@ -143,11 +143,11 @@ def service_processes(
 
     That is the process which the manager knows, or the Node.js that npm, a shell or another launcher runs below it. ``command``
     is the manager's own record of the command line, for processes that overwrite theirs with a title. Raises
-    ServiceError when the process is gone.
+    ProcessGoneError when the process is gone.
     """
     root = read_running(pid)
     if root is None:
-        raise ServiceError(f"{name}: its process {pid} is gone, or cannot be read")
+        raise ProcessGoneError(f"{name}: its process {pid} is gone, or cannot be read")
     own = root.argv
     if command and root.is_node and not _is_intact(root.argv):
         # A script that is started by its own name (npm) runs on the Node.js of its first line.

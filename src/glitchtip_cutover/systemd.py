@@ -18,7 +18,7 @@ from pathlib import Path
 from .config import Config
 from .errors import CutoverError
 from .files import private_directory, write_new
-from .launch import Launch, launch_of_job, launch_of_process, run_launch
+from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process, Restart, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home
 from .running import read_running
@@ -303,8 +303,8 @@ class Systemd:
 
     def launch(self, process: Process) -> Launch:
         """As the kernel shows it, or for a job that rests as systemd would start it, read anew."""
-        if process.online:
-            return launch_of_process(process)
+        if running := launch_if_running(process):
+            return running
         user = process.user or "root"
         environment = self._environment(process.name, self._show(process.name), dotenv=True, drop_in=True)
         given = {"PATH": SYSTEM_PATH, "HOME": user_home(user), "USER": user, "LOGNAME": user, **environment}

@@ -280,7 +280,7 @@ class Cutover:
             "heard_themselves": talking,
             "order": []
             if done
-            else order(self.config, sorted(self.config.services, key=lambda name: name in jobs)),
+            else order(self.config, sorted(self.config.services, key=lambda name: name in jobs), talking),
             "diff": diff,
             "gates": [
                 {"gate": name, "passed": name not in gates, "reason": gates.get(name, "")}

@@ -20,7 +20,7 @@ def _import_option(request):
     return head + "base64," + base64.b64encode(text.encode()).decode()
 """
 _AS_LISTED = """
-def launch_of_process(process):
+def launch_if_running(process):
     home = {"PATH": SYSTEM_PATH, "HOME": "/root"}
     return Launch("/usr/bin/node", (), "/opt/ai-admin/src/index.js", (), process.cwd, {**home, **process.environment})
 """
@@ -37,7 +37,7 @@ NO_PRELOAD = _false_proof("the instrument file is loaded over the service's own 
 NO_CODE = _false_proof("what the script does before the instrument file is not read")
 AS_LISTED = Control(
     "the probe runs as PM2's list says",
-    off.patched("pm2", "launch_of_process", _AS_LISTED),
+    off.patched("pm2", "launch_if_running", _AS_LISTED),
     "apply ended with code 0",
 )
 NO_INHERITED = Control(

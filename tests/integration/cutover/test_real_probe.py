@@ -236,3 +236,14 @@ def test_a_probe_that_cannot_tell_does_not_count(
     with pytest.raises(UnprovenServiceError, match=sentence):
         product.probe(process)
     assert product.new.events == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process files of its own")
+def test_a_probe_sees_the_files_that_only_the_service_sees(product: Product) -> None:
+    """As under systemd's PrivateTmp= and ProtectSystem=; the DSN is in a file that is not there outside."""
+    own = "require('@sentry/node').init({ dsn: require('node:fs').readFileSync('/mnt/own.dsn', 'utf8') });\n"
+    product.write({**PLAIN, "src/instrument.js": own})
+    mount = f"mount -t tmpfs own /mnt && printf %s '{product.new.dsn}' > /mnt/own.dsn"
+    process = product.start(["unshare", "--mount", "sh", "-c", f"{mount} && exec node main.js"])
+    assert not Path("/mnt/own.dsn").exists()
+    assert product.probe(process).kind == "probe"

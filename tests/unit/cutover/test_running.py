@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,11 +16,13 @@ import pytest
 from glitchtip_cutover import launch as launch_module
 from glitchtip_cutover import pm2 as pm2_module
 from glitchtip_cutover import running as running_module
-from glitchtip_cutover.config import Pm2Settings
-from glitchtip_cutover.errors import ServiceError, UnprovenServiceError
+from glitchtip_cutover.config import Pm2Settings, parse_config
+from glitchtip_cutover.dsn import parse_dsn
+from glitchtip_cutover.errors import ProcessGoneError, ServiceError, UnprovenServiceError
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.pm2 import Pm2
 from glitchtip_cutover.process import Completed
+from glitchtip_cutover.proof import environment_problem
 
 KEY = "SENTRY_DSN"
 
@@ -213,6 +216,29 @@ def test_a_process_that_is_gone_is_an_error_of_the_service() -> None:
     with pytest.raises(ServiceError, match="process 10 is gone") as caught:
         launch_module.launch_of_process(service(10))
     assert not isinstance(caught.value, UnprovenServiceError)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_job_whose_run_has_ended_since_it_was_listed_is_one_that_rests(tmp_path: Path) -> None:
+    """A job of every minute that takes a second is met at work now and then."""
+    config = parse_config(
+        {
+            "migration_id": "m",
+            "state_dir": "/s",
+            "env_file": "/e",
+            "app_dir": "/a",
+            "services": ["api"],
+            "pm2": {},
+        },
+        tmp_path / "c",
+    )
+    job = dataclasses.replace(service(10, "node", "/opt/app/job.js"), cron_job=True)
+    launch = Pm2(Pm2Settings("root", tmp_path, tmp_path / "pm2", Path("/n/node")), KEY).launch(job)
+    assert (launch.pid, launch.executable, launch.script) == (0, "/n/node", "/opt/app/job.js")
+    dsn = parse_dsn("http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7")
+    assert environment_problem(config, job, dsn) == ""
+    with pytest.raises(ProcessGoneError):
+        environment_problem(config, dataclasses.replace(job, cron_job=False), dsn)
 
 
 def test_a_cluster_s_worker_has_the_daemon_s_environment_below_its_own(kernel: Kernel) -> None:
