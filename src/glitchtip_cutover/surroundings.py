@@ -59,6 +59,12 @@ _CODE_NAME = re.compile(
     re.IGNORECASE,
 )
 _DATA_NAME = re.compile(r"(?i)(lock|tsconfig.*|jsconfig|manifest|shrinkwrap|composer)\.(json5?|ya?ml)$")
+_ENV_FILE = re.compile(
+    r"^[ \t]*env_file:[ \t]*(?P<one>[^\s#]*)[^\n]*"
+    r"(?P<more>(?:\n[ \t]*-[^\n]*|\n[ \t]+(?:path|required|format):[^\n]*)*)",
+    re.MULTILINE,
+)
+_ENV_FILE_ITEM = re.compile(r"^[ \t]*(?:-[ \t]*)?(?:path:[ \t]*)?([^\s#]+)[ \t]*(?:#.*)?$", re.MULTILINE)
 _SHELL_FILES = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".pam_environment")
 _POOL = 4000
 ETC = Path("/etc")
@@ -245,7 +251,18 @@ def _of_compose(config: Config, notes: list[str]) -> Iterator[Source]:
         files |= {Path(path) for path in str(labels.get("com.docker.compose.project.config_files") or "").split(",") if path}
     for path in sorted(files):
         if path.parent != config.state_dir:
-            yield from _read(path, COMPOSE, YAML, notes)
+            for source in _read(path, COMPOSE, YAML, notes):
+                yield source
+                for named in _env_files(source.text):
+                    yield from _read(path.parent / named, ENV, LINES, notes)
+
+
+def _env_files(text: str) -> Iterator[str]:
+    """What ``env_file:`` names in a Compose file: one path, a list of them, or of mappings with ``path:``."""
+    for match in _ENV_FILE.finditer(text):
+        listed = _ENV_FILE_ITEM.findall(match["more"])
+        words = [*match["one"].strip("[]").split(","), *listed]
+        yield from (word.strip("\"'") for word in words if word.strip("\"'"))
 
 
 # --- processes ----------------------------------------------------------------------------------------------

@@ -241,6 +241,17 @@ def test_named_files_and_directories_elsewhere_are_compared(tmp_path: Path, monk
     assert product.cutover().status()["notes"] == [f"{tmp_path}/absent of deploy_files is not there"]
 
 
+def test_the_directory_in_which_a_service_runs_is_compared(product: Product) -> None:
+    product.switched()
+    directory = product.root / "somewhere" / "else" / "service"
+    directory.mkdir(parents=True)
+    (directory / "ecosystem.config.js").write_text(ecosystem("env", OLD))
+    assert product.problems() == []
+    table = product.world.pm2.table
+    table["api"] = dataclasses.replace(table["api"], cwd=str(directory))
+    assert product.problems()[0].startswith(f"{directory}/ecosystem.config.js:3 ")
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
