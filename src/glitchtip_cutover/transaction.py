@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from .api import Event, await_event, verify_dsn
 from .config import Config, Side
-from .drift import Finding, add_drift, find_drift, find_undoing
+from .drift import add_drift, find_drift, find_undoing
 from .dsn import parse_dsn, shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError, RolledBackError, ServiceError, UnprovenError, UsageError
+from .findings import Finding
 from .files import private_directory, read_json, read_secret, write_json
 from .host import Host
 from .journal import Journal, State, fold
