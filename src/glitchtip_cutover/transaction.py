@@ -20,8 +20,8 @@ from .drift import add_drift, find_drift, find_undoing
 from .dsn import parse_dsn, shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError, RolledBackError, ServiceError, UnprovenError, UsageError
-from .findings import Finding
 from .files import private_directory, read_json, read_secret, write_json
+from .findings import Finding
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process
