@@ -82,7 +82,9 @@ def wanted_now(config: Config, state: State) -> Wanted | None:
         return None
     before = snapshot.before()
     name = state.stands
-    target = to_glitchtip(config) if name == GLITCHTIP else to_mirror(config, before) if name == MIRROR else None
+    target = (
+        to_glitchtip(config) if name == GLITCHTIP else to_mirror(config, before) if name == MIRROR else None
+    )
     if target is None:
         return _wanted(config, before, to_before(config, before), strict=False)
     back = to_before(config, before)

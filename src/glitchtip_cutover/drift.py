@@ -11,19 +11,19 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .active_target import Wanted, wanted_after, wanted_now
 from .config import Config
-from .dsn import shown
 from .envfile import find_assignment
 from .errors import CutoverError
+from .findings import Finding, make_finding, names, printable
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process, manager_label
-from .mentions import Mention, find_mentions, mask
+from .mentions import Mention, find_mentions
 from .surroundings import (
     COMPOSE,
     DEPLOY,
@@ -44,26 +44,9 @@ Row = dict[str, Any]
 # Settings of other machines: a production server does not read them.
 _OTHER_STAGE = re.compile(r"(?i)(^|[._-])(dev|develop|development|test|tests|testing|storybook|e2e)([._-]|$)")
 # Settings that may be of another machine: they count where they hold a DSN that this migration knows.
-_MAYBE_OTHER_STAGE = re.compile(r"(?i)(^|[._-])(stage|staging|stg|preview|review|qa|uat|demo|sandbox)([._-]|$)")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A DSN that is not that of the active target. ``line`` is 0 for processes.
-
-    ``dsn`` is masked. ``problem``: services report elsewhere, or would after a deploy, a restart or a boot; else it is
-    worth knowing only. ``now``: in effect already.
-    """
-
-    place: str
-    line: int
-    name: str
-    service: str
-    dsn_host: str
-    dsn: str
-    problem: bool
-    now: bool
-    text: str
+_MAYBE_OTHER_STAGE = re.compile(
+    r"(?i)(^|[._-])(stage|staging|stg|preview|review|qa|uat|demo|sandbox)([._-]|$)"
+)
 
 
 # --- judging ------------------------------------------------------------------------------------------------
@@ -76,7 +59,11 @@ def judge(
 
     ``planned``: only what a switch to the target does not change by itself, so that a later deploy would undo it.
     """
-    found: list[Finding] = []
+    found = [
+        make_finding(str(path), 0, config.env_key, ", ".join(config.sharing(path)), "", text, now=True)
+        for path, text in around.unread.items()
+        if not planned
+    ]
     real = {os.path.realpath(path): path for path in wanted.target.files}
     for source in around.sources:
         own = real.get(os.path.realpath(source.path))
@@ -86,7 +73,9 @@ def judge(
             found += _in_source(config, wanted, source, listed, is_own=own is not None)
     if not planned:
         found += _in_processes(config, wanted, around.running, listed)
-    return sorted(found, key=lambda finding: (not finding.now, not finding.problem, finding.place, finding.line))
+    return sorted(
+        found, key=lambda finding: (not finding.now, not finding.problem, finding.place, finding.line)
+    )
 
 
 def _in_env_file(config: Config, wanted: Wanted, source: Source, path: Path) -> list[Finding]:
@@ -96,15 +85,16 @@ def _in_env_file(config: Config, wanted: Wanted, source: Source, path: Path) -> 
     try:
         seen = find_assignment(source.text.encode(), config.env_key, str(path))
     except CutoverError as error:
-        return [_finding(str(path), 0, config.env_key, readers, "", str(error), now=True)]
+        return [make_finding(str(path), 0, config.env_key, readers, "", str(error), now=True)]
     if wanted.is_same(seen.value, [expected]):
         return []
+    where = "there" if "@" in seen.value else "nowhere"
     text = (
-        f"{path}:{seen.line} {config.env_key} {_names(seen.value)}, not {expected.netloc} of the active target "
-        f"{wanted.target.name}: {readers} report there from their next restart on, if not already. Correct what wrote it "
+        f"{path}:{seen.line} {config.env_key} {names(seen.value)}, not {expected.netloc} of the active target "
+        f"{wanted.target.name}: {readers} report {where} from their next restart on, if not already. Correct what wrote it "
         f"(the deploy), then run `ai-admin-cutover {_again(wanted)}`"
     )
-    return [_finding(str(path), seen.line, config.env_key, readers, seen.value, text, now=True)]
+    return [make_finding(str(path), seen.line, config.env_key, readers, seen.value, text, now=True)]
 
 
 def _again(wanted: Wanted) -> str:
@@ -137,7 +127,9 @@ def _in_source(
     return found
 
 
-def _is_problem(config: Config, wanted: Wanted, source: Source, mention: Mention, *, is_key: bool) -> bool | None:
+def _is_problem(
+    config: Config, wanted: Wanted, source: Source, mention: Mention, *, is_key: bool
+) -> bool | None:
     """Whether a mention would move a service; None when it has nothing to do with this migration."""
     known = bool(wanted.known(mention.value))
     elsewhere = known or wanted.is_other_host(mention.value)
@@ -172,7 +164,9 @@ def _is_of_pm2(source: Source) -> bool:
 def _is_outweighed(config: Config, wanted: Wanted, source: Source, listed: Sequence[Process]) -> bool:
     """Whether systemd gives each service of a unit's file the target's DSN all the same: a later drop-in or ``.env`` wins."""
     given = {
-        process.name: process.environment.get(config.env_key) for process in listed if process.name in source.services
+        process.name: process.environment.get(config.env_key)
+        for process in listed
+        if process.name in source.services
     }
     return bool(given) and all(
         name in source.below_env if value is None else wanted.is_same(value, wanted.allowed(name))
@@ -181,10 +175,16 @@ def _is_outweighed(config: Config, wanted: Wanted, source: Source, listed: Seque
 
 
 def _of_mention(
-    config: Config, wanted: Wanted, source: Source, mention: Mention, services: Sequence[str], *, problem: bool
+    config: Config,
+    wanted: Wanted,
+    source: Source,
+    mention: Mention,
+    services: Sequence[str],
+    *,
+    problem: bool,
 ) -> Finding:
     place = f"{source.path}:{mention.line}"
-    what = f"{place} {mention.path or 'a DSN'} {_names(mention.value)}"
+    what = f"{place} {mention.path or 'a DSN'} {names(mention.value)}"
     moved = ", ".join(services) or "services"
     away = f"{moved} away from {wanted.target.label}" if wanted.target.name == "before" else f"{moved} back"
     if problem:
@@ -192,7 +192,15 @@ def _of_mention(
     else:
         text = f"{what}: {_harmless(config, source, mention)}"
     service = ", ".join(services)
-    return _finding(str(source.path), mention.line, mention.path or mention.name, service, mention.value, text, problem=problem)
+    return make_finding(
+        str(source.path),
+        mention.line,
+        mention.path or mention.name,
+        service,
+        mention.value,
+        text,
+        problem=problem,
+    )
 
 
 def _command(config: Config, source: Source, mention: Mention) -> str:
@@ -217,7 +225,11 @@ def _command(config: Config, source: Source, mention: Mention) -> str:
 def _remedy(config: Config, wanted: Wanted, source: Source, services: Sequence[str]) -> str:
     if source.tool == DUMP:
         return "Run `pm2 save` as the user of PM2 once its services are on the target"
-    path = config.service(services[0]).env_file if services and services[0] in config.services else config.env_file
+    path = (
+        config.service(services[0]).env_file
+        if services and services[0] in config.services
+        else config.env_file
+    )
     known = wanted.sources.get(path) or next(iter(wanted.sources.values()), "")
     value = f"the DSN in {known}" if known else f"the DSN of {wanted.target.label}"
     return f"Set it to {value}, or remove it so that {path} counts"
@@ -248,18 +260,20 @@ def _in_processes(
         place = f"process{'es' if len(pids) > 1 else ''} {numbers}"
         if not service:
             text = (
-                f"PM2's daemon ({place}) was started with {key}, which {_names(value)}: services that it starts in cluster "
+                f"PM2's daemon ({place}) was started with {key}, which {names(value)}: services that it starts in cluster "
                 "mode get that value where PM2 keeps none for them"
             )
-            found.append(_finding(f"PM2's daemon, {place}", 0, key, "", value, text, problem=False, now=False))
+            found.append(
+                make_finding(f"PM2's daemon, {place}", 0, key, "", value, text, problem=False, now=False)
+            )
             continue
         expected = ", ".join(dict.fromkeys(dsn.netloc for dsn in wanted.allowed(service)))
         text = (
-            f"{service} ({place}) runs with {key} in its environment, which {_names(value)}, not {expected}: it does not "
+            f"{service} ({place}) runs with {key} in its environment, which {names(value)}, not {expected}: it does not "
             f"report to the active target {wanted.target.name}. Correct where it comes from, then run "
             f"`ai-admin-cutover {_again(wanted)}`"
         )
-        found.append(_finding(f"{service}, {place}", 0, key, service, value, text, now=True))
+        found.append(make_finding(f"{service}, {place}", 0, key, service, value, text, now=True))
     stored: dict[tuple[str, str], None] = {}
     for item in listed:
         given = item.environment.get(key)
@@ -269,43 +283,19 @@ def _in_processes(
         if not wanted.is_same(given, wanted.allowed(name)):
             manager = manager_label(config)
             text = (
-                f"{manager} gives {name} a {key} that {_names(given)}: it reports there from its next restart on, if not "
+                f"{manager} gives {name} a {key} that {names(given)}: it reports there from its next restart on, if not "
                 f"already. Correct where it comes from, then run `ai-admin-cutover {_again(wanted)}`"
             )
-            found.append(_finding(f"{name} in {manager}", 0, key, name, given, text, now=True))
+            found.append(make_finding(f"{name} in {manager}", 0, key, name, given, text, now=True))
     return found
-
-
-def _names(value: str) -> str:
-    """What a value names, for a sentence; never its key."""
-    if not value:
-        return "is empty, so the SDK sends nothing"
-    host = shown(value)
-    return "holds no DSN" if host == "invalid" and "@" not in value else f"names {_host(value)}"
-
-
-def _host(value: str) -> str:
-    host = shown(value)
-    return host if host != "invalid" else value.rpartition("@")[2].split("/")[0] or "an unknown host"
-
-
-def _finding(
-    place: str, line: int, name: str, service: str, value: str, text: str, *, problem: bool = True, now: bool = False
-) -> Finding:
-    host = _host(value) if "@" in value else "-"
-    place, name, service, host, masked = map(printable, (place, name, service, host, mask(value)))
-    return Finding(place, line, name, service, host, masked, problem, now, printable(text))
-
-
-def printable(text: str) -> str:
-    """Names of files and keys are others' choice: nothing of them may act on a terminal or begin a line."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-def find_drift(config: Config, host: Host, state: State, listed: Sequence[Process]) -> tuple[list[Finding], list[str]]:
+def find_drift(
+    config: Config, host: Host, state: State, listed: Sequence[Process]
+) -> tuple[list[Finding], list[str]]:
     """Findings against the active target, and notes about what could not be read. Raises CutoverError."""
     with _one_sentence():
         wanted = wanted_now(config, state)
@@ -339,7 +329,9 @@ def _one_sentence() -> Iterator[None]:
     except CutoverError:
         raise
     except Exception as error:
-        raise CutoverError(f"settings files were not compared with the target: unexpected {type(error).__name__}") from error
+        raise CutoverError(
+            f"settings files were not compared with the target: unexpected {type(error).__name__}"
+        ) from error
 
 
 def add_drift(result: Row, findings: Sequence[Finding], notes: Sequence[str]) -> None:
@@ -353,10 +345,20 @@ def add_drift(result: Row, findings: Sequence[Finding], notes: Sequence[str]) ->
 def run_drift(config: Config, host: Host) -> Row:
     """The command ``drift``: is everything on the active target, and does it stay there? Reads only."""
     state = fold(Journal(config.state_dir / "journal.jsonl", host.clock).records())
-    result: Row = {"changed": False, "state": state.phase, "target": state.stands, "compared": False, "problems": []}
+    result: Row = {
+        "changed": False,
+        "state": state.phase,
+        "target": state.stands,
+        "compared": False,
+        "problems": [],
+    }
     wanted = wanted_now(config, state)
     if wanted is None:
-        why = "no switch was made yet" if state.phase == "none" else f"a change is under way or open ({state.phase})"
+        why = (
+            "no switch was made yet"
+            if state.phase == "none"
+            else f"a change is under way or open ({state.phase})"
+        )
         add_drift(result, [], [f"{why}: there is nothing to compare with"])
         return result
     listed: list[Process] = []
@@ -372,7 +374,9 @@ def run_drift(config: Config, host: Host) -> Row:
             "files": len(around.sources),
             "processes": len(around.running),
         }
-        add_drift(result, judge(config, wanted, around, listed), [*around.notes, *_stale(config, around, listed)])
+        add_drift(
+            result, judge(config, wanted, around, listed), [*around.notes, *_stale(config, around, listed)]
+        )
     return result
 
 
@@ -381,7 +385,12 @@ def _stale(config: Config, around: Surroundings, listed: Sequence[Process]) -> l
     given = {process.service for process in around.running if process.value is not None}
     notes = []
     for process in listed:
-        if process.name not in config.services or not process.online or process.name in given or process.container:
+        if (
+            process.name not in config.services
+            or not process.online
+            or process.name in given
+            or process.container
+        ):
             continue
         try:
             changed = config.service(process.name).env_file.stat().st_mtime

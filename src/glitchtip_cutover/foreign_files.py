@@ -77,7 +77,9 @@ def _read_open(path: Path, descriptor: int, limit: int) -> ForeignFile | None:
         if not stat.S_ISREG(info.st_mode):
             return None
         if info.st_size > limit:
-            return ForeignFile(path, problem=f"{path} has {info.st_size} bytes, too many to be read ({limit})")
+            return ForeignFile(
+                path, problem=f"{path} has {info.st_size} bytes, too many to be read ({limit})"
+            )
         try:
             data = file.read(limit)
         except OSError as error:
@@ -108,7 +110,8 @@ def find_files(
     yield from _below(root, descriptor, wanted, enter, depth, limit, left)
     if left[0] < 0:
         yield ForeignFile(
-            root, problem=f"{root} holds more than {directories} directories: not all of its files were compared"
+            root,
+            problem=f"{root} holds more than {directories} directories: not all of its files were compared",
         )
 
 
@@ -129,7 +132,11 @@ def _below(
             yield ForeignFile(path, problem=f"{path} cannot be read: {error.strerror}")
             return
         for name, is_directory in entries:
-            if not is_directory and wanted(name) and (found := read_foreign(path / name, limit, directory=directory)):
+            if (
+                not is_directory
+                and wanted(name)
+                and (found := read_foreign(path / name, limit, directory=directory))
+            ):
                 yield found
         if depth == 0 or len(entries) > _MANY_NAMES:
             return

@@ -30,7 +30,9 @@ _TOKEN = re.compile(
 _CLOSING = {"}": "{", "]": "[", ")": "("}
 #: Keys that say nothing about where in an ecosystem file a variable is.
 _PLAIN_KEYS = frozenset({"exports", "apps", "default"})
-_YAML_KEY = re.compile(r"^(?P<indent>[ \t]*(?:-[ \t]+)*)(?P<key>[A-Za-z0-9_.-]+|\"[^\"]+\"|'[^']+')[ \t]*:(?=\s|$)(?P<rest>.*)$")
+_YAML_KEY = re.compile(
+    r"^(?P<indent>[ \t]*(?:-[ \t]+)*)(?P<key>[A-Za-z0-9_.-]+|\"[^\"]+\"|'[^']+')[ \t]*:(?=\s|$)(?P<rest>.*)$"
+)
 # The variable before a value: NAME=, NAME: , "NAME": ", ${NAME:-, ENV NAME .
 _NAME = re.compile(
     r"(?:(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[\"']?[ \t]*(?::-|:=|[:=])[ \t]*|\bENV[ \t]+(?P<docker>[A-Za-z_]\w*)[ \t]+)[\"'`]?$"
@@ -147,7 +149,11 @@ def _follow_sign(frames: list[_Frame], tokens: list[_Token], index: int) -> None
     if sign in "{[(":
         frames.append(_Frame(sign, frame.current, frame.current_declared))
         if sign == "(":  # an argument belongs to what the call's result is for
-            frames[-1].key, frames[-1].current, frames[-1].current_declared = "", frame.current, frame.current_declared
+            frames[-1].key, frames[-1].current, frames[-1].current_declared = (
+                "",
+                frame.current,
+                frame.current_declared,
+            )
     elif sign in _CLOSING:
         if len(frames) > 1 and frame.sign == _CLOSING[sign]:
             frames.pop()
@@ -172,7 +178,9 @@ def _set_key(frame: _Frame, tokens: list[_Token], index: int) -> None:
 
 
 def _is_computed(before: list[_Token]) -> bool:
-    return len(before) > 2 and before[-1].text == "]" and before[-2].kind == "string" and before[-3].text == "["
+    return (
+        len(before) > 2 and before[-1].text == "]" and before[-2].kind == "string" and before[-3].text == "["
+    )
 
 
 def _set_declared(frame: _Frame, tokens: list[_Token], index: int) -> None:
@@ -205,7 +213,11 @@ def _in_yaml(text: str) -> Iterator[Mention]:
         if match:
             indent = len(match["indent"])
             above = [entry for entry in above if entry[0] < indent]
-            names = {depth: name for depth, name in names.items() if depth <= indent and not (starts_item and depth == indent)}
+            names = {
+                depth: name
+                for depth, name in names.items()
+                if depth <= indent and not (starts_item and depth == indent)
+            }
             key = match["key"].strip("'\"")
             if key == "name":
                 names[indent] = match["rest"].strip(" \t'\"")
@@ -218,7 +230,9 @@ def _in_yaml(text: str) -> Iterator[Mention]:
             own = bool(match) and mention.name == keys[-1]
             around = keys[:-1] if own else keys
             owner = _yaml_owner(keys, names)
-            path = [key for key in [*around, *([mention.name] if mention.name else [])] if key not in _PLAIN_KEYS]
+            path = [
+                key for key in [*around, *([mention.name] if mention.name else [])] if key not in _PLAIN_KEYS
+            ]
             block = around[-1] if around else ""
             yield replace(mention, path=".".join(path), owner=owner, block=block)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .compose import Docker
 from .config import Config
+from .envfile import EnvFile
 from .errors import CutoverError
 from .foreign_files import ForeignFile, find_files, read_foreign
 from .manager import Process
@@ -59,7 +60,22 @@ _CODE_NAME = re.compile(
     re.IGNORECASE,
 )
 _DATA_NAME = re.compile(r"(?i)(lock|tsconfig.*|jsconfig|manifest|shrinkwrap|composer)\.(json5?|ya?ml)$")
-_SHELL_FILES = (".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".pam_environment")
+_ENV_FILE = re.compile(
+    r"^[ \t]*env_file:[ \t]*(?P<one>[^\s#]*)[^\n]*"
+    r"(?P<more>(?:\n[ \t]*-[^\n]*|\n[ \t]+(?:path|required|format):[^\n]*)*)",
+    re.MULTILINE,
+)
+_ENV_FILE_ITEM = re.compile(r"^[ \t]*(?:-[ \t]*)?(?:path:[ \t]*)?([^\s#]+)[ \t]*(?:#.*)?$", re.MULTILINE)
+_SHELL_FILES = (
+    ".profile",
+    ".bash_profile",
+    ".bash_login",
+    ".bashrc",
+    ".zshenv",
+    ".zprofile",
+    ".zshrc",
+    ".pam_environment",
+)
 _POOL = 4000
 ETC = Path("/etc")
 
@@ -90,20 +106,31 @@ class Running:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Everything that was read, and sentences about what could not be."""
+    """Everything that was read, and sentences about what could not be; ``unread``: each ``.env`` that the switch edits."""
 
     sources: tuple[Source, ...] = ()
     running: tuple[Running, ...] = ()
     notes: tuple[str, ...] = ()
+    unread: Mapping[Path, str] = field(default_factory=dict)
 
 
 def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Path("/proc")) -> Surroundings:
     """Read files and processes of the product on this host. Raises nothing: what cannot be read is a note."""
     notes: list[str] = []
     sources: dict[str, Source] = {}
+    unread: dict[Path, str] = {}
+    for (
+        path
+    ) in config.env_files:  # read as the switch reads them: whoever configured them says where they are
+        try:
+            text = EnvFile(path, config.env_key).read().decode("utf-8", "replace")
+            sources[os.path.realpath(path)] = Source(path, text, ENV, LINES)
+        except CutoverError as error:
+            unread[path] = str(error)
     for source in [*_managed(config, notes), *_product(config, listed, notes)]:
         sources.setdefault(os.path.realpath(source.path), source)
-    return Surroundings(tuple(sources.values()), tuple(read_running(config, listed, proc)), tuple(notes))
+    running = tuple(read_running(config, listed, proc))
+    return Surroundings(tuple(sources.values()), running, tuple(notes), unread)
 
 
 # --- files of the product -----------------------------------------------------------------------------------
@@ -148,7 +175,9 @@ def _product(config: Config, listed: Sequence[Process], notes: list[str]) -> Ite
         roots.setdefault(os.path.realpath(path), 1)
     for root, depth in roots.items():
         deep = 0 if root == "/" else depth
-        yield from _sources(find_files(Path(root), lambda name: tool_of(name) is not None, _is_entered, deep), notes)
+        yield from _sources(
+            find_files(Path(root), lambda name: tool_of(name) is not None, _is_entered, deep), notes
+        )
     for path in files:
         found = read_foreign(path)
         if found is None:
@@ -197,7 +226,11 @@ def _of_pm2(config: Config, notes: list[str]) -> Iterator[Source]:
         for file in sorted(path.glob("*.conf")) if path.is_dir() else [path]:
             yield from _read(file, SHELL, LINES, notes)
     home = Path(user_home(config.pm2.user))
-    for file in [*(home / name for name in _SHELL_FILES), ETC / "environment", *sorted((ETC / "profile.d").glob("*.sh"))]:
+    for file in [
+        *(home / name for name in _SHELL_FILES),
+        ETC / "environment",
+        *sorted((ETC / "profile.d").glob("*.sh")),
+    ]:
         yield from _read(file, SHELL, LINES, notes)
     ecosystem = find_files(home, lambda name: tool_of(name) == (ECOSYSTEM, CODE), lambda _name: False, 0)
     yield from _sources(ecosystem, notes)
@@ -218,8 +251,16 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
         name = names.get(block.get("Id", [""])[0])
         if name is None:
             continue
-        units = [Path(path) for line in (*block.get("FragmentPath", []), *block.get("DropInPaths", [])) for path in line.split()]
-        files = [path for pattern in environment_files(block.get("EnvironmentFiles", [])) for path in _expand(pattern)]
+        units = [
+            Path(path)
+            for line in (*block.get("FragmentPath", []), *block.get("DropInPaths", []))
+            for path in line.split()
+        ]
+        files = [
+            path
+            for pattern in environment_files(block.get("EnvironmentFiles", []))
+            for path in _expand(pattern)
+        ]
         if os.path.realpath(config.service(name).env_file) in map(os.path.realpath, files):
             below_env.add(name)
         for path in [*units, *files]:
@@ -242,10 +283,25 @@ def _of_compose(config: Config, notes: list[str]) -> Iterator[Source]:
     files: set[Path] = set()
     for item in Docker(config.compose.docker).containers(config.compose.project):
         labels = (item.get("Config") or {}).get("Labels") or {}
-        files |= {Path(path) for path in str(labels.get("com.docker.compose.project.config_files") or "").split(",") if path}
+        files |= {
+            Path(path)
+            for path in str(labels.get("com.docker.compose.project.config_files") or "").split(",")
+            if path
+        }
     for path in sorted(files):
         if path.parent != config.state_dir:
-            yield from _read(path, COMPOSE, YAML, notes)
+            for source in _read(path, COMPOSE, YAML, notes):
+                yield source
+                for named in _env_files(source.text):
+                    yield from _read(path.parent / named, ENV, LINES, notes)
+
+
+def _env_files(text: str) -> Iterator[str]:
+    """What ``env_file:`` names in a Compose file: one path, a list of them, or of mappings with ``path:``."""
+    for match in _ENV_FILE.finditer(text):
+        listed = _ENV_FILE_ITEM.findall(match["more"])
+        words = [*match["one"].strip("[]").split(","), *listed]
+        yield from (word.strip("\"'") for word in words if word.strip("\"'"))
 
 
 # --- processes ----------------------------------------------------------------------------------------------
@@ -297,7 +353,11 @@ def _stored(text: str) -> dict[str, str]:
         data: Any = json.loads(text)
     except ValueError:
         return {}
-    return {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+    return (
+        {key: value for key, value in data.items() if isinstance(value, str)}
+        if isinstance(data, dict)
+        else {}
+    )
 
 
 def _children(proc: Path) -> dict[int, list[int]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from .api import Event, await_event, verify_dsn
 from .awaited import Awaited
 from .config import Config, Side
-from .drift import Finding, add_drift, find_drift, find_undoing
+from .drift import add_drift, find_drift, find_undoing
 from .dsn import Dsn, parse_dsn, shown
 from .envfile import EnvFile
 from .errors import (
@@ -30,6 +30,7 @@ from .errors import (
     UsageError,
 )
 from .files import private_directory, read_json, read_secret, write_json
+from .findings import Finding
 from .heard import Attribution, rates, talkers
 from .host import Host
 from .journal import Journal, State, fold

@@ -228,6 +228,29 @@ def test_an_env_without_one_clear_dsn_is_noticed(product: Product, text: str) ->
     assert str(product.world.env_file) in product.problems()[0]
 
 
+@pytest.mark.parametrize("broken", ["absent", "a directory", "a link to nothing"])
+def test_an_env_that_cannot_be_read_is_noticed(product: Product, broken: str) -> None:
+    product.switched()
+    product.world.env_file.unlink()
+    if broken == "a directory":
+        product.world.env_file.mkdir()
+    elif broken == "a link to nothing":
+        product.world.env_file.symlink_to("absent")
+    assert len(product.problems()) == 1
+    assert str(product.world.env_file) in product.problems()[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give links to other users")
+def test_the_env_that_the_switch_edits_is_read_as_the_switch_reads_it(product: Product) -> None:
+    product.switched()
+    product.world.env_file.rename(product.root / "shared")
+    product.world.env_file.symlink_to("shared")
+    os.lchown(product.world.env_file, 65534, 65534)
+    assert product.problems() == []
+    (product.root / "shared").write_text(f"{KEY}={OLD}\n")
+    assert product.problems()[0].startswith(f"{product.world.env_file}:1 ")
+
+
 def test_named_files_and_directories_elsewhere_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [str(tmp_path / "elsewhere"), str(tmp_path / "odd-name"), str(tmp_path / "absent")]
     product = Product(tmp_path, monkeypatch, deploy_files=files)
@@ -239,6 +262,17 @@ def test_named_files_and_directories_elsewhere_are_compared(tmp_path: Path, monk
         f"{tmp_path}/elsewhere/ecosystem.config.js:3", f"{tmp_path}/odd-name:1",
     ]  # fmt: skip
     assert product.cutover().status()["notes"] == [f"{tmp_path}/absent of deploy_files is not there"]
+
+
+def test_the_directory_in_which_a_service_runs_is_compared(product: Product) -> None:
+    product.switched()
+    directory = product.root / "somewhere" / "else" / "service"
+    directory.mkdir(parents=True)
+    (directory / "ecosystem.config.js").write_text(ecosystem("env", OLD))
+    assert product.problems() == []
+    table = product.world.pm2.table
+    table["api"] = dataclasses.replace(table["api"], cwd=str(directory))
+    assert product.problems()[0].startswith(f"{directory}/ecosystem.config.js:3 ")
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,23 @@ def test_a_container_that_was_made_with_the_old_dsn_is_noticed_by_its_process(pr
     found = project.compare()
     assert [(each.service, each.now) for each in found] == [("text", True)]
     assert "process 101" in found[0].place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    env_file: NAME",
+        "    env_file: 'NAME' # why",
+        "    env_file: [other.env,NAME]",
+        "    env_file:\n      - other.env\n      - NAME",
+        "    env_file:\n    - NAME",
+        '    env_file:\n      - path: "NAME"\n        required: false\n    init: true',
+    ],
+)
+def test_an_env_file_of_a_compose_file_is_read_wherever_it_is(project: Project, text: str) -> None:
+    elsewhere = project.root / "elsewhere" / "deep" / "app.settings"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(f"A=1\n{KEY}={OLD}\n")
+    for name in (str(elsewhere), "./elsewhere/deep/app.settings"):
+        project.compose_file.write_text(f"services:\n  text:\n{text.replace('NAME', name)}\n")
+        assert problems(project.compare()) == [("app.settings", 2, "")]
