@@ -17,6 +17,7 @@ from .envfile import EnvFile, find_assignment, read_variables
 from .errors import CutoverError, ServiceError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
+from .notify import parse_settings
 from .planning import service_problems, strangers
 from .proof import instrument_path
 from .services import of
@@ -325,8 +326,6 @@ def _has_label(
 
 def check_notifications(document: Mapping[str, Any], findings: Findings) -> None:
     """The settings of who is notified, as the program will read them."""
-    from .notify import parse_settings
-
     findings.attempt(lambda: parse_settings(document, "ai_admin_cutover_notify"))
 
 
