@@ -105,6 +105,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 IMPORT_PROBLEM = ""
 try:
+    # The managers are imported where they are used; named here, they are sent along by whatever reads only this file.
+    from ansible.module_utils.glitchtip_cutover import compose as _compose  # noqa: F401
+    from ansible.module_utils.glitchtip_cutover import pm2 as _pm2  # noqa: F401
+    from ansible.module_utils.glitchtip_cutover import systemd as _systemd  # noqa: F401
     from ansible.module_utils.glitchtip_cutover.manager import manager_for
     from ansible.module_utils.glitchtip_cutover.prechecks import (
         Findings,

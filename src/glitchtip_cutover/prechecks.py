@@ -17,6 +17,7 @@ from .envfile import EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
+from .notify import parse_settings
 from .planning import service_problems, strangers
 from .proof import instrument_paths
 from .services import of
@@ -330,8 +331,6 @@ def _instrument(config: Config, process: Process) -> Path | None:
 
 def check_notifications(document: Mapping[str, Any], findings: Findings) -> None:
     """The settings of who is notified, as the program will read them."""
-    from .notify import parse_settings
-
     findings.attempt(lambda: parse_settings(document, "ai_admin_cutover_notify"))
 
 

@@ -72,6 +72,10 @@ class Operator:
         (self.directory / "inventory/hosts.yml").write_text(yaml.safe_dump(hosts))
 
     def play(self, name: str, *options: str) -> tuple[int, str]:
+        """Run one of the repository's playbooks, see ``play_file``."""
+        return self.play_file(ROOT / f"playbooks/{name}.yml", *options)
+
+    def play_file(self, playbook: Path, *options: str) -> tuple[int, str]:
         """Run a playbook: exit code and everything that it printed, which must hold no secret."""
         self.write()
         done = subprocess.run(
@@ -79,7 +83,7 @@ class Operator:
                 str(Path(sys.executable).parent / "ansible-playbook"),
                 "-i",
                 str(self.directory / "inventory"),
-                str(ROOT / f"playbooks/{name}.yml"),
+                str(playbook),
                 *options,
             ],
             cwd=ROOT,

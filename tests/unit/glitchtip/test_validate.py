@@ -43,3 +43,45 @@ def test_the_backlog_that_is_proposed_is_accepted(total, events):
     elif said:
         assert "more memory" in said
         assert refusal(total, glitchtip_backlog_events=MIN_BACKLOG)
+
+
+GOOD = {"glitchtip_public_url": "https://errors.example.org", "glitchtip_superuser_email": "admin@example.org"}
+
+
+def refusals(**variables):
+    """The sentences of the role for these variables."""
+    known = {}
+    for part in ("defaults", "vars"):
+        known |= yaml.safe_load((ROLE / part / "main.yml").read_text(encoding="utf-8"))
+    templar = Templar(loader=DataLoader(), variables=trusted({**known, **GOOD, **variables}))
+    return templar.template(trust_as_template("{{ __glitchtip_refusals }}"))
+
+
+@pytest.mark.parametrize("version", ["5.2.0", "v5.2.1", "6.1.7", "6.9.0", "5.1.0"])
+def test_versions_that_work(version):
+    assert refusals(glitchtip_version=version) == []
+
+
+@pytest.mark.parametrize("version", ["4.0.0", "6.0.0", "6.1.6", "7.0.0", "5.2", "latest", "", "5.2.0-rc1"])
+def test_versions_that_do_not(version):
+    (told,) = refusals(glitchtip_version=version)
+    assert told.startswith(f"glitchtip_version ({version}) is not supported")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"glitchtip_process_model": "all_in_one"},
+        {"glitchtip_partition_hash_buckets": 0},
+        {"glitchtip_public_url": "errors.example.org"},
+        {"glitchtip_ingest_url": "http://192.0.2.1:8080"},
+        {"glitchtip_superuser_email": "admin@example.test"},
+        {"glitchtip_superuser_email": "admin"},
+    ],
+)
+def test_each_wrong_variable_has_a_sentence_and_together_they_have_all(wrong):
+    ((name, value),) = wrong.items()
+    (told,) = refusals(**wrong)
+    assert told.startswith(f"{name} ({value}) ")
+    both = refusals(**wrong, glitchtip_version="4.0.0")
+    assert len(both) == 2

@@ -95,8 +95,9 @@ def problem(task, rescued, following):
     used = task.get("register")
     if task.get("changed_when") is False or task.get("name") in REPORTED:
         return ""  # one that reads: whoever uses the result tells good from bad
-    failing = [later for later in following if FAILURES[0] in later or FAILURES[1] in later]
-    if used is not None and any(used in str(later) for later in failing):
+    failing = [str(later.get("when", "")) for later in following if FAILURES[0] in later]
+    failing += [str(later[FAILURES[1]].get("that", "")) for later in following if FAILURES[1] in later]
+    if used is not None and any(used in condition for condition in failing):
         return ""
     return f"nothing fails when {used} is bad" if used else "its result is not kept"
 

@@ -230,3 +230,48 @@ def test_on_a_server_of_the_product_alone_only_the_tunnel_may_hold_the_port(user
 
 def test_services_of_another_manager_are_not_looked_for_in_pm2():
     assert problems({"preflight_manager": "systemd", PM2: {"changed": False, "skipped": True}}) == []
+
+
+def test_a_cluster_that_is_down_is_named_once():
+    down = [{"name": "api", "status": "stopped"}] * 2
+    assert problems({f"{PM2}.not_online": down}) == ["Not online in PM2 of root: api (stopped)."]
+
+
+REASONS = {
+    "__preflight_inventory": {"problems": ["main.yml line 1: wrong."]},
+    "__preflight_product": {"problems": ["api: no instrument file."], "notes": [], "env_files_read": True},
+    "__preflight_refusals": ["docker_source does not fit."],
+    "__preflight_calendars": {"results": [{"rc": 1, "__preflight_timer": {"name": "backups_on_calendar", "value": "x"}}]},
+}
+
+
+def evaluated(expression, **changes):
+    loader = DataLoader()
+    variables = {
+        **loader.load_from_file(str(ROLE / "defaults" / "main.yml"), trusted_as_template=True),
+        **loader.load_from_file(str(ROLE / "vars" / "main.yml"), trusted_as_template=True),
+        **copy.deepcopy(GOOD),
+        **changes,
+    }
+    return Templar(loader=loader, variables=variables).template(trust_as_template(f"{{{{ {expression} }}}}"))
+
+
+def test_reasons_of_every_source_are_reported_together():
+    told = evaluated("__preflight_reasons", **REASONS, __preflight_node={"stdout": "v1.0.0"})
+    assert len(told) == 5
+    assert told[0] == "main.yml line 1: wrong."
+    assert any(text.startswith("backups_on_calendar (x) is no time of a systemd timer") for text in told)
+    assert evaluated("__preflight_reasons") == []
+    for name in REASONS:
+        assert len(evaluated("__preflight_reasons", **{name: REASONS[name]})) == 1
+
+
+def test_each_kind_of_server_asks_the_roles_that_it_will_get():
+    """Docker refuses docker_source: distro where its Compose is too old; a server of the product alone gets no Docker."""
+    assert {"docker", "glitchtip", "parallel_run"} <= set(evaluated("__preflight_later_roles"))
+    split = {"app_servers": ["server"], "glitchtip_servers": ["tracker"]}
+    assert evaluated("__preflight_later_roles", groups=split) == ["tunnel", "parallel_run"]
+    roles = ROLE.parent
+    assert all((roles / name / "tasks/validate.yml").exists() for name in ("docker", "glitchtip", "parallel_run", "tunnel"))
+    text = (roles / "docker/tasks/validate.yml").read_text(encoding="utf-8")
+    assert "has no Compose v2 among its own packages: set docker_source to official" in text

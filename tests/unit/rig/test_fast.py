@@ -31,3 +31,10 @@ def test_what_is_imported_relatively_is_sent(monkeypatch, name):
 def test_mitogen_alone_leaves_it_out(monkeypatch):
     """Else the strategy is not needed any more."""
     assert "glitchtip_api.transport" not in sent(monkeypatch, fast._absolute)
+
+
+def test_the_checks_of_the_product_take_the_managers_of_services_along(monkeypatch):
+    monkeypatch.setattr(module_finder, "walk_imports", fast.walk_imports)
+    found = module_finder.scan("product_checks", str(ROOT / "library/product_checks.py"), [str(ROOT / "src")])
+    sent_names = {name.removeprefix(f"{PREFIX}glitchtip_cutover.") for name, _, _ in found}
+    assert {"prechecks", "pm2", "systemd", "compose", "notify", "token_check"} <= sent_names
