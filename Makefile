@@ -28,7 +28,7 @@ demo-repeat: setup ## all phases again there: nothing may change, then --check -
 demo-rollback: setup ## the way back there: every service reports to Sentry again
 	@$(RIG) rollback
 
-operator: setup ## there and back three times on a server unlike the demo's (nvm, cluster, npm start, sudo password ...): fails on any false proof (an hour; not in `make test`)
+operator: setup ## there and back three times on a server unlike the demo's (nvm, cluster, npm start, sudo password ...): fails on any false proof (long; not in `make test`)
 	@$(RIG) operator
 
 test: setup-tests ## everything, from nothing: lint and all tests, two parts at a time
