@@ -1,4 +1,4 @@
-"""This package as one executable file, with the same bytes for the same sources."""
+"""This package and the shared one as one executable file, with the same bytes for the same sources."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from pathlib import Path
 _SHEBANG = b"#!/usr/bin/python3 -I\n"
 _MAIN = "import sys\n\nfrom glitchtip_cutover.cli import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_CORE = "glitchtip_core"
 _SUFFIXES = frozenset({".py", ".mjs"})
 
 
 def bundle(package: Path) -> bytes:
-    """The zipapp of the package in directory ``package``: sorted names, fixed times, stored uncompressed.
+    """The zipapp of the package in directory ``package`` and of ``glitchtip_core`` beside it.
 
-    Uncompressed, because compressed bytes differ between zlib versions, and the file is small.
+    Sorted names, fixed times, stored uncompressed, because compressed bytes differ between zlib versions, and the
+    file is small.
     """
-    files = sorted(path for path in package.iterdir() if path.suffix in _SUFFIXES and path.is_file())
-    members = [(f"{package.name}/{path.name}", path.read_bytes()) for path in files]
+    members = [
+        (f"{directory.name}/{path.name}", path.read_bytes())
+        for directory in (package.parent / _CORE, package)
+        for path in sorted(directory.iterdir())
+        if path.suffix in _SUFFIXES and path.is_file()
+    ]
     buffer = io.BytesIO(_SHEBANG)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:

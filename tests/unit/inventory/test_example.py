@@ -169,8 +169,6 @@ def test_the_example_differs_from_the_roles_only_where_an_operator_decides(resol
         if resolved[name] != specification.get("default")
     }
     assert differing == {
-        "preflight_pm2_home",
-        "ai_admin_cutover_pm2_home",
         "ai_admin_cutover_old_api_url",
         "ai_admin_cutover_old_organization",
         "ai_admin_cutover_old_project",
