@@ -15,6 +15,7 @@ from ..process import OpsError
 from ..settings import Settings
 from .config import SoakConfig
 from .plan import Plan, check_mode, check_name, check_thresholds, check_times
+from .reach import is_suspicious, reasons_against
 from .store import Sample, SoakFiles
 from .verdict import SLACK, figures, judge
 
@@ -116,7 +117,9 @@ def covered(plan: Plan, first: Sample, last: Sample) -> bool:
 def sample_due(
     soak_files: SoakFiles, taker: Taker, *, clock: Callable[[], datetime] = utc_now
 ) -> dict[str, Any]:
-    """One step of a soak: ``{"name", "state", "sample", "verdict"}``.
+    """One step of a soak: ``{"name", "state", "sample", "verdict", "out_of_reach"}``.
+
+    ``out_of_reach``: reasons why a soak that runs cannot end with GO any more.
 
     ``state``: ``absent`` (none ordered), ``finished`` (the verdict stands), ``waiting`` (not due yet) or
     ``sampled``; with the last sample the verdict is written. Does in the next call what a full disk or a
@@ -124,12 +127,13 @@ def sample_due(
 
     Raises OpsError when the sample or the verdict could not be kept.
     """
-    result: dict[str, Any] = {"name": soak_files.name, "sample": None, "verdict": None}
+    result: dict[str, Any] = {"name": soak_files.name, "sample": None, "verdict": None, "out_of_reach": []}
     plan = soak_files.read_plan()
     if plan is None:
         return {**result, "state": "absent"}
     if soak_files.verdict.exists():
         return {**result, "state": "finished"}
+    result["out_of_reach"] = kept_reasons(soak_files)
     now, edges = clock(), soak_files.edges()
     if edges is None or not covered(plan, *edges):
         last = None if edges is None else edges[1]
@@ -145,12 +149,32 @@ def sample_due(
         except OpsError as error:
             raise OpsError(f"the sample of {sample['at']} is lost: {error}") from None
         result["sample"] = sample
+        result["out_of_reach"] = note_reach(soak_files, plan, last, sample)
         edges = (edges[0] if edges else sample), sample
     state = "sampled"
     if covered(plan, *edges):
         result["verdict"] = conclude(soak_files, plan, clock())["verdict"]
         state = "finished"
     return {**result, "state": state}
+
+
+def kept_reasons(soak_files: SoakFiles) -> list[str]:
+    """What an earlier sample noted against GO. Raises OpsError when it cannot be read."""
+    return list((read_json(soak_files.out_of_reach) or {}).get("reasons") or [])
+
+
+def note_reach(soak_files: SoakFiles, plan: Plan, before: Sample | None, sample: Sample) -> list[str]:
+    """Why GO is out of reach after ``sample``; kept, so that all samples are read for it once at most.
+
+    Raises OpsError when the reasons cannot be kept.
+    """
+    kept = kept_reasons(soak_files)
+    if kept or not is_suspicious(plan, before, sample):
+        return kept
+    reasons = reasons_against(plan, soak_files.read_samples())
+    if reasons:
+        write_json(soak_files.out_of_reach, {"at": sample["at"], "reasons": reasons})
+    return reasons
 
 
 def conclude(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
@@ -193,6 +217,7 @@ def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
 def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
     """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
 
+    ``out_of_reach``: reasons why a running soak cannot end with GO any more, so that nobody waits for its end.
     ``stalled`` is a sentence when a running soak has not had a sample for long, else None.
     """
     plan, verdict = soak_files.read_plan(), read_json(soak_files.verdict)
@@ -204,6 +229,7 @@ def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
         "figures": {},
         "plan": None,
         "stalled": None,
+        "out_of_reach": [],
     }
     if plan is None:
         return result
@@ -217,6 +243,7 @@ def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
                 f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
                 "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
             )
+        result["out_of_reach"] = reasons_against(plan, soak_files.read_samples())
         return {**result, "state": "running", "figures": figures(soak_files.read_samples())}
     return {**result, "state": "finished", **_told(verdict)}
 

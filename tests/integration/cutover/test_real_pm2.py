@@ -19,10 +19,11 @@ import pytest
 from integration.cutover.conftest import NEW_KEY, OLD_KEY, executable
 from integration.cutover.tracker import FakeTracker
 
+from glitchtip_core.pm2 import find_daemons
 from glitchtip_cutover.config import Pm2Settings
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process
-from glitchtip_cutover.pm2 import Pm2, daemons
+from glitchtip_cutover.pm2 import Pm2
 
 PRODUCT = Path(__file__).resolve().parents[2] / "ai_admin"
 PM2 = "pm2@7.0.4"
@@ -258,7 +259,7 @@ def test_eight_services_stop_together_although_their_tracker_hangs(host: Host) -
 
 
 def spawned(home: Path) -> bool:
-    return any(Path(where) == home for _, where in daemons())
+    return any(Path(each.home) == home for each in find_daemons())
 
 
 def test_no_daemon_is_ever_spawned(tmp_path: Path, binary: Path) -> None:
