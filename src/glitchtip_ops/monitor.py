@@ -33,6 +33,7 @@ from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read
 from .probe import Probe, send_probe
 from .process import OpsError, run
 from .settings import Settings, load_settings, settings_directory
+from .soak.health import check_soaks
 
 _HOOK_TIMEOUT = 15.0
 #: The two timers may meet; a quick check may be at a recovery (seconds).
@@ -189,6 +190,10 @@ def all_checks(
         guarded("backup", lambda: check_backup(backup_dir, now(), config)),
         guarded("scheduler", scheduler),
     ]
+    try:
+        checks += check_soaks(settings, now())
+    except OpsError as error:
+        checks.append(Check("soak", False, str(error)))
     if config.pm2_services:
         checks.append(guarded("pm2", lambda: check_pm2(config)))
     return checks

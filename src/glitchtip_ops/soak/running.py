@@ -214,6 +214,19 @@ def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
         return None
 
 
+def stalled(soak_files: SoakFiles, plan: Plan, now: datetime) -> str | None:
+    """A sentence when a running soak has not had a sample for long, else None."""
+    edges = soak_files.edges()
+    last = datetime.fromisoformat(str(edges[1]["at"]) if edges else plan.started_at)
+    silent = (now - last).total_seconds()
+    if silent <= _LATE_INTERVALS * plan.interval:
+        return None
+    return (
+        f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
+        "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
+    )
+
+
 def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
     """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
 
@@ -235,14 +248,7 @@ def status(soak_files: SoakFiles, now: datetime) -> dict[str, Any]:
         return result
     result["plan"] = plan.to_json()
     if verdict is None:
-        edges = soak_files.edges()
-        last = datetime.fromisoformat(str(edges[1]["at"]) if edges else plan.started_at)
-        silent = (now - last).total_seconds()
-        if silent > _LATE_INTERVALS * plan.interval:
-            result["stalled"] = (
-                f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
-                "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
-            )
+        result["stalled"] = stalled(soak_files, plan, now)
         result["out_of_reach"] = reasons_against(plan, soak_files.read_samples())
         return {**result, "state": "running", "figures": figures(soak_files.read_samples())}
     return {**result, "state": "finished", **_told(verdict)}

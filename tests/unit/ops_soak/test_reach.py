@@ -15,6 +15,7 @@ from unit.ops_soak.test_verdict import ALONE
 
 from glitchtip_ops.soak import NO_GO, Plan, SoakFiles, judge
 from glitchtip_ops.soak.commands import describe_status, describe_step
+from glitchtip_ops.soak.health import check_soaks
 from glitchtip_ops.soak.reach import LASTING, OPEN, is_suspicious, reasons_against
 from glitchtip_ops.soak.running import sample_due, status
 from glitchtip_ops.soak.store import Sample
@@ -133,3 +134,18 @@ def test_a_new_run_begins_without_it(files: SoakFiles) -> None:
     assert files.out_of_reach.exists()
     files.set_aside(START)
     assert not files.out_of_reach.exists()
+
+
+def test_the_monitor_reports_soaks_that_run_and_only_those(files: SoakFiles, tmp_path: Path) -> None:
+    settings: Any = type("Settings", (), {"state_dir": str(tmp_path), "migration_id": "m1"})
+    now = START + timedelta(seconds=1)
+    step(files, make_sample(0))
+    assert [(each.name, each.ok) for each in check_soaks(settings, now)] == [("soak", True)]
+    assert "no sample for" in check_soaks(settings, START + timedelta(seconds=90))[0].detail
+    step(files, make_sample(10, errors=[NO_NODE]))
+    bad = check_soaks(settings, START + timedelta(seconds=12))[0]
+    assert (bad.ok, NO_NODE in bad.detail) == (False, True)
+    files.verdict.write_text("{}")
+    assert check_soaks(settings, now) == []
+    settings.migration_id = "none"
+    assert check_soaks(settings, now) == []
