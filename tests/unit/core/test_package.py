@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ast
 import sys
+import zipfile
 from pathlib import Path
+
+import yaml
+
+from glitchtip_cutover.bundle import bundle
 
 ROOT = Path(__file__).resolve().parents[3]
 CORE = ROOT / "src" / "glitchtip_core"
@@ -57,3 +62,27 @@ def test_every_role_that_calls_pm2_takes_the_same_four_settings() -> None:
             (node, "product_node_binary"),
         ):
             assert f'\n{name}: "{{{{ {value} }}}}"\n' in example, name
+
+
+def imported(package: str) -> set[str]:
+    """Our own packages that ``package`` imports."""
+    found: set[str] = set()
+    for path in (ROOT / "src" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            found |= {name.split(".")[0] for name in names if name.startswith("glitchtip_")}
+    return found - {package}
+
+
+def test_what_the_tools_and_the_switch_import_is_installed_with_them(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/ops/tasks/install.yml").read_text())
+    argv = next(task for task in tasks if task["name"] == "Pack the source")["ansible.builtin.command"]["argv"]
+    assert imported("glitchtip_ops") | {"glitchtip_ops"} == {word for word in argv if word.startswith("glitchtip_")}
+    assert imported("glitchtip_cutover") == {"glitchtip_core"}
+    assert imported("glitchtip_core") == imported("glitchtip_api") == set()
+    program = tmp_path / "program.pyz"
+    program.write_bytes(bundle(ROOT / "src" / "glitchtip_cutover"))
+    with zipfile.ZipFile(program) as archive:
+        assert {f"glitchtip_core/{path.name}" for path in CORE.glob("*.py")} <= set(archive.namelist())
