@@ -1,4 +1,4 @@
-"""This package as one executable file, with the same bytes for the same sources."""
+"""This package and the shared one as one executable file, with the same bytes for the same sources."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ _NAMES = {
     "break_glass": ("BREAK_GLASS", "{!r}"),
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_CORE = "glitchtip_core"
 _SUFFIXES = frozenset({".py", ".mjs"})
 
 
 def bundle(package: Path, places: Mapping[str, str] | None = None) -> bytes:
-    """The zipapp of the package in directory ``package``: sorted names, fixed times, stored uncompressed.
+    """The zipapp of the package in directory ``package`` and of ``glitchtip_core`` beside it.
 
     ``places``: where this host has ``config`` (the file), ``state_root``, and the file name ``break_glass`` of the emergency
     rollback program, so that an operator, and systemd at boot, needs no option. Raises KeyError for another name.
 
-    Uncompressed, because compressed bytes differ between zlib versions, and the file is small.
+    Sorted names, fixed times, stored uncompressed, because compressed bytes differ between zlib versions, and the
+    file is small.
     """
-    files = sorted(path for path in package.iterdir() if path.suffix in _SUFFIXES and path.is_file())
-    members = [(f"{package.name}/{path.name}", path.read_bytes()) for path in files]
+    members = [
+        (f"{directory.name}/{path.name}", path.read_bytes())
+        for directory in (package.parent / _CORE, package)
+        for path in sorted(directory.iterdir())
+        if path.suffix in _SUFFIXES and path.is_file()
+    ]
     lines = [
         _PLACE.format(name=name, value=written.format(value))
         for (name, written), value in ((_NAMES[key], value) for key, value in sorted((places or {}).items()))

@@ -20,12 +20,15 @@ MIRROR_LISTEN = "http://127.0.0.1:19000"
 
 @dataclass(frozen=True)
 class Pm2Settings:
-    """Whose PM2 it is: user, PM2_HOME, the ``pm2`` executable and the ``node`` that runs it."""
+    """Whose PM2 it is: user, PM2_HOME, the ``pm2`` executable and the ``node`` that runs it.
+
+    ``home`` None: ``.pm2`` in the user's home directory. ``node`` None: it is found beside ``pm2``.
+    """
 
     user: str
-    home: Path
+    home: Path | None
     binary: Path
-    node: Path
+    node: Path | None
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,9 @@ class _Reader:
         if not path.is_absolute():
             raise UsageError(f"{self.where}: {self._name(key)} must be an absolute path")
         return path
+
+    def absolute_or_none(self, key: str) -> Path | None:
+        return None if self.data.get(key, "") == "" else self.absolute(key)
 
     def names(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
         value = self.data.get(key, default)
@@ -451,9 +457,9 @@ def parse_config(data: object, path: Path, *, lenient: bool = False) -> Config:
         manager=manager,
         pm2=Pm2Settings(
             user=pm2.text("user", "root"),
-            home=pm2.absolute("home", "/root/.pm2"),
+            home=pm2.absolute_or_none("home"),
             binary=pm2.absolute("binary", "/usr/local/bin/pm2"),
-            node=pm2.absolute("node", "/usr/bin/node"),
+            node=pm2.absolute_or_none("node"),
         ),
         systemd=SystemdSettings(node=systemd.absolute("node", "/usr/bin/node")),
         compose=ComposeSettings(

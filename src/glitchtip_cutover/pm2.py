@@ -7,8 +7,7 @@ whether asked for or after a crash, and stays the same when a stopped one is sta
 ``restart a b c`` restarts one after the other, whatever ``PM2_CONCURRENT_ACTIONS`` says; ``restart /regex/
 --parallel N`` restarts all that match at the same time. A service whose SDK cannot reach its tracker takes
 seconds to stop, so the difference is that of one such stop and of eight.
-A command line that finds no daemon starts one, with ``PM2_NODE_OPTIONS`` as options of its Node.js: an option
-that does not exist keeps such a daemon from coming up (and the command ends with code 0 all the same).
+How PM2 is called, and how its list is read, is in ``glitchtip_core``.
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
-import socket
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core import pm2 as core
+from glitchtip_core.errors import CoreError
+from glitchtip_core.pm2_list import Pm2Entry, as_text, read_entries, read_entry
 
 from .config import Pm2Settings
 from .errors import CutoverError
@@ -31,99 +31,95 @@ from .files import write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
 from .manager import Restart, raise_all
-from .process import SYSTEM_PATH, Completed, run, user_home, user_id, user_name
+from .process import SYSTEM_PATH, Completed, user_home
 from .running import read_running
 
 _RESTART_TIMEOUT = 60.0
-_LIST_TIMEOUT = 30.0
 _AT_ONCE = 8
-_NO_DAEMON = {"PM2_NODE_OPTIONS": "--no-new-daemon-is-wanted"}
-_SPAWNED = "Spawning PM2 daemon"
-_DAEMON_TITLE = re.compile(rb"^PM2 v[^:]*: God Daemon \((?P<home>[^)\0]*)")
 _DROPPED = frozenset(
     {"NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "SENTRY_EVENT_ID"}
 )
 
 
-def _scalar(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    return None
+@contextlib.contextmanager
+def _cutover_errors() -> Iterator[None]:
+    """Errors of the shared package as ours."""
+    try:
+        yield
+    except CoreError as error:
+        raise CutoverError(str(error)) from None
 
 
 def parse_process(entry: Mapping[str, Any]) -> Process:
     """One entry of ``pm2 jlist``. The environment is what PM2 gives to the next process of that name."""
-    details = entry.get("pm2_env")
-    if not isinstance(details, dict) or not isinstance(entry.get("name"), str):
-        raise CutoverError("PM2's process list has an entry without a name or settings")
-    nested = details.get("env")
-    merged: dict[str, Any] = {**(nested if isinstance(nested, dict) else {}), **details}
-    environment = {
-        key: text
-        for key, value in merged.items()
-        if key not in _DROPPED
-        and "=" not in key
-        and (text := _scalar(value)) is not None
-        and "\x00" not in text
-    }
+    with _cutover_errors():
+        return _process(read_entry(entry))
+
+
+def _process(found: Pm2Entry) -> Process:
     return Process(
-        name=entry["name"],
-        pm_id=int(entry.get("pm_id", details.get("pm_id", -1))),
-        pid=int(entry.get("pid") or 0),
-        status=str(details.get("status", "unknown")),
-        started_at=float(details.get("pm_uptime") or 0) / 1000,
-        restarts=int(details.get("restart_time") or 0),
-        cwd=str(details.get("pm_cwd") or details.get("cwd") or "/"),
-        interpreter=str(details.get("exec_interpreter") or "node"),
-        cron_job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
-        module=bool(details.get("pmx_module")),
-        environment=environment,
-        watches_files=_watching(details),
-        command=_command(details),
+        name=found.name,
+        pm_id=found.pm_id,
+        pid=found.pid,
+        status=found.status,
+        started_at=found.started_at,
+        restarts=found.restarts,
+        cwd=found.cwd,
+        interpreter=found.interpreter,
+        cron_job=found.job,
+        module=found.module,
+        environment={name: text for name, text in found.environment.items() if name not in _DROPPED},
+        watches_files=_watching(found),
+        command=_command(found),
     )
 
 
-def _command(details: Mapping[str, Any]) -> tuple[str, ...]:
+def _command(found: Pm2Entry) -> tuple[str, ...]:
     """The command line of PM2's record; without an interpreter (``none``) the program itself is the script."""
-    interpreter = str(details.get("exec_interpreter") or "node")
-    start = [] if interpreter == "none" else [interpreter, *_words(details.get("node_args"))]
-    return (*start, str(details.get("pm_exec_path") or ""), *_words(details.get("args")))
+    start = [] if found.interpreter == "none" else [found.interpreter, *_words(found.node_args)]
+    return (*start, found.script, *_words(found.args))
 
 
-def _watching(details: Mapping[str, Any]) -> str:
+def _watching(found: Pm2Entry) -> str:
     """The setting by which a changed file restarts the process; empty where there is none.
 
-    PM2 mixes the service's environment into these details: a text is a variable called ``watch`` and counts only
+    PM2 mixes the service's environment into its settings: a text is a variable called ``watch`` and counts only
     where it says so.
     """
-    watch = details.get("watch")
+    watch = found.watch
     if watch is True or (isinstance(watch, list | dict) and watch):
         return "watch"
     if isinstance(watch, str) and watch.lower() in ("true", "1"):
         return "watch"
-    words = [word for name in ("node_args", "args") for word in _words(details.get(name))]
+    words = [*_words(found.node_args), *_words(found.args)]
     for word in words:
         if word.split("=", 1)[0] in ("--watch", "--watch-path"):
             return word.split("=", 1)[0]
-    program = Path(str(details.get("pm_exec_path") or "")).stem
-    return next((name for name in (program, *words[:1]) if name in ("nodemon", "node-dev", "ts-node-dev")), "")
+    programs = (Path(found.script).stem, *words[:1])
+    return next((name for name in programs if name in ("nodemon", "node-dev", "ts-node-dev")), "")
 
 
 def _words(value: object) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else str(value or "").split()
+    return [as_text(word) for word in value] if isinstance(value, list) else as_text(value).split()
 
 
 def parse_list(text: str) -> list[Process]:
     """The output of ``pm2 jlist``; PM2 may print notices before the JSON. Raises CutoverError otherwise."""
-    for match in re.finditer(r"^\[(?=\s*(?:\{\"|\]))", text, re.MULTILINE):
-        try:
-            data, _ = json.JSONDecoder().raw_decode(text[match.start() :])
-        except ValueError:
-            continue
-        return [parse_process(entry) for entry in data]
-    raise CutoverError("PM2 did not print its process list as JSON")
+    with _cutover_errors():
+        return [_process(entry) for entry in read_entries(text)]
+
+
+def access_of(settings: Pm2Settings) -> core.Access:
+    """The configuration as the shared calls want it."""
+    return core.Access(settings.user, settings.binary, settings.home, settings.node)
+
+
+def check_node(settings: Pm2Settings) -> None:
+    """Raise CutoverError when the Node.js that runs PM2 and the probes is not there."""
+    with _cutover_errors():
+        node = core.find_node(access_of(settings))
+    if not node.exists():
+        raise CutoverError(f"there is no Node.js at {node}")
 
 
 class Pm2:
@@ -139,30 +135,14 @@ class Pm2:
 
         A daemon that is too busy to take the connection at once runs all the same.
         """
-        return self._listener() is not None
-
-    def _listener(self) -> int | None:
-        """User id of the process that listens on the socket (-1: too busy to tell); None when none does."""
-        address = self.settings.home / "rpc.sock"
-        if len(os.fsencode(address)) > 107 or not address.is_socket():
-            return None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(3)
-            try:
-                client.connect(str(address))
-                credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            except (ConnectionRefusedError, FileNotFoundError):
-                return None
-            except OSError:
-                return -1
-        return int(struct.unpack("3i", credentials)[1])
+        with _cutover_errors():
+            return core.listener(self.access.pm2_home()) is not None
 
     def processes(self) -> list[Process]:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""
-        done = self._call(["jlist"], timeout=_LIST_TIMEOUT)
-        if done.code != 0:
-            raise CutoverError(f"pm2 jlist failed with exit code {done.code}")
-        return [self._with_inherited(process) for process in parse_list(done.output)]
+        with _cutover_errors():
+            listed = core.list_processes(self.access)
+        return [self._with_inherited(_process(entry)) for entry in listed]
 
     def _with_inherited(self, process: Process) -> Process:
         """With the value of ``env_key`` that PM2's list does not show: a worker of the cluster mode also has the
@@ -184,7 +164,7 @@ class Pm2:
         arguments = ["restart", str(process.pm_id), *(["--update-env"] if extra else [])]
         done = self._call(arguments, timeout=_RESTART_TIMEOUT, extra=extra)
         if done.code != 0:
-            raise CutoverError(f"pm2 restart of {process.name} failed with exit code {done.code}")
+            raise CutoverError(core.failure(f"restart of {process.name}", done))
 
     def restart_together(self, restarts: Sequence[Restart]) -> None:
         """Restart many at the same time: one call for all that get the same variables (mostly: none).
@@ -253,7 +233,7 @@ class Pm2:
         """Write the process list that ``pm2 resurrect`` reads at boot."""
         done = self._call(["save"], timeout=_RESTART_TIMEOUT)
         if done.code != 0:
-            raise CutoverError(f"pm2 save failed with exit code {done.code}")
+            raise CutoverError(core.failure("save", done))
 
     def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
         """Set ``key`` in the saved list for the services of ``values`` that carry it; return those changed.
@@ -262,17 +242,19 @@ class Pm2:
         """
         changed: list[str] = []
         for name in ("dump.pm2", "dump.pm2.bak"):
-            path = self.settings.home / name
+            path = self.home / name
             try:
                 data = json.loads(path.read_bytes())
                 info = path.stat()
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
+                data = None
+            if not isinstance(data, list):
                 if name == "dump.pm2":
-                    raise CutoverError(f"PM2's saved list {path} cannot be read") from None
+                    raise CutoverError(f"PM2's saved list {path} cannot be read")
                 continue
-            touched = [str(entry.get("name")) for entry in data if _rewrite_entry(entry, key, values)]
+            touched = [as_text(entry["name"]) for entry in data if _rewrite_entry(entry, key, values)]
             if touched:
                 write_new(
                     path,
@@ -283,24 +265,22 @@ class Pm2:
                 changed += touched
         return sorted(set(changed))
 
-    def command(self) -> list[str | Path]:
-        """How PM2 is started: through our ``node`` when the executable is a Node.js script."""
-        try:
-            with self.settings.binary.open("rb") as file:
-                first = file.readline(200)
-        except OSError as error:
-            raise CutoverError(f"pm2 is not at {self.settings.binary}: {error.strerror}") from None
-        if first.startswith(b"#!") and b"node" in first:
-            return [self.settings.node, self.settings.binary]
-        return [self.settings.binary]
+    @property
+    def access(self) -> core.Access:
+        """Whose PM2 it is, for the shared calls."""
+        return access_of(self.settings)
 
-    def base_environment(self) -> dict[str, str]:
-        """What PM2's command line needs, and nothing that could leak into a service."""
-        return {
-            "PATH": f"{self.settings.node.parent}:{SYSTEM_PATH}",
-            "HOME": user_home(self.settings.user),
-            "PM2_HOME": str(self.settings.home),
-        }
+    @property
+    def home(self) -> Path:
+        """The PM2_HOME, the given one or that of the user. Raises CutoverError when there is no such user."""
+        with _cutover_errors():
+            return self.access.pm2_home()
+
+    @property
+    def node(self) -> Path:
+        """The Node.js of this PM2, the given one or the one that is found. Raises CutoverError without one."""
+        with _cutover_errors():
+            return core.find_node(self.access)
 
     def launch(self, process: Process) -> Launch:
         """As the kernel shows it, or for a job that rests as PM2 would start it; PM2 itself is not asked."""
@@ -308,7 +288,7 @@ class Pm2:
             return running
         home = user_home(self.settings.user)
         environment = {"PATH": SYSTEM_PATH, "HOME": home, **process.environment}
-        return launch_of_job(process, str(self.settings.node), environment)
+        return launch_of_job(process, str(self.node), environment)
 
     def run_launch(self, process: Process, launch: Launch, option: str, timeout: float) -> Completed:
         """Run it as the process's own user, or as PM2's."""
@@ -317,41 +297,9 @@ class Pm2:
     def _call(
         self, arguments: Sequence[str], *, timeout: float, extra: Mapping[str, str] | None = None
     ) -> Completed:
-        """Run PM2's command line against the daemon that runs, and never start one.
-
-        The guard against a daemon that vanishes in this very moment cannot go along with ``--update-env``, which
-        would write it into the service's environment; then only the output tells.
-        """
-        self._check_daemon()
-        done = run(
-            [*self.command(), *arguments],
-            environment={**self.base_environment(), **(extra or _NO_DAEMON)},
-            timeout=timeout,
-            user=self.settings.user,
-        )
-        if _SPAWNED in done.output:
-            raise CutoverError(f"PM2 of user {self.settings.user} went away while it was asked")
-        return done
-
-    def _check_daemon(self) -> None:
-        """Raise CutoverError unless a daemon of exactly this user answers."""
-        user = self.settings.user
-        listener = self._listener()
-        if listener is None:
-            message = f"PM2 of user {user} does not run: nothing answers on {self.settings.home}/rpc.sock"
-            others = [
-                f"{owner} (PM2_HOME {home})" for owner, home in daemons() if home != str(self.settings.home)
-            ]
-            if others:
-                message += (
-                    f"; PM2 runs here as user {', '.join(others)}: set the user and home of PM2 to that"
-                )
-            raise CutoverError(message)
-        if listener >= 0 and listener != user_id(user):
-            owner = user_name(listener)
-            raise CutoverError(
-                f"PM2 at {self.settings.home} runs as user {owner}, not as {user}: set the user of PM2 to {owner}"
-            )
+        """Run PM2's command line against the daemon that runs, and never start one."""
+        with _cutover_errors():
+            return core.call(self.access, arguments, timeout=timeout, extra=extra)
 
 
 def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, str]:
@@ -362,35 +310,14 @@ def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, s
     return {**own, **variables}
 
 
-def daemons() -> list[tuple[str, str]]:
-    """User and PM2_HOME of every PM2 daemon of this host, known by the titles that they give their processes.
-
-    A title is cut to the length of the command line before it, so the home is taken from the environment.
-    """
-    found: set[tuple[str, str]] = set()
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            title = _DAEMON_TITLE.match((directory / "cmdline").read_bytes())
-            if title is None:
-                continue
-            owner = user_name(directory.stat().st_uid)
-            home = title["home"]
-            with contextlib.suppress(OSError):
-                variables = (directory / "environ").read_bytes().split(b"\0")
-                home = next((line[9:] for line in variables if line.startswith(b"PM2_HOME=")), home)
-            found.add((owner, os.fsdecode(home)))
-        except OSError:
-            continue
-    return sorted(found)
-
-
 def _rewrite_entry(entry: Any, key: str, values: Mapping[str, str]) -> bool:
     """Set ``key`` wherever one entry of the saved list carries it; True when something changed."""
-    if not isinstance(entry, dict) or entry.get("name") not in values:
+    name = as_text(entry.get("name")) if isinstance(entry, dict) else ""
+    if name not in values:
         return False
     changed = False
     for place in (entry, entry.get("env"), entry.get("pm2_env")):
-        if isinstance(place, dict) and key in place and place[key] != values[entry["name"]]:
-            place[key] = values[entry["name"]]
+        if isinstance(place, dict) and key in place and place[key] != values[name]:
+            place[key] = values[name]
             changed = True
     return changed

@@ -221,11 +221,11 @@ def _read(path: Path, tool: str, kind: str, notes: list[str]) -> Iterator[Source
 
 def _of_pm2(config: Config, notes: list[str]) -> Iterator[Source]:
     """PM2's saved list, what starts its daemon at boot, and what its user's shell exports to ``pm2``."""
-    yield from _read(config.pm2.home / "dump.pm2", DUMP, CODE, notes)
+    home = Path(user_home(config.pm2.user))
+    yield from _read((config.pm2.home or home / ".pm2") / "dump.pm2", DUMP, CODE, notes)
     for path in sorted((ETC / "systemd/system").glob(f"pm2-{config.pm2.user}.service*")):
         for file in sorted(path.glob("*.conf")) if path.is_dir() else [path]:
             yield from _read(file, SHELL, LINES, notes)
-    home = Path(user_home(config.pm2.user))
     for file in [
         *(home / name for name in _SHELL_FILES),
         ETC / "environment",

@@ -37,6 +37,7 @@ from .journal import Journal, State, fold
 from .manager import Process
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
+from .pm2 import check_node
 from .proof import SERVER_TAG, Proof, environment_problem
 from .proving import Proving
 from .rehearsal import ACCEPT, rehearse
@@ -232,8 +233,8 @@ class Cutover:
         if listed:
             problems += service_problems(self.config, listed)
             notes += strangers(self.config, listed, problems)
-        if target is not None and self.config.manager == "pm2" and not self.config.pm2.node.exists():
-            problems.append(f"there is no Node.js at {self.config.pm2.node}")
+        if target is not None and self.config.manager == "pm2":
+            self._collect(problems, lambda: check_node(self.config.pm2))
         if target is not None:
             self._collect(problems, self._verify_new)
         if to == MIRROR and target is not None and (stands := self._collect(problems, self.host.mirror_problem)):

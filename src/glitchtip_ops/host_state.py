@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pwd
-import re
 import shutil
-import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .process import OpsError, run
+from glitchtip_core.errors import CoreError
+from glitchtip_core.pm2 import Access, list_processes
+from glitchtip_core.pm2_list import Pm2Entry, read_entries
 
-_PM2_TIMEOUT = 30.0
+from .process import OpsError
 
 
 @dataclass(frozen=True)
@@ -170,61 +166,34 @@ class Pm2Process:
 
 
 def parse_pm2_list(text: str) -> list[Pm2Process]:
-    """The output of ``pm2 jlist``; PM2 may print notices before it. Environments in it are dropped unread.
+    """The output of ``pm2 jlist``; PM2 may print notices before it. Environments in it are dropped.
 
     Raises OpsError when there is no JSON list.
     """
-    for match in re.finditer(r"^\[(?=\s*(?:\{\"|\]))", text, re.MULTILINE):
-        try:
-            data, _ = json.JSONDecoder().raw_decode(text[match.start() :])
-        except ValueError:
-            continue
-        return [_pm2_process(entry) for entry in data]
-    raise OpsError("PM2 did not print its process list as JSON")
+    try:
+        return [_pm2_process(entry) for entry in read_entries(text)]
+    except CoreError as error:
+        raise OpsError(str(error)) from None
 
 
-def _pm2_process(entry: Mapping[str, Any]) -> Pm2Process:
-    details = entry.get("pm2_env")
-    if not isinstance(details, dict):
-        raise OpsError("PM2's process list has an entry without settings")
-    measured = entry.get("monit")
-    measured = measured if isinstance(measured, dict) else {}
+def _pm2_process(entry: Pm2Entry) -> Pm2Process:
     return Pm2Process(
-        memory=int(measured.get("memory") or 0),
-        cpu=float(measured.get("cpu") or 0.0),
-        name=str(entry.get("name", "")),
-        status=str(details.get("status", "unknown")),
-        pid=int(entry.get("pid") or 0),
-        restarts=int(details.get("restart_time") or 0),
-        job=bool(details.get("cron_restart")) and details.get("autorestart") is False,
+        memory=entry.memory,
+        cpu=entry.cpu,
+        name=entry.name,
+        status=entry.status,
+        pid=entry.pid,
+        restarts=entry.restarts,
+        job=entry.job,
     )
 
 
-def _daemon_answers(address: Path) -> bool:
-    if len(os.fsencode(address)) > 107 or not address.is_socket():
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(3)
-        try:
-            client.connect(str(address))
-        except OSError:
-            return False
-    return True
-
-
-def read_pm2(user: str, home: Path, binary: str) -> list[Pm2Process]:
+def read_pm2(user: str, home: str, binary: str, node: str) -> list[Pm2Process]:
     """PM2's processes, asked as its own user and only when its daemon answers (a call would start one).
 
-    Raises OpsError when the daemon does not answer or the list cannot be read.
+    An empty ``home`` or ``node`` is derived. Raises OpsError when the daemon does not answer or the list cannot be read.
     """
-    if not _daemon_answers(home / "rpc.sock"):
-        raise OpsError(f"the PM2 daemon of user {user} does not answer (socket {home}/rpc.sock)")
     try:
-        own_home = pwd.getpwnam(user).pw_dir
-    except KeyError:
-        raise OpsError(f"there is no user {user} on this host") from None
-    environment = {"PM2_HOME": str(home), "HOME": own_home}
-    done = run([binary, "jlist"], timeout=_PM2_TIMEOUT, user=user, env=environment)
-    if done.code != 0:
-        raise OpsError(f"pm2 jlist failed: {done.reason}")
-    return parse_pm2_list(done.stdout)
+        return [_pm2_process(entry) for entry in list_processes(Access.of(user, home, binary, node))]
+    except CoreError as error:
+        raise OpsError(str(error)) from None

@@ -34,6 +34,7 @@ from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read
 from .probe import Probe, send_probe
 from .process import OpsError, run
 from .settings import Settings, load_settings, settings_directory
+from .soak.health import check_soaks
 
 _HOOK_TIMEOUT = 15.0
 #: The two timers may meet; a quick check may be at a recovery (seconds).
@@ -47,13 +48,17 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """``monitor.json`` of role monitoring. Percentages 0 to 100, times in seconds unless named otherwise."""
+    """``monitor.json`` of role monitoring. Percentages 0 to 100, times in seconds unless named otherwise.
+
+    ``pm2_home``, ``pm2_node``: "" means that they are derived from the user and from where ``pm2`` is.
+    """
 
     compose_project: str = "glitchtip"
     services: tuple[str, ...] = ("postgres", "valkey", "web", "worker")
     pm2_user: str = "root"
-    pm2_home: str = "/root/.pm2"
+    pm2_home: str = ""
     pm2_binary: str = "/usr/local/bin/pm2"
+    pm2_node: str = ""
     pm2_services: tuple[str, ...] = ()
     max_memory_percent: float = 90.0
     max_disk_percent: float = 85.0
@@ -131,7 +136,7 @@ def check_disk(paths: Sequence[Path], config: MonitorConfig) -> Check:
 
 def check_pm2(config: MonitorConfig) -> Check:
     """Every named PM2 service is online, or is a job between two runs."""
-    processes = read_pm2(config.pm2_user, Path(config.pm2_home), config.pm2_binary)
+    processes = read_pm2(config.pm2_user, config.pm2_home, config.pm2_binary, config.pm2_node)
     found = {process.name: process for process in processes}
     troubles = [
         f"{name} is {found[name].status if name in found else 'absent'}"
@@ -193,6 +198,10 @@ def all_checks(
         guarded("backup", lambda: check_backup(backup_dir, now(), config, settings.stack_id)),
         guarded("scheduler", scheduler),
     ]
+    try:
+        checks += check_soaks(settings, now())
+    except OpsError as error:
+        checks.append(Check("soak", False, str(error)))
     if config.pm2_services:
         checks.append(guarded("pm2", lambda: check_pm2(config)))
     if config.cutover_command:

@@ -49,13 +49,13 @@ def test_the_packages_are_of_the_chosen_source(host, official):
     assert host.package("docker.io").is_installed is not official
 
 
-def test_leftovers_of_older_instructions_are_gone(host, official):
-    assert not host.file("/etc/apt/sources.list.d/docker.list").exists
-    assert not host.file("/etc/apt/keyrings/docker.gpg").exists
-    assert host.file("/etc/apt/sources.list.d/docker.sources").exists is official
+def test_sources_of_somebody_else_stay_and_are_used(host, official):
+    assert not host.file("/etc/apt/sources.list.d/docker.sources").exists
+    assert not host.file("/etc/apt/keyrings/docker.asc").exists
     if official:
-        lines = host.file("/etc/apt/sources.list.d/company.list").content_string.splitlines()
-        assert all(line.startswith("#") for line in lines)
+        source = host.file("/etc/apt/sources.list.d/docker-ce.sources").content_string
+        assert "Signed-By: /usr/share/keyrings/company-docker.asc" in source
+        assert host.file("/etc/apt/sources.list.d/company.list").content_string.count("\n") == 1
 
 
 def test_apt_still_works_with_the_sources(host):

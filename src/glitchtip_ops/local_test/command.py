@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import hashlib
 import math
 import signal
@@ -13,6 +14,8 @@ from types import FrameType
 from typing import Any
 
 from glitchtip_api.version import ServerVersion
+from glitchtip_core.errors import CoreError
+from glitchtip_core.pm2 import Access, find_node
 
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
@@ -82,7 +85,8 @@ def register(subparsers: Any) -> None:
     how.add_argument("--app-dir", type=Path, help="the product, with @sentry/node in its node_modules")
     how.add_argument("--script", type=Path, default=SCRIPTS / "scenarios.cjs", help="scenarios.cjs")
     how.add_argument("--python-script", type=Path, default=SCRIPTS / "scenarios.py", help="scenarios.py")
-    how.add_argument("--node", default="node")
+    how.add_argument("--node", default="node", help="Node.js; empty: the one of --pm2")
+    how.add_argument("--pm2", default="/usr/local/bin/pm2", metavar="FILE", help="by which an empty --node is found")
     how.add_argument("--python", default=sys.executable, help="a Python with sentry-sdk")
     how.add_argument("--user", default=None, help="user that runs the SDKs; default: yourself")
     what = parser.add_argument_group("what is asked")
@@ -164,7 +168,7 @@ def senders_of(options: argparse.Namespace, target: Target) -> list[Sender]:
             )
         senders.append(
             NodeSender(
-                options.script, target.dsn, options.user, target.ca_path, options.app_dir, options.node
+                options.script, target.dsn, options.user, target.ca_path, options.app_dir, node_of(options)
             )
         )
     if "python" in wanted:
@@ -172,6 +176,16 @@ def senders_of(options: argparse.Namespace, target: Target) -> list[Sender]:
             PythonSender(options.python_script, target.dsn, options.user, target.ca_path, options.python)
         )
     return senders
+
+
+def node_of(options: argparse.Namespace) -> str:
+    """The Node.js that sends: the given one, else the one of the product's PM2. Raises OpsError when there is none."""
+    if options.node:
+        return str(options.node)
+    try:
+        return str(find_node(Access.of(options.user or getpass.getuser(), "", options.pm2, "")))
+    except CoreError as error:
+        raise OpsError(str(error)) from None
 
 
 def scripts_digest(options: argparse.Namespace) -> str:

@@ -97,7 +97,8 @@ def _sample(settings: Settings, config: SoakConfig) -> Outcome:
     if failures:
         raise OpsError("; ".join(failures))
     lines = [line for result in results for line in describe_step(result)]
-    return Outcome({"soaks": results}, lines or ["no soak was ordered"])
+    hopeless = any(result["out_of_reach"] for result in results)
+    return Outcome({"soaks": results}, lines or ["no soak was ordered"], BAD_ANSWER if hopeless else 0)
 
 
 def _verdict(options: argparse.Namespace, settings: Settings) -> Outcome:
@@ -155,6 +156,7 @@ def describe_step(result: Mapping[str, Any]) -> list[str]:
         probe = sample["probe"]
         text = f"captured after {probe['seconds']} s" if probe["captured"] else f"not captured: {probe['error']}"
         lines = [f"{which}: {sample['at']} test event {text}", *(f"- {error}" for error in sample["errors"])]
+    lines += describe_reach(result)
     if result["verdict"]:
         return [*lines, f"{which}: the ordered time is covered, verdict {result['verdict']}"]
     if result["state"] == "ended":
@@ -162,6 +164,17 @@ def describe_step(result: Mapping[str, Any]) -> list[str]:
     if result["state"] == "waiting":
         return [f"{which}: the next sample is not due yet"]
     return lines or [f"{which}: nothing to do ({result['state']})"]
+
+
+def describe_reach(result: Mapping[str, Any]) -> list[str]:
+    """Why GO is out of reach, and what to do; no line while it is not."""
+    if not result["out_of_reach"]:
+        return []
+    return [
+        "GO is out of reach, whatever follows:",
+        *(f"- {reason}" for reason in result["out_of_reach"]),
+        "Correct the cause, then begin anew: phase 3 with -e parallel_run_restart=true (glitchtip-ops soak start --restart)",
+    ]
 
 
 def describe_status(result: Mapping[str, Any]) -> list[str]:
@@ -177,6 +190,7 @@ def describe_status(result: Mapping[str, Any]) -> list[str]:
         ]
     if result.get("ended"):
         lines.append(f"- {result['ended']}")
+    lines += describe_reach(result)
     if result.get("stalled"):
         lines.append(f"- {result['stalled']}")
     return [*lines, *(f"- {reason}" for reason in result["reasons"])]
@@ -215,9 +229,9 @@ def register(subparsers: Any) -> None:
     )
     begin.add_argument("--dry-run", action="store_true", help="only say whether a run would be ordered")
     actions.add_parser(
-        "sample", help="take the sample that is due in every running soak; the last one brings the verdict"
+        "sample", help="take the sample that is due in every running soak; exit code 3 when GO is out of reach"
     )
-    look = actions.add_parser("status", help="how the soak stands")
+    look = actions.add_parser("status", help="how the soak stands, and whether GO can still be reached")
     verdict = actions.add_parser("verdict", help="every criterion; exit code 3 for NO_GO")
     verdict.add_argument(
         "--refresh", action="store_true", help="judge the same samples again (parity has come since)"

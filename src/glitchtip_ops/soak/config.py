@@ -16,6 +16,7 @@ class SoakConfig:
     """Where PM2 is, which containers and PM2 services must be up, the mode, the thresholds as given.
 
     ``thresholds`` are checked when a soak is ordered (``check_thresholds``); a running one keeps its own.
+    ``pm2_home``, ``pm2_node``: "" means that they are derived from the user and from where ``pm2`` is.
     ``services``: ``worker`` is left out where one process is web server and worker (6.x). ``worker_service``: whose log
     is shown; "" means the one that processes events.
     ``mirror_log_dir``: where the mirror's access logs are ("" leaves it to the mirror's own default).
@@ -26,8 +27,9 @@ class SoakConfig:
     worker_service: str = ""
     compose_project: str = "glitchtip"
     pm2_user: str = "root"
-    pm2_home: str = "/root/.pm2"
+    pm2_home: str = ""
     pm2_binary: str = "/usr/local/bin/pm2"
+    pm2_node: str = ""
     pm2_services: tuple[str, ...] = ()
     probe_timeout: float = 30.0
     mode: str = "probe"

@@ -15,6 +15,7 @@ from ..process import OpsError
 from ..settings import Settings
 from .config import SoakConfig
 from .plan import Plan, check_mode, check_name, check_thresholds, check_times
+from .reach import is_suspicious, reasons_against
 from .store import Sample, SoakFiles
 from .verdict import SLACK, figures, judge
 
@@ -123,7 +124,9 @@ def sample_due(
     stack_id: str | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> dict[str, Any]:
-    """One step of a soak: ``{"name", "state", "sample", "verdict"}``.
+    """One step of a soak: ``{"name", "state", "sample", "verdict", "out_of_reach"}``.
+
+    ``out_of_reach``: reasons why a soak that runs cannot end with GO any more.
 
     ``state``: ``absent`` (none ordered), ``finished`` (there is a verdict), ``ended`` (ordered for another stack
     than ``stack_id``), ``waiting`` (not due yet) or ``sampled``; with the last sample the verdict is written. Does
@@ -131,7 +134,7 @@ def sample_due(
 
     Raises OpsError when the sample or the verdict could not be kept.
     """
-    result: dict[str, Any] = {"name": soak_files.name, "sample": None, "verdict": None}
+    result: dict[str, Any] = {"name": soak_files.name, "sample": None, "verdict": None, "out_of_reach": []}
     plan = soak_files.read_plan()
     if plan is None:
         return {**result, "state": "absent"}
@@ -139,6 +142,7 @@ def sample_due(
         return {**result, "state": "finished"}
     if stack_id is not None and plan.stack_id != stack_id:
         return {**result, "state": "ended"}
+    result["out_of_reach"] = kept_reasons(soak_files)
     now, edges = clock(), soak_files.edges()
     if edges is None or not covered(plan, *edges):
         last = None if edges is None else edges[1]
@@ -154,12 +158,32 @@ def sample_due(
         except OpsError as error:
             raise OpsError(f"the sample of {sample['at']} is lost: {error}") from None
         result["sample"] = sample
+        result["out_of_reach"] = note_reach(soak_files, plan, last, sample)
         edges = (edges[0] if edges else sample), sample
     state = "sampled"
     if covered(plan, *edges):
         result["verdict"] = conclude(soak_files, plan, clock())["verdict"]
         state = "finished"
     return {**result, "state": state}
+
+
+def kept_reasons(soak_files: SoakFiles) -> list[str]:
+    """What an earlier sample noted against GO. Raises OpsError when it cannot be read."""
+    return list((read_json(soak_files.out_of_reach) or {}).get("reasons") or [])
+
+
+def note_reach(soak_files: SoakFiles, plan: Plan, before: Sample | None, sample: Sample) -> list[str]:
+    """Why GO is out of reach after ``sample``; kept, so that all samples are read for it once at most.
+
+    Raises OpsError when the reasons cannot be kept.
+    """
+    kept = kept_reasons(soak_files)
+    if kept or not is_suspicious(plan, before, sample):
+        return kept
+    reasons = reasons_against(plan, soak_files.read_samples())
+    if reasons:
+        write_json(soak_files.out_of_reach, {"at": sample["at"], "reasons": reasons})
+    return reasons
 
 
 def conclude(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
@@ -199,9 +223,23 @@ def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
         return None
 
 
+def stalled(soak_files: SoakFiles, plan: Plan, now: datetime) -> str | None:
+    """A sentence when a running soak has not had a sample for long, else None."""
+    edges = soak_files.edges()
+    last = datetime.fromisoformat(str(edges[1]["at"]) if edges else plan.started_at)
+    silent = (now - last).total_seconds()
+    if silent <= _LATE_INTERVALS * plan.interval:
+        return None
+    return (
+        f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
+        "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
+    )
+
+
 def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) -> dict[str, Any]:
     """``{"state": absent|running|finished, "verdict": GO|NO_GO|None, "reasons", "figures", "plan", "name"}``.
 
+    ``out_of_reach``: reasons why a running soak cannot end with GO any more, so that nobody waits for its end.
     ``stalled`` is a sentence when a running soak has not had a sample for long, else None. A soak of another stack
     than ``stack_id`` (None: of any) is absent, and ``ended`` says so.
     """
@@ -215,6 +253,7 @@ def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) ->
         "plan": None,
         "stalled": None,
         "ended": None,
+        "out_of_reach": [],
     }
     if plan is None:
         return result
@@ -223,14 +262,8 @@ def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) ->
         return result
     result["plan"] = plan.to_json()
     if verdict is None:
-        edges = soak_files.edges()
-        last = datetime.fromisoformat(str(edges[1]["at"]) if edges else plan.started_at)
-        silent = (now - last).total_seconds()
-        if silent > _LATE_INTERVALS * plan.interval:
-            result["stalled"] = (
-                f"no sample for {silent:.0f} s (one is due every {plan.interval:.0f} s): "
-                "see systemctl status glitchtip-soak.timer glitchtip-soak.service"
-            )
+        result["stalled"] = stalled(soak_files, plan, now)
+        result["out_of_reach"] = reasons_against(plan, soak_files.read_samples())
         return {**result, "state": "running", "figures": figures(soak_files.read_samples())}
     return {**result, "state": "finished", **_told(verdict)}
 

@@ -150,7 +150,8 @@ class Sampler:
     def _pm2(self, plan: Plan) -> list[dict[str, Any]]:
         if not plan.pm2_services:
             return []
-        found = read_pm2(self.config.pm2_user, Path(self.config.pm2_home), self.config.pm2_binary)
+        config = self.config
+        found = read_pm2(config.pm2_user, config.pm2_home, config.pm2_binary, config.pm2_node)
         return [{**asdict(process), "well": process.well} for process in found]
 
     def _worker_errors(self, since: datetime, until: datetime) -> int:

@@ -39,6 +39,7 @@ class SoakFiles:
         self.plan = self.directory / "plan.json"
         self.samples = self.directory / "soak.jsonl"
         self.verdict = self.directory / "verdict.json"
+        self.out_of_reach = self.directory / "out_of_reach.json"
         self.parity = migration_directory / "parity.json"
 
     @staticmethod
@@ -84,7 +85,7 @@ class SoakFiles:
     def set_aside(self, now: datetime) -> None:
         """Rename what is there, so that a new soak can begin; nothing is deleted."""
         stamp = now.strftime("%Y%m%d-%H%M%S")
-        for path in (self.plan, self.verdict, self.samples):  # cut off after the first, no soak runs
+        for path in (self.plan, self.verdict, self.out_of_reach, self.samples):  # cut off after the first, no soak runs
             if path.exists():
                 path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
 

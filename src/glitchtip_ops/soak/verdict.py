@@ -23,7 +23,9 @@ _GAP_INTERVALS = 3
 SLACK = 1.0
 
 
-class _Coverage:
+class Coverage:
+    """Samples over the whole time, without gaps."""
+
     def __init__(self, plan: Plan) -> None:
         self.plan, self.samples = plan, 0
         self.first: datetime | None = None
@@ -31,6 +33,7 @@ class _Coverage:
         self.gaps, self.longest, self.backwards = 0, 0.0, False
 
     def add(self, sample: Sample) -> None:
+        """One sample."""
         at = datetime.fromisoformat(str(sample["at"]))
         gap = (at - self.last).total_seconds()
         self.backwards = self.backwards or (gap < 0 and self.samples > 0)
@@ -41,21 +44,28 @@ class _Coverage:
 
     @property
     def span(self) -> float:
+        """Seconds from the first to the last."""
         return (self.last - self.first).total_seconds() if self.first else 0.0
 
-    def judge(self) -> list[Criterion]:
-        plan, limit = self.plan, _GAP_INTERVALS * self.plan.interval
-        reasons: list[str] = []
-        if not self.samples:
-            reasons.append("no sample was taken")
-        elif self.backwards:
-            reasons.append("the clock went backwards between two samples")
-        if self.samples and self.span < plan.duration - SLACK:
-            reasons.append(f"the samples span {self.span:.0f} s of the ordered {plan.duration:.0f} s")
+    def lasting_reasons(self) -> list[str]:
+        """Those that no later sample takes away."""
+        limit = _GAP_INTERVALS * self.plan.interval
+        reasons = ["the clock went backwards between two samples"] if self.backwards else []
         if self.gaps:
             reasons.append(
                 f"{self.gaps} gap(s) in the samples, the longest {self.longest:.0f} s (allowed: {limit:.0f} s)"
             )
+        return reasons
+
+    def judge(self) -> list[Criterion]:
+        """A line of the verdict."""
+        plan, limit = self.plan, _GAP_INTERVALS * self.plan.interval
+        reasons: list[str] = []
+        if not self.samples:
+            reasons.append("no sample was taken")
+        elif self.span < plan.duration - SLACK:
+            reasons.append(f"the samples span {self.span:.0f} s of the ordered {plan.duration:.0f} s")
+        reasons += self.lasting_reasons()
         value = f"{span_text(self.span)}, {self.samples} samples, longest gap {span_text(self.longest)}"
         wanted = f"{span_text(plan.duration)}, no gap above {span_text(limit)}"
         return [_judged("coverage", "coverage", value, wanted, reasons)]
@@ -355,7 +365,6 @@ class _Readings:
 
 
 _PARTS = (
-    _Coverage,
     _Containers,
     _Memory,
     _Cpu,
@@ -420,6 +429,23 @@ def figures(samples: Iterable[Sample]) -> dict[str, Any]:
     return found.told()
 
 
+class Parts:
+    """All criteria that samples decide, fed with one sample after the other, oldest first."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.coverage = Coverage(plan)
+        self._all = [self.coverage, *(part(plan) for part in _PARTS)]
+
+    def add(self, sample: Sample) -> None:
+        """One sample."""
+        for part in self._all:
+            part.add(sample)
+
+    def criteria(self) -> list[Criterion]:
+        """Lines of the verdict over the samples so far."""
+        return [criterion for part in self._all for criterion in part.judge()]
+
+
 def judge(
     plan: Plan, samples: Iterable[Sample], *, now: datetime, parity: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -429,14 +455,13 @@ def judge(
     {"id", "name", "value", "threshold", "met", "reasons", "note"}], "figures", "plan"}``. ``verdict`` is GO
     only when no criterion has a reason against it; five reasons of each are kept.
     """
-    parts, found = [part(plan) for part in _PARTS], _Figures()
+    parts, found = Parts(plan), _Figures()
     for sample in samples:
         if str(sample.get("stack_id") or "") != plan.stack_id:
             continue  # left by another stack; what it leaves uncovered is a gap
         found.add(sample)
-        for part in parts:
-            part.add(sample)
-    criteria = [criterion for part in parts for criterion in part.judge()]
+        parts.add(sample)
+    criteria = parts.criteria()
     criteria.insert(len(criteria) - 1, judge_parity(plan, parity))
     reasons = [reason for criterion in criteria for reason in criterion.reasons]
     return {

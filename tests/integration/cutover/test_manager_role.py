@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,12 @@ PLAY = """
       loop: [recover, verify, watch]
 """
 VARIABLES: dict[str, dict[str, Any]] = {
-    "pm2": {"ai_admin_cutover_pm2_user": "deploy"},
+    "pm2": {
+        "ai_admin_cutover_pm2_user": "deploy",
+        "__ai_admin_cutover_pm2_units": {
+            "files": [{"path": "/etc/systemd/system/shop-pm2.service"}, {"path": "/etc/systemd/system/pm2-deploy.service"}]
+        },
+    },
     "systemd": {
         "ai_admin_cutover_services": ["api", {"name": "bot.service", "env_file": "/opt/bot/.env"}],
         "ai_admin_cutover_canary": "api",
@@ -91,7 +97,7 @@ def test_the_program_accepts_the_configuration_of_the_role(written: dict[str, Pa
             Path("/var/lib/glitchtip-ops/walk/verdict.json"),
             259200,
         )
-        assert config.pm2.home == Path("/home/deploy/.pm2")
+        assert (config.pm2.home, config.pm2.node) == (None, None)  # derived on the host, where the user is known
         assert config.canary == "ai-admin-booking-monitor"
     if manager == "systemd":
         assert config.service("bot.service").env_file == Path("/opt/bot/.env")
@@ -104,7 +110,7 @@ def test_the_program_accepts_the_configuration_of_the_role(written: dict[str, Pa
 @pytest.mark.parametrize(
     ("manager", "before", "after"),
     [
-        ("pm2", ["pm2-deploy.service"], ["local-fs.target"]),
+        ("pm2", ["pm2-deploy.service", "shop-pm2.service"], ["local-fs.target"]),
         ("systemd", ["api.service", "bot.service"], ["local-fs.target"]),
         ("compose", [], ["local-fs.target", "docker.service"]),
     ],
@@ -122,6 +128,23 @@ def test_the_recovery_comes_before_the_services_where_that_helps_and_after_docke
             section["After"].split()
         )
         assert section["ConditionPathExists"] == f"/var/lib/ai-admin-cutover/walk/{mark}"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ExecStart=/usr/local/lib/node_modules/pm2/bin/pm2 resurrect", True),
+        ("ExecStart = /home/deploy/.nvm/versions/node/v20.11.0/bin/pm2 start /srv/shop/ecosystem.config.cjs --no-daemon", True),
+        ("ExecStartPost=/bin/sh -c '/usr/bin/pm2 resurrect'", True),
+        ("ExecReload=/usr/bin/pm2 reload all", False),
+        ("Description=pm2 start", False),
+        ("ExecStart=/usr/bin/python3 -I /usr/local/lib/ai-admin-cutover/ai-admin-cutover.pyz recover", False),
+    ],
+)
+def test_units_that_start_pm2_are_known_whatever_their_name(line: str, found: bool) -> None:
+    for tasks in (ROLE / "tasks" / "install.yml", ROOT / "roles" / "parallel_run" / "tasks" / "mirror_install.yml"):
+        task = next(each for each in yaml.safe_load(tasks.read_text()) if each["name"] == "Find the units that start PM2 at boot")
+        assert bool(re.match(task["ansible.builtin.find"]["contains"], line)) == found
 
 
 def test_every_unit_starts_at_boot_and_the_watch_again_after_a_failure(written: dict[str, Path]) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pm2_info
 import pytest
 
+from glitchtip_core.pm2_list import read_entry
+
 ME = pwd.getpwuid(os.getuid()).pw_name
 SECRET = "http://0123456789abcdef0123456789abcdef@sentry.example.org/1"
 
@@ -121,7 +123,7 @@ def test_what_pm2_says_before_its_list_is_skipped(run_host_module, fake_pm2):
 def test_an_answer_without_a_list_fails_and_is_not_quoted(run_host_module, fake_pm2):
     fake_pm2.answers("trouble with " + SECRET)
     result = ask(run_host_module, fake_pm2)
-    assert (result["failed"], result["msg"]) == (True, "PM2 answered without a list of processes.")
+    assert (result["failed"], result["msg"]) == (True, "PM2 did not print its process list as JSON.")
 
 
 @pytest.mark.usefixtures("daemon")
@@ -129,7 +131,7 @@ def test_a_client_that_is_missing_gets_a_sentence(run_host_module, fake_pm2):
     fake_pm2.binary.unlink()
     result = ask(run_host_module, fake_pm2)
     assert result["failed"]
-    assert f"its client {fake_pm2.binary} is not there" in result["msg"]
+    assert result["msg"] == f"pm2 is not at {fake_pm2.binary}: No such file or directory."
 
 
 @pytest.mark.usefixtures("daemon")
@@ -137,12 +139,12 @@ def test_a_client_that_is_missing_gets_a_sentence(run_host_module, fake_pm2):
 def test_a_client_that_hangs_is_given_up(run_host_module, fake_pm2):
     fake_pm2.binary.write_text("#!/bin/sh\nexec sleep 30\n")
     result = ask(run_host_module, fake_pm2, timeout=1)
-    assert result["msg"] == f"PM2 of {ME} gave no answer within 1 seconds."
+    assert result["msg"] == "pm2 did not end within 1 s."
 
 
 def test_a_user_that_does_not_exist_gets_a_sentence(run_host_module):
     result = run_host_module("pm2_info", user="no-such-user")
-    assert result["msg"] == "The user 'no-such-user' of PM2 does not exist on this host."
+    assert result["msg"] == "there is no user no-such-user on this host."
 
 
 @pytest.mark.parametrize(
@@ -159,19 +161,19 @@ def test_a_user_that_does_not_exist_gets_a_sentence(run_host_module):
     ],
 )
 def test_only_online_processes_and_waiting_jobs_are_fine(listed, fine):
-    process = pm2_info.describe(listed, now=2000.0)
+    process = pm2_info.describe(read_entry(listed), now=2000.0)
     _, not_online = pm2_info.compare([process], ["x"])
     assert not_online == ([] if fine else [{"name": "x", "status": process["status"]}])
 
 
 def test_processes_that_nobody_expects_are_not_judged():
-    process = pm2_info.describe(entry("hobby", "errored"), now=2000.0)
+    process = pm2_info.describe(read_entry(entry("hobby", "errored")), now=2000.0)
     assert pm2_info.compare([process], []) == ([], [])
 
 
 def test_uptime_is_that_of_a_running_process_only():
-    assert pm2_info.describe(entry("x"), now=1060.0)["uptime_seconds"] == 60
-    assert pm2_info.describe(entry("x", "stopped"), now=1060.0)["uptime_seconds"] == 0
+    assert pm2_info.describe(read_entry(entry("x")), now=1060.0)["uptime_seconds"] == 60
+    assert pm2_info.describe(read_entry(entry("x", "stopped")), now=1060.0)["uptime_seconds"] == 0
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ GOOD = {
     "__preflight_pm2": {
         "daemon_running": True,
         "home": "/root/.pm2",
+        "node": "/usr/bin/node",
+        "node_version": "v20.19.2",
         "processes": [],
         "missing": [],
         "not_online": [],
@@ -115,8 +117,8 @@ def test_a_good_host_has_no_problem():
             "No PM2 of the user root runs on this host (/root/.pm2).",
         ),
         (
-            {PM2: {"msg": "PM2 answered without a list of processes."}},
-            "PM2 answered without a list of processes.",
+            {PM2: {"msg": "PM2 did not print its process list as JSON."}},
+            "PM2 did not print its process list as JSON.",
         ),
         (
             {f"{PM2}.others.0.expected": ["ai-admin-api"]},
@@ -141,8 +143,26 @@ def test_a_good_host_has_no_problem():
             {"__preflight_env_count": {"results": [{"stdout": "1"}, {"stdout": "0"}]}},
             "SENTRY_DSN in /opt/ai-admin/.env is empty.",
         ),
-        ({"__preflight_node.stdout": "v18.20.1"}, "Node.js is v18.20.1, 20 or newer is needed."),
-        ({"__preflight_node": {"msg": "no such file"}}, "Node.js was not found at /usr/bin/node."),
+        ({f"{PM2}.node_version": "v18.20.1"}, "Node.js is v18.20.1, 20 or newer is needed."),
+        (
+            {"preflight_manager": "systemd", "__preflight_node.stdout": "v18.20.1"},
+            "Node.js is v18.20.1, 20 or newer is needed.",
+        ),
+        (
+            {"preflight_manager": "systemd", "__preflight_node": {"msg": "no such file"}},
+            "Node.js was not found at /usr/bin/node.",
+        ),
+        (
+            {f"{PM2}.node_version": "", f"{PM2}.node": "/root/.nvm/node"},
+            "Node.js was not found at /root/.nvm/node, or the user root cannot run it.",
+        ),
+        (
+            {f"{PM2}.node_version": "", f"{PM2}.node": ""},
+            (
+                "No Node.js was found for /usr/local/bin/pm2 (beside it, in what the daemon of PM2 was started with, in /usr/local/bin, "
+                "in /usr/bin): set preflight_node_binary to the path of the node that runs the product."
+            ),
+        ),
         (
             {f"{CAPACITY}.os.python": "3.10.12"},
             "The system's Python is 3.10.12, the switch and its way back need 3.11 or newer.",

@@ -112,13 +112,13 @@ def test_pm2_is_not_called_when_its_daemon_does_not_answer(tmp_path: Path) -> No
     binary = tmp_path / "pm2"
     binary.write_text(f"#!/bin/sh\ntouch {called}\necho '[]'\n")
     binary.chmod(0o755)
-    with pytest.raises(OpsError, match="PM2 daemon of user"):
-        read_pm2(getpass.getuser(), tmp_path, str(binary))
+    with pytest.raises(OpsError, match=r"^PM2 of user .* does not run"):
+        read_pm2(getpass.getuser(), str(tmp_path), str(binary), "")
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(tmp_path / "rpc.sock"))
     stale.close()
-    with pytest.raises(OpsError, match="PM2 daemon of user"):
-        read_pm2(getpass.getuser(), tmp_path, str(binary))
+    with pytest.raises(OpsError, match=r"^PM2 of user .* does not run"):
+        read_pm2(getpass.getuser(), str(tmp_path), str(binary), "")
     assert not called.exists()
 
 
@@ -132,11 +132,11 @@ def test_pm2_is_called_with_its_home(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.bind(str(tmp_path / "rpc.sock"))
         daemon.listen()
-        assert [process.name for process in read_pm2(getpass.getuser(), tmp_path, str(binary))] == [
+        assert [process.name for process in read_pm2(getpass.getuser(), str(tmp_path), str(binary), "")] == [
             str(tmp_path)
         ]
         with pytest.raises(OpsError, match="there is no user"):
-            read_pm2("nobody-such", tmp_path, str(binary))
+            read_pm2("nobody-such", str(tmp_path), str(binary), "")
 
 
 def cpu_files(root: Path, stat: str, load: str = "0.50 0.40 0.30 1/100 42\n") -> Path:

@@ -13,11 +13,9 @@ PREFIX = "ansible.module_utils."
 PACKAGES = ("glitchtip_api", "glitchtip_api.ensure", "glitchtip_api.resources")
 
 
-def sent(monkeypatch, walk):
+def sent(monkeypatch, walk, module="glitchtip_project"):
     monkeypatch.setattr(module_finder, "walk_imports", walk)
-    found = module_finder.scan(
-        "glitchtip_project", str(ROOT / "library/glitchtip_project.py"), [str(ROOT / "src")]
-    )
+    found = module_finder.scan(module, str(ROOT / f"library/{module}.py"), [str(ROOT / "src")])
     return {name.removeprefix(PREFIX) for name, _, _ in found}
 
 
@@ -26,6 +24,11 @@ def sent(monkeypatch, walk):
 )
 def test_what_is_imported_relatively_is_sent(monkeypatch, name):
     assert {*PACKAGES, f"glitchtip_api.{name}"} <= sent(monkeypatch, fast.walk_imports)
+
+
+def test_the_whole_shared_package_is_sent_with_pm2_info(monkeypatch):
+    names = {f"glitchtip_core.{name}" for name in ("pm2", "pm2_list", "process", "errors")}
+    assert {"glitchtip_core", *names} <= sent(monkeypatch, fast.walk_imports, "pm2_info")
 
 
 def test_mitogen_alone_leaves_it_out(monkeypatch):

@@ -1,0 +1,88 @@
+"""The shared package: standard library and relative imports only, and nothing of it written a second time."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from glitchtip_cutover.bundle import bundle
+
+ROOT = Path(__file__).resolve().parents[3]
+CORE = ROOT / "src" / "glitchtip_core"
+PRODUCT = [
+    path
+    for folder in ("src", "library", "roles", "filter_plugins", "playbooks")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.is_file() and path.suffix in {".py", ".yml", ".j2", ".sh", ".mjs", ".cjs"} and "node_modules" not in path.parts
+]
+
+
+def test_it_imports_nothing_but_the_standard_library_and_itself() -> None:
+    """So that it works as Ansible's module_utils and in the cutover's file, with the system's Python alone."""
+    files = sorted(CORE.glob("*.py"))
+    assert len(files) > 3
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= sys.stdlib_module_names, path
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert str(node.module).split(".")[0] in sys.stdlib_module_names, path
+
+
+def test_pm2_is_called_and_its_list_read_in_one_place() -> None:
+    """A second copy drifts: one called pm2 by ``env node``, which a timer's PATH does not have."""
+    assert len(PRODUCT) > 200
+    calls = {path.relative_to(ROOT).as_posix() for path in PRODUCT if '"jlist"' in path.read_text(errors="replace")}
+    assert calls == {"src/glitchtip_core/pm2.py"}
+    fields = {
+        path.relative_to(ROOT).as_posix()
+        for path in PRODUCT
+        if path.suffix == ".py" and any(f'"{name}"' in path.read_text() for name in ("pm_uptime", "restart_time", "pmx_module"))
+    }
+    assert fields == {"src/glitchtip_core/pm2_list.py"}
+
+
+def test_every_role_that_calls_pm2_takes_the_same_four_settings() -> None:
+    """User, PM2_HOME, program and Node.js; the example gives all roles one value of each."""
+    example = (ROOT / "inventory/example/group_vars/all/main.yml").read_text()
+    for role, node in (
+        ("preflight", "preflight_node_binary"),
+        ("ai_admin_cutover", "ai_admin_cutover_node_binary"),
+        ("parallel_run", "parallel_run_pm2_node"),
+        ("monitoring", "monitoring_pm2_node"),
+    ):
+        for name, value in (
+            (f"{role}_pm2_user", "product_pm2_user"),
+            (f"{role}_pm2_home", "product_pm2_home"),
+            (f"{role}_pm2_binary", "product_pm2_binary"),
+            (node, "product_node_binary"),
+        ):
+            assert f'\n{name}: "{{{{ {value} }}}}"\n' in example, name
+
+
+def imported(package: str) -> set[str]:
+    """Our own packages that ``package`` imports."""
+    found: set[str] = set()
+    for path in (ROOT / "src" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            found |= {name.split(".")[0] for name in names if name.startswith("glitchtip_")}
+    return found - {package}
+
+
+def test_what_the_tools_and_the_switch_import_is_installed_with_them(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/ops/tasks/install.yml").read_text())
+    argv = next(task for task in tasks if task["name"] == "Pack the source")["ansible.builtin.command"]["argv"]
+    assert imported("glitchtip_ops") | {"glitchtip_ops"} == {word for word in argv if word.startswith("glitchtip_")}
+    assert imported("glitchtip_cutover") == {"glitchtip_core"}
+    assert imported("glitchtip_core") == imported("glitchtip_api") == set()
+    program = tmp_path / "program.pyz"
+    program.write_bytes(bundle(ROOT / "src" / "glitchtip_cutover"))
+    with zipfile.ZipFile(program) as archive:
+        assert {f"glitchtip_core/{path.name}" for path in CORE.glob("*.py")} <= set(archive.namelist())
