@@ -73,3 +73,16 @@ def test_a_start_that_keeps_the_old_dsn_takes_the_switch_back(host: Host, way: o
     result = host.run("apply", code=3)
     assert f"{SILENT} would still report to {host.old.netloc}" in result["reason"]
     assert host.old.dsn in Path(host.env_file).read_text()
+
+
+def test_without_an_old_tracker_code_that_sets_the_dsn_is_found_before_the_switch(host: Host) -> None:
+    """The service talks, and nobody can hear it where it does."""
+    name = "baileys-whatsapp"
+    file = host.root / "app" / "src" / "services" / f"{name}.js"
+    file.write_text(f"process.env.{KEY} = '{host.old.dsn}';\n{file.read_text()}")
+    host.call("restart", f"{name}-service")
+    host.write_config(old={})
+    host.run("snapshot")
+    result = host.run("apply", code=1)
+    assert f"{name}.js:1 changes settings before the instrument file is loaded" in result["reason"]
+    assert host.new.events == []
