@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 
 from glitchtip_inventory.names import read_known, unknown_names
 from glitchtip_inventory.sources import Given, read_given
@@ -265,10 +265,12 @@ def test_what_is_not_defined_is_named_and_a_secret_is_not_shown():
     assert "s3cret" not in told
 
 
-def test_placeholders_behind_a_vault_are_seen_in_whole_files_and_in_single_values(tmp_path):
-    vault = VaultLib([("default", VaultSecret(b"password"))])
+def test_placeholders_behind_a_vault_are_seen_in_whole_files_and_in_single_values(tmp_path, monkeypatch):
+    secrets = [("default", VaultSecret(b"password"))]
+    vault = VaultLib(secrets)
     loader = DataLoader()
-    loader.set_vault_secrets([("default", VaultSecret(b"password"))])
+    loader.set_vault_secrets(secrets)
+    monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext(secrets))
     place = tmp_path / "group_vars/all"
     place.mkdir(parents=True)
     (place / "vault.yml").write_bytes(vault.encrypt("vault_file: replace-me\n"))
