@@ -161,6 +161,8 @@ def text_of(value: Any) -> Iterator[str]:
     """Every text within a value, at any depth; keys are not included."""
     if isinstance(value, str):
         yield value
+    elif type(value).__name__ in ("EncryptedString", "AnsibleVaultEncryptedUnicode"):
+        yield str(value)  # Ansible's value of !vault, decrypted by asking for its text
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from text_of(item)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.pm2_list import read_entries
 from glitchtip_cutover import launch as launch_module
 from glitchtip_cutover import pm2 as pm2_module
 from glitchtip_cutover import running as running_module
@@ -21,7 +22,6 @@ from glitchtip_cutover.dsn import parse_dsn
 from glitchtip_cutover.errors import ProcessGoneError, ServiceError, UnprovenServiceError
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.pm2 import Pm2
-from glitchtip_cutover.process import Completed
 from glitchtip_cutover.proof import environment_problem
 
 KEY = "SENTRY_DSN"
@@ -250,25 +250,16 @@ def test_a_cluster_s_worker_has_the_daemon_s_environment_below_its_own(kernel: K
     assert "daemon" not in repr(found)
 
 
-class Listed(Pm2):
-    """PM2 that prints this list."""
-
-    listed = "[]"
-
-    def _call(self, arguments: Any, *, timeout: float, extra: Any = None) -> Completed:
-        assert (arguments, extra) == (["jlist"], None)
-        assert timeout
-        return Completed(0, self.listed, "")
-
-
-def test_a_dsn_that_only_pm2_s_daemon_has_counts_as_carried(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_dsn_that_only_pm2_s_daemon_has_counts_as_carried(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its list does not show it; without this, a restart would keep it and no check would see it."""
     kernel.show(10, ["node", "a.js"], SENTRY_DSN="daemon", pm2_env="{}")
     kernel.show(11, ["node", "a.js"], SENTRY_DSN="daemon", pm2_env=json.dumps({KEY: "own"}))
     kernel.show(12, ["node", "a.js"])
-    pm2 = Listed(Pm2Settings("root", tmp_path, tmp_path / "pm2", tmp_path / "node"), KEY)
+    pm2 = Pm2(Pm2Settings("root", tmp_path, tmp_path / "pm2", tmp_path / "node"), KEY)
     details = [{}, {KEY: "own"}, {}]
-    pm2.listed = json.dumps(
+    listed = json.dumps(
         [
             {
                 "name": str(number),
@@ -279,6 +270,7 @@ def test_a_dsn_that_only_pm2_s_daemon_has_counts_as_carried(kernel: Kernel, tmp_
             for number, more in enumerate(details)
         ]
     )
+    monkeypatch.setattr(pm2_module.core, "list_processes", lambda _access: read_entries(listed))
     assert [process.environment.get(KEY) for process in pm2.processes()] == ["daemon", "own", None]
 
 

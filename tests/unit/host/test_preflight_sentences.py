@@ -277,7 +277,8 @@ def evaluated(expression, **changes):
 
 
 def test_reasons_of_every_source_are_reported_together():
-    told = evaluated("__preflight_reasons", **REASONS, __preflight_node={"stdout": "v1.0.0"})
+    old = {**GOOD["__preflight_pm2"], "node_version": "v1.0.0"}
+    told = evaluated("__preflight_reasons", **REASONS, __preflight_pm2=old)
     assert len(told) == 5
     assert told[0] == "main.yml line 1: wrong."
     assert any(text.startswith("backups_on_calendar (x) is no time of a systemd timer") for text in told)

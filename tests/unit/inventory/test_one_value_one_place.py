@@ -54,6 +54,10 @@ ALLOWED = {
     # The port inside the container of 5.2, which its image sets: the variable, and what the container is told.
     ("roles/glitchtip/vars/main.yml", "8080"): 1,
     ("roles/glitchtip/templates/docker-compose.yml.j2", "8080"): 1,
+    # Node.js of the system, where neither the product nor PM2 gives one.
+    ("roles/ai-admin-cutover/vars/main.yml", "/usr/bin/node"): 1,
+    ("roles/preflight/tasks/probe.yml", "/usr/bin/node"): 1,
+    ("roles/preflight/vars/main.yml", "/usr/bin/node"): 1,
     # The port that ssh leaves out of a known host's name.
     ("roles/tunnel/vars/main.yml", "22"): 1,
 }
@@ -71,6 +75,7 @@ PROGRAM_DEFAULTS = {
     "src/glitchtip_ops/soak/config.py": "soak.json says them",
     "src/glitchtip_ops/monitor.py": "monitor.json says them",
     "src/glitchtip_ops/backup.py": "backup.json says them",
+    "src/glitchtip_ops/local_test/command.py": "role local_test says --pm2",
     "src/glitchtip_ops/drift.py": "monitor.json says the program; this is for one without monitoring",
     "src/glitchtip_cutover/config.py": "config.json says them",
     "src/glitchtip_cutover/mirror.py": "config.json says the address",

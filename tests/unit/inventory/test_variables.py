@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 
 from glitchtip_inventory.names import read_known, unknown_names
 from glitchtip_inventory.sources import Given, read_given
@@ -261,3 +263,23 @@ def test_what_is_not_defined_is_named_and_a_secret_is_not_shown():
     assert told == "main.yml line 7: the value of ops_sentry_token cannot be used: 'vault_missing' is undefined."
     (told,) = wrong("ai_admin_cutover_notify", {"url": "https://hooks.example.org/s3cret"})
     assert "s3cret" not in told
+
+
+def test_placeholders_behind_a_vault_are_seen_in_whole_files_and_in_single_values(tmp_path, monkeypatch):
+    secrets = [("default", VaultSecret(b"password"))]
+    vault = VaultLib(secrets)
+    loader = DataLoader()
+    loader.set_vault_secrets(secrets)
+    monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext(secrets))
+    place = tmp_path / "group_vars/all"
+    place.mkdir(parents=True)
+    (place / "vault.yml").write_bytes(vault.encrypt("vault_file: replace-me\n"))
+    single = vault.encrypt("replace-me").decode().replace("\n", "\n  ")
+    (place / "main.yml").write_text(
+        f'ops_sentry_token: "{{{{ vault_file }}}}{{{{ vault_single }}}}"\nvault_single: !vault |\n  {single}\n'
+    )
+    given = read_given([str(tmp_path)], {}, lambda path: loader.load_from_file(str(path)))
+    told = dict(placeholders(given, KNOWN, {}))
+    assert set(told) == {"vault_file", "vault_single"}
+    assert "main.yml line 2" in told["vault_single"]
+    assert list(plain_secrets([str(tmp_path)])) == []

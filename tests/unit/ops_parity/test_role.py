@@ -18,6 +18,17 @@ def tasks() -> list[dict[str, Any]]:
     return yaml.safe_load((ROLE / "tasks" / "sentry.yml").read_text())  # type: ignore[no-any-return]
 
 
+def test_phases_0_2_and_3_write_the_token_so_that_a_corrected_one_takes_effect() -> None:
+    """Phase 2 by its settings; phases 0 and 3 once there are settings to write beside."""
+    settings = yaml.safe_load((ROLE / "tasks" / "settings.yml").read_text())
+    assert {"ansible.builtin.import_tasks": "sentry.yml"}.items() <= settings[-1].items()
+    for name in ("phase0_prepare", "phase3_parallel_run"):
+        text = (ROLE.parents[1] / f"playbooks/{name}.yml").read_text()
+        (play,) = yaml.safe_load(text)
+        included = [task.get("ansible.builtin.include_role") for task in play["tasks"]]
+        assert {"name": "ops", "tasks_from": "sentry"} in included
+
+
 def test_the_command_knows_every_key_that_the_role_writes() -> None:
     """And the role writes all of them; the token has its own file."""
     written = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["__ops_sentry"]
