@@ -53,10 +53,11 @@ def _cutover_errors() -> Iterator[None]:
 def parse_process(entry: Mapping[str, Any]) -> Process:
     """One entry of ``pm2 jlist``. The environment is what PM2 gives to the next process of that name."""
     with _cutover_errors():
-        return _process(read_entry(entry))
+        return process_of(read_entry(entry))
 
 
-def _process(found: Pm2Entry) -> Process:
+def process_of(found: Pm2Entry) -> Process:
+    """An entry of PM2's list as the switch sees it."""
     return Process(
         name=found.name,
         pm_id=found.pm_id,
@@ -106,7 +107,7 @@ def _words(value: object) -> list[str]:
 def parse_list(text: str) -> list[Process]:
     """The output of ``pm2 jlist``; PM2 may print notices before the JSON. Raises CutoverError otherwise."""
     with _cutover_errors():
-        return [_process(entry) for entry in read_entries(text)]
+        return [process_of(entry) for entry in read_entries(text)]
 
 
 def access_of(settings: Pm2Settings) -> core.Access:
@@ -142,7 +143,7 @@ class Pm2:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""
         with _cutover_errors():
             listed = core.list_processes(self.access)
-        return [self._with_inherited(_process(entry)) for entry in listed]
+        return [self._with_inherited(process_of(entry)) for entry in listed]
 
     def _with_inherited(self, process: Process) -> Process:
         """With the value of ``env_key`` that PM2's list does not show: a worker of the cluster mode also has the

@@ -36,8 +36,8 @@ NO_JOBS = Control(
     "a job is taken for a service",
     off.patched(
         "pm2",
-        "parse_process",
-        "_parse = parse_process\ndef parse_process(entry):\n    import dataclasses\n    return dataclasses.replace(_parse(entry), cron_job=False)",
+        "process_of",
+        "_of = process_of\ndef process_of(entry):\n    import dataclasses\n    return dataclasses.replace(_of(entry), cron_job=False)",
     ),
     "did not come to restart.*is stopped|apply ended with code",
 )
