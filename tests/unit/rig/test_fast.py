@@ -15,15 +15,11 @@ PACKAGES = ("glitchtip_api", "glitchtip_api.ensure", "glitchtip_api.resources")
 
 def sent(monkeypatch, walk):
     monkeypatch.setattr(module_finder, "walk_imports", walk)
-    found = module_finder.scan(
-        "glitchtip_project", str(ROOT / "library/glitchtip_project.py"), [str(ROOT / "src")]
-    )
+    found = module_finder.scan("glitchtip_project", str(ROOT / "library/glitchtip_project.py"), [str(ROOT / "src")])
     return {name.removeprefix(PREFIX) for name, _, _ in found}
 
 
-@pytest.mark.parametrize(
-    "name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"]
-)
+@pytest.mark.parametrize("name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"])
 def test_what_is_imported_relatively_is_sent(monkeypatch, name):
     assert {*PACKAGES, f"glitchtip_api.{name}"} <= sent(monkeypatch, fast.walk_imports)
 
