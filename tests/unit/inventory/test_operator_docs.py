@@ -122,7 +122,7 @@ def test_the_firewall_rule_is_the_one_that_the_walk_uses():
 
 
 def test_the_question_for_the_user_of_pm2_is_the_one_that_the_walk_asks():
-    walk = (ROOT / "tests/rig/operator.py").read_text()
+    walk = (ROOT / "tests/rig/operator_server.py").read_text()
     asked = re.search(r'^_ASK_USER = "(.*)"$', walk, re.MULTILINE)
     assert asked
     assert f"sudo -u shop -H bash -ic '{asked[1]}'" in PAGE

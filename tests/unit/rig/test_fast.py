@@ -19,9 +19,7 @@ def sent(monkeypatch, walk, module="glitchtip_project"):
     return {name.removeprefix(PREFIX) for name, _, _ in found}
 
 
-@pytest.mark.parametrize(
-    "name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"]
-)
+@pytest.mark.parametrize("name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"])
 def test_what_is_imported_relatively_is_sent(monkeypatch, name):
     assert {*PACKAGES, f"glitchtip_api.{name}"} <= sent(monkeypatch, fast.walk_imports)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from rig import images, operator, operator_inventory, running
+from rig import images, operator, operator_inventory, operator_server, running
 from rig.shell import RigError
 
 from glitchtip_cutover.window import parse_window
@@ -110,18 +110,18 @@ def test_an_answer_that_is_not_the_list_is_an_error(text):
 
 
 def test_the_example_has_every_variable_that_the_operator_sets(monkeypatch):
-    paths = operator.Programs("/srv/shop/bin/pm2", "/srv/shop/bin/node", "/srv/shop/.pm2")
-    monkeypatch.setattr(operator, "programs", lambda: paths)
+    paths = operator_server.Programs("/srv/shop/bin/pm2", "/srv/shop/bin/node", "/srv/shop/.pm2")
+    monkeypatch.setattr(operator_server, "programs", lambda: paths)
     monkeypatch.setattr(images, "registry_reachable", lambda: False)
-    tracker = operator.Tracker(
+    tracker = operator_server.Tracker(
         "http://192.0.2.1", "a@example.org", "password", "token", "company", "shop", "7"
     )
     text = (operator_inventory.EXAMPLE / "group_vars/all/main.yml").read_text()
-    filled = operator_inventory.fill_in(text, operator.answers("0123456789ab", tracker))
+    filled = operator_inventory.fill_in(text, operator_server.answers("0123456789ab", tracker))
     values = yaml.safe_load(filled)
-    assert values["product_services"] == operator.SERVICES
+    assert values["product_services"] == operator_server.SERVICES
     assert values["product_modules"] == []
-    assert values["glitchtip_port"] == operator.PORT
+    assert values["glitchtip_port"] == operator_server.PORT
     assert values["docker_daemon_options"]["cgroup-parent"] == "/docker/0123456789ab"
     assert [key for key, value in values.items() if value == "company"]
     # What is not answered stays as the example has it.
@@ -175,9 +175,9 @@ def clock(monkeypatch):
 
 
 def test_the_window_is_open_on_the_clock_of_the_server_alone(clock):
-    window = parse_window(operator.window())
+    window = parse_window(operator_server.window())
     now = time.time()
-    clock(operator.ZONE)
+    clock(operator_server.ZONE)
     assert window.problem(now) is None
     assert window.problem(now + 5 * 3600) is None
     clock("UTC")
