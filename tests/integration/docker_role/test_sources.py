@@ -130,12 +130,16 @@ class Host:
     def apt_works(self) -> bool:
         return self.inside("apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any").returncode == 0
 
-    def role(self, key: str = "good.asc", **variables: Any) -> tuple[int, str]:
-        """Run the role's tasks about sources: (changed tasks, "") or (-1, the message of the failure)."""
+    def role(self, key: str = "good.asc", *, installs: bool = False, **variables: Any) -> tuple[int, str]:
+        """Run the role's tasks about sources: (changed tasks, "") or (-1, the message of the failure).
+
+        ``installs``: packages are missing, so the repository is asked in a scratch directory first.
+        """
         tasks = [task for task in yaml.safe_load((ROLE / "tasks/validate.yml").read_text()) if task["name"] in CHECKS]
         assert [task["name"] for task in tasks] == list(CHECKS)
         first = yaml.safe_load((ROLE / "tasks/configure.yml").read_text())[0]
         first["ansible.builtin.include_tasks"] = str(ROLE / "tasks" / first["ansible.builtin.include_tasks"])
+        probe = [{"ansible.builtin.include_tasks": str(ROLE / "tasks/registry.yml")}] if installs else []
         given = {
             "docker_apt_repository_url": self.url,
             "docker_apt_suite": "trixie",
@@ -149,7 +153,7 @@ class Host:
             "gather_facts": False,
             "vars": {"ansible_facts": {"distribution": "Debian", "distribution_version": "13", "distribution_release": "trixie"}},
             "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
-            "tasks": [*tasks, first],
+            "tasks": [*tasks, *probe, first],
         }
         (self.root / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False))
         (self.root / "given.json").write_text(json.dumps(given))
@@ -190,6 +194,17 @@ def test_a_source_of_somebody_else_with_another_key_is_used_and_not_touched(host
     assert (host.parts / "docker-ce.sources").read_text() == host.theirs()
     assert not host.own.exists()
     assert host.apt_works()
+
+
+def test_packages_are_asked_for_with_the_key_that_somebody_else_names(host: Host) -> None:
+    (host.parts / "docker-ce.sources").write_text(host.theirs())
+    assert host.role(key="bad.asc", installs=True) == (0, "")  # ours is not used
+    shutil.copy(host.keys / "bad.asc", host.root / "apt/keyrings/theirs.asc")
+    code, message = host.role(installs=True)
+    assert code == -1
+    assert f"{host.url} (suite trixie) does not answer or is not signed by the key that /etc/apt/sources.list.d/docker-ce.sources" in message
+    assert message.endswith("Nothing was changed.")
+    assert not host.own.exists()
 
 
 def test_our_own_source_gives_way_to_one_that_came_later(host: Host) -> None:
