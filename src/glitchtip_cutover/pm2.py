@@ -134,10 +134,13 @@ class Pm2:
     def running(self) -> bool:
         """Whether a daemon listens on its socket; a file left over from a power cut refuses connections.
 
-        A daemon that is too busy to take the connection at once runs all the same.
+        A daemon that is too busy to take the connection at once runs all the same; that of a user who does not
+        exist does not.
         """
-        with _cutover_errors():
+        try:
             return core.listener(self.access.pm2_home()) is not None
+        except CoreError:
+            return False
 
     def processes(self) -> list[Process]:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""

@@ -268,6 +268,7 @@ def test_the_home_is_that_of_the_user_database() -> None:
     account = pwd.getpwnam("www-data") if "www-data" in {each.pw_name for each in pwd.getpwall()} else pwd.getpwnam(ME)
     assert Access.of(account.pw_name, "", "/x/pm2", "").pm2_home() == Path(account.pw_dir) / ".pm2"
     assert Pm2(Pm2Settings(account.pw_name, None, Path("/x"), None)).home == Path(account.pw_dir) / ".pm2"
+    assert not Pm2(Pm2Settings("nobody-such", None, Path("/x"), None)).running
     with pytest.raises(CoreError, match="there is no user nobody-such on this host"):
         Access.of("nobody-such", "", "/x/pm2", "").pm2_home()
 
