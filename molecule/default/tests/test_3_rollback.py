@@ -41,7 +41,7 @@ def test_phase_5_is_red_while_every_service_reports_to_sentry(damaged, server):
     with damaged(made, f"rm {walk.EVIDENCE}/phase4.json"):
         run = walk.attempt("phase5_operate", quiet=True, fast=True)
     assert run.code != 0
-    assert "demo was rolled back: its services report to the original tracker" in " ".join(run.output.split())
+    assert "walk was rolled back: its services report to the original tracker" in " ".join(run.output.split())
 
 
 def test_a_rollback_of_a_rolled_back_server_changes_nothing():
