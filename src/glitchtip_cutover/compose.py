@@ -25,7 +25,7 @@ from .config import Config
 from .envfile import EnvFile
 from .errors import CutoverError
 from .files import private_directory, read_json, write_json
-from .manager import Process, Restart, node_options, raise_all
+from .manager import Process, Restart, file_watcher, node_options, raise_all
 from .process import SYSTEM_PATH, Completed, run
 
 _CALL_TIMEOUT = 30.0
@@ -171,6 +171,7 @@ class Compose:
             user=str(settings.get("User") or ""),
             container=str(item.get("Id") or ""),
             hostname=str(settings.get("Hostname") or ""),
+            watches_files=file_watcher([str(word) for word in command]),
         )
 
     def _carried(self, name: str, inside: str | None, resolved: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,7 @@ from .config import Pm2Settings
 from .errors import CutoverError
 from .files import write_new
 from .manager import Process as Process
-from .manager import Restart, node_options, raise_all
+from .manager import Restart, file_watcher, node_options, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home, user_id, user_name
 
 _RESTART_TIMEOUT = 60.0
@@ -93,12 +93,7 @@ def _watching(details: Mapping[str, Any]) -> str:
         return "watch"
     if isinstance(watch, str) and watch.lower() in ("true", "1"):
         return "watch"
-    words = [word for name in ("node_args", "args") for word in _words(details.get(name))]
-    for word in words:
-        if word.split("=", 1)[0] in ("--watch", "--watch-path"):
-            return word.split("=", 1)[0]
-    program = Path(str(details.get("pm_exec_path") or "")).stem
-    return next((name for name in (program, *words[:1]) if name in ("nodemon", "node-dev", "ts-node-dev")), "")
+    return file_watcher([str(details.get("pm_exec_path") or ""), *_words(details.get("node_args")), *_words(details.get("args"))])
 
 
 def _words(value: object) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from .config import Config
 from .errors import CutoverError
 from .files import private_directory, write_new
-from .manager import Process, Restart, node_options, raise_all
+from .manager import Process, Restart, file_watcher, node_options, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home
 
 _SYSTEMD = Path("/run/systemd/system")
@@ -172,6 +172,7 @@ class Systemd:
             environment=self._own_environment(name, block),
             counter_resets=True,
             user=user,
+            watches_files=file_watcher(words),
         )
 
     # ------------------------------------------------------------------ variables
