@@ -113,7 +113,7 @@ def strategy(product: Product) -> str:
 
 def instrument(product: Product) -> str:
     (product.root / "src/instrument.js").unlink()
-    return "api: there is no instrument file src/instrument.js in"
+    return "api, bot: there is no instrument file src/instrument.js, neither in"
 
 
 def watch(product: Product) -> str:
@@ -123,12 +123,12 @@ def watch(product: Product) -> str:
 
 def switched_off_in_file(product: Product) -> str:
     product.env_file.write_text(product.env_file.read_text() + "SENTRY_ENABLED='False'\n")
-    return "api: SENTRY_ENABLED=False in "
+    return "api, bot: SENTRY_ENABLED=False in "
 
 
 def switched_off_in_process(product: Product) -> str:
     product.change("bot", environment={"SENTRY_DISABLED": "1"})
-    return "bot: SENTRY_DISABLED=1 in its environment switches its error tracking off"
+    return "bot: SENTRY_DISABLED=1 in its environment switches error tracking off"
 
 
 def empty_in_process(product: Product) -> str:
