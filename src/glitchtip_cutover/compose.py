@@ -26,7 +26,7 @@ from .envfile import EnvFile
 from .errors import CutoverError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
-from .manager import Process, Restart, raise_all
+from .manager import Process, Restart, file_watcher, raise_all
 from .process import SYSTEM_PATH, Completed, run
 
 _CALL_TIMEOUT = 30.0
@@ -174,6 +174,7 @@ class Compose:
             container=str(item.get("Id") or ""),
             hostname=str(settings.get("Hostname") or ""),
             command=tuple(str(word) for word in command),
+            watches_files=file_watcher([str(word) for word in command]),
         )
 
     def _carried(self, name: str, inside: str | None, resolved: Mapping[str, Any]) -> str | None:

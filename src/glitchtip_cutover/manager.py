@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import CutoverError
@@ -139,6 +140,18 @@ def manager_for(config: Config) -> Manager:
     if config.manager == "compose":
         return Compose(config)
     return Pm2(config.pm2, config.env_key)
+
+
+def file_watcher(words: Sequence[str]) -> str:
+    """The option or program of a command line that restarts a service when a file changes; empty where none does."""
+    for word in words:
+        option = word.split("=", 1)[0]
+        if option in ("--watch", "--watch-path"):
+            return option
+        program = PurePath(word).name.removesuffix(".js")
+        if program in ("nodemon", "node-dev", "ts-node-dev"):
+            return program
+    return ""
 
 
 def raise_all(failures: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ from .errors import CutoverError
 from .files import write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
-from .manager import Restart, raise_all
+from .manager import Restart, file_watcher, raise_all
 from .process import SYSTEM_PATH, Completed, user_home
 from .running import read_running
 
@@ -92,12 +92,7 @@ def _watching(found: Pm2Entry) -> str:
         return "watch"
     if isinstance(watch, str) and watch.lower() in ("true", "1"):
         return "watch"
-    words = [*_words(found.node_args), *_words(found.args)]
-    for word in words:
-        if word.split("=", 1)[0] in ("--watch", "--watch-path"):
-            return word.split("=", 1)[0]
-    programs = (Path(found.script).stem, *words[:1])
-    return next((name for name in programs if name in ("nodemon", "node-dev", "ts-node-dev")), "")
+    return file_watcher([found.script, *_words(found.node_args), *_words(found.args)])
 
 
 def _words(value: object) -> list[str]:

@@ -45,6 +45,11 @@ class Findings:
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    of_services: dict[str, list[str]] = field(default_factory=dict)
+
+    def about(self, service: str, problem: str) -> None:
+        """A problem of one service; the same of several is reported once, with all their names."""
+        self.of_services.setdefault(problem, []).append(service)
 
     def attempt(self, read: Callable[[], _T]) -> _T | None:
         """The result of ``read``; a refusal becomes a problem, and the result is None."""
@@ -56,8 +61,9 @@ class Findings:
 
     def result(self) -> dict[str, list[str]]:
         """As a JSON document."""
+        shared = [f"{', '.join(names)}: {text}" for text, names in self.of_services.items()]
         return {
-            "problems": list(dict.fromkeys(map(_sentence, self.problems))),
+            "problems": list(dict.fromkeys(map(_sentence, [*self.problems, *shared]))),
             "notes": list(dict.fromkeys(map(_sentence, self.notes))),
         }
 
@@ -157,27 +163,31 @@ def _check_service(
     """Instrument file, automatic restarts, the switch of the SDK, and the file that Node.js is told to read."""
     name = process.name
     if not process.container and _instrument(config, process) is None:
-        findings.problems.append(
-            f"{name}: there is no instrument file {config.instrument_of(name)} in {process.cwd} or {config.app_dir}. "
-            "Set ai_admin_cutover_instrument, or `instrument` of that service, to the file that calls Sentry.init()."
+        findings.about(
+            name,
+            f"there is no instrument file {config.instrument_of(name)}, neither in the working directory nor in {config.app_dir}. "
+            "Set ai_admin_cutover_instrument, or `instrument` of that service, to the file that calls Sentry.init().",
         )
     if process.watches_files:
-        findings.problems.append(
-            f"{name}: it is restarted whenever a file changes ({process.watches_files}). The change of {unit.env_file} would "
+        findings.about(
+            name,
+            f"it is restarted whenever a file changes ({process.watches_files}). The change of {unit.env_file} would "
             "restart it in the middle of the switch. Switch that off for the migration, restart the service and save "
-            "(PM2: `watch: false` in its ecosystem file)."
+            "(PM2: `watch: false` in its ecosystem file).",
         )
     for variable, value, place in _switches(process, file, unit.env_file):
-        findings.problems.append(
-            f"{name}: {variable}={value} in {place} switches its error tracking off, so it reports nowhere and cannot be "
-            "proven. Remove it, or list the service in ai_admin_cutover_without_sdk."
+        findings.about(
+            name,
+            f"{variable}={value} in {place} switches error tracking off, so that nothing is reported and nothing can be "
+            "proven. Remove it, or list the service in ai_admin_cutover_without_sdk.",
         )
     _check_own_dsn(config, unit, process, findings)
     for path in _named_env_files(process):
         if path.resolve() not in {known.resolve() for known in config.env_files}:
-            findings.problems.append(
-                f"{name}: Node.js is started with --env-file={path}, which is not the file that the switch edits "
-                f"({unit.env_file}). Give the service its own env_file in ai_admin_cutover_services."
+            findings.about(
+                name,
+                f"Node.js is started with --env-file={path}, which is not the file that the switch edits "
+                f"({unit.env_file}). Give the service its own env_file in ai_admin_cutover_services.",
             )
 
 

@@ -19,7 +19,7 @@ from .config import Config
 from .errors import CutoverError
 from .files import private_directory, write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
-from .manager import Process, Restart, raise_all
+from .manager import Process, Restart, file_watcher, raise_all
 from .process import SYSTEM_PATH, Completed, run, user_home
 from .running import read_running
 
@@ -174,6 +174,7 @@ class Systemd:
             counter_resets=True,
             user=user,
             command=tuple(words),
+            watches_files=file_watcher(words),
         )
 
     # ------------------------------------------------------------------ variables

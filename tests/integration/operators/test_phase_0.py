@@ -23,13 +23,13 @@ SENTENCES = (
     "ai_admin_cutover_canary (moniter) is none of the services: use one of api, monitor",
     "ai_admin_cutover_notify: targets[0]: kind must be one of",
     "refused ai_admin_cutover_old_token (401): the token is wrong, revoked or expired",
-    "api: there is no instrument file src/instrument.js",
+    "api, monitor, silent, carrier, job: there is no instrument file src/instrument.js",
     "silent: it is restarted whenever a file changes (watch)",
     "SENTRY_ENABLED=false in ",
     "the service monitor carries an empty SENTRY_DSN",
     ".env.local line 1 sets SENTRY_DSN too",
     "backups_on_calendar (daily at 3) is no time of a systemd timer",
-    "glitchtip_version 4.0.0",
+    "glitchtip_version (4.0.0) is not supported",
     "parallel_run_duration and parallel_run_interval are written like",
 )
 

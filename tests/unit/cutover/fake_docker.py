@@ -55,7 +55,7 @@ def container(project: dict[str, Any], name: str) -> dict[str, Any]:
             "WorkingDir": "/srv/app",
             "User": "node",
             "Entrypoint": ["node"],
-            "Cmd": ["--import", "./a.mjs", "src/x.js"],
+            "Cmd": [*(["--watch"] if name == "text" else []), "--import", "./a.mjs", "src/x.js"],
             "Labels": {
                 "com.docker.compose.service": name,
                 "com.docker.compose.project": "shop",

@@ -48,7 +48,8 @@ def show(names: list[str], units: dict[str, Any]) -> None:
             f"SubState=running\nMainPID={unit['pid']}\nNRestarts={unit['restarts']}\nEnvironment={words}\n{files}"
             f"ExecMainStartTimestampMonotonic={unit['began']}\nWorkingDirectory={unit['cwd']}\nUser={unit['user']}\n"
             f"TriggeredBy={unit.get('timer', '')}\n"
-            f"ExecStart={{ path=/usr/bin/node ; argv[]=/usr/bin/node --import ./a.mjs src/x.js ; ignore_errors=no ; }}"
+            f"ExecStart={{ path=/usr/bin/node ; argv[]=/usr/bin/node {'--watch ' if name.startswith('other') else ''}"
+            "--import ./a.mjs src/x.js ; ignore_errors=no ; }"
         )
     print("\n\n".join(blocks))
 

@@ -114,6 +114,7 @@ def test_containers_are_read_as_services(host: Host) -> None:
     assert all(process.healthy for process in found.values())
     assert found["job"].idle_job
     assert found["file"].command == ("node", "--import", "./a.mjs", "src/x.js")
+    assert [name for name, process in found.items() if process.watches_files] == ["text"]
     assert found["file"].started_at == epoch("2026-11-21T08:00:00.123456Z")
     assert all(process.environment.get(KEY) is None for process in found.values())
 

@@ -110,6 +110,7 @@ def test_units_are_read_as_services(host: Host) -> None:
     assert found["job"].idle_job
     assert abs(found["reads"].started_at - time.time()) < 20
     assert found["reads"].command == ("/usr/bin/node", "--import", "./a.mjs", "src/x.js")
+    assert [name for name, process in found.items() if process.watches_files] == ["other"]
     assert found["reads"].environment["A"] == "x y"
     assert found["reads"].counter_resets
 

@@ -13,7 +13,7 @@ from glitchtip_cutover import token_check
 from glitchtip_cutover.config import Config, parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.instrument_text import is_set_in
-from glitchtip_cutover.manager import Process
+from glitchtip_cutover.manager import Process, file_watcher
 from glitchtip_cutover.pm2 import parse_process
 from glitchtip_cutover.prechecks import (
     Findings,
@@ -113,7 +113,7 @@ def strategy(product: Product) -> str:
 
 def instrument(product: Product) -> str:
     (product.root / "src/instrument.js").unlink()
-    return "api: there is no instrument file src/instrument.js in"
+    return "api, bot: there is no instrument file src/instrument.js, neither in"
 
 
 def watch(product: Product) -> str:
@@ -123,12 +123,12 @@ def watch(product: Product) -> str:
 
 def switched_off_in_file(product: Product) -> str:
     product.env_file.write_text(product.env_file.read_text() + "SENTRY_ENABLED='False'\n")
-    return "api: SENTRY_ENABLED=False in "
+    return "api, bot: SENTRY_ENABLED=False in "
 
 
 def switched_off_in_process(product: Product) -> str:
     product.change("bot", environment={"SENTRY_DISABLED": "1"})
-    return "bot: SENTRY_DISABLED=1 in its environment switches its error tracking off"
+    return "bot: SENTRY_DISABLED=1 in its environment switches error tracking off"
 
 
 def empty_in_process(product: Product) -> str:
@@ -334,6 +334,21 @@ def test_a_manager_that_cannot_be_asked_is_a_problem(product: Product) -> None:
 def test_restarts_by_changed_files_are_seen(details: dict[str, Any], named: str) -> None:
     entry = {"name": "api", "pid": 1, "pm_id": 0, "pm2_env": {"status": "online", **details}}
     assert parse_process(entry).watches_files == named
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["node", "--watch", "src/index.js"], "--watch"),
+        (["/usr/bin/node", "--watch-path=./src", "index.js"], "--watch-path"),
+        (["npx", "nodemon", "index.js"], "nodemon"),
+        (["node", "node_modules/.bin/nodemon.js"], "nodemon"),
+        (["node", "src/watch.js", "--watchdog"], ""),
+        ([], ""),
+    ],
+)
+def test_a_command_line_that_watches_files_is_seen_under_every_manager(words: list[str], named: str) -> None:
+    assert file_watcher(words) == named
 
 
 # ---------------------------------------------------------------------- trackers
