@@ -156,6 +156,23 @@ def test_every_service_has_a_health_check_that_runs_without_a_shell(model):
 
 
 @every_model
+@pytest.mark.parametrize(
+    ("engine", "known"),
+    [
+        ("20.10.24+dfsg1", False),
+        ("24.0.9", False),
+        ("25.0.0", True),
+        ("26.1.5+dfsg1", True),
+        ("100.0.1", True),
+        ("", True),
+    ],
+)
+def test_an_engine_before_25_gets_no_start_interval(model, engine, known):
+    services = compose(model, __glitchtip_engine={"stdout": engine})["services"]
+    assert {"start_interval" in service["healthcheck"] for service in services.values()} == {known}
+
+
+@every_model
 def test_the_programs_in_health_checks_are_valid_python(model):
     services = compose(model)["services"]
     programs = [
