@@ -36,7 +36,6 @@ from glitchtip_cutover.proof import Prober
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src" / "glitchtip_cutover"
-PRODUCT = HERE.parents[1] / "ai_admin"
 OLD_KEY = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 NEW_KEY = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "canary-of-another-variable"
@@ -203,15 +202,6 @@ def npm(*arguments: str, cwd: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"npm {arguments[0]} did not work: {done.stderr.strip().splitlines()[:1]}"
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The product with exactly the packages of its lock file."""
-    app = tmp_path_factory.mktemp("product") / "app"
-    shutil.copytree(PRODUCT, app, ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".env"))
-    npm("ci", "--omit=dev", cwd=app)
-    return app
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from integration.cutover.test_real_pm2 import KEY, Host, binary, host, installed, without_job
+from integration.cutover.test_real_pm2 import KEY, Host, binary, host, without_job
 
-__all__ = ["binary", "host", "installed"]
+__all__ = ["binary", "host"]
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
 )
