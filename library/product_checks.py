@@ -98,7 +98,6 @@ env_files_read:
   type: bool
 """
 
-import sys
 import traceback
 from typing import Any
 
@@ -106,15 +105,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 IMPORT_PROBLEM = ""
 try:
-    # The switch names the shared package as its own program file has it, without ansible.module_utils.
-    from ansible.module_utils.glitchtip_core import errors as _errors
-    from ansible.module_utils.glitchtip_core import pm2 as _core_pm2
-    from ansible.module_utils.glitchtip_core import pm2_list as _pm2_list
-    from ansible.module_utils.glitchtip_core import process as _process
-
-    for _part in (sys.modules[_errors.__package__], _errors, _process, _pm2_list, _core_pm2):
-        sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)
-
     # The managers are imported where they are used; named here, they are sent along by whatever reads only this file.
     from ansible.module_utils.glitchtip_cutover import compose as _compose  # noqa: F401
     from ansible.module_utils.glitchtip_cutover import pm2 as _pm2  # noqa: F401

@@ -8,3 +8,12 @@ root.
 from __future__ import annotations
 
 __version__ = "1.0.0"
+
+if __name__ == "ansible.module_utils.glitchtip_cutover":
+    # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
+    import sys
+
+    from ansible.module_utils.glitchtip_core import errors, pm2, pm2_list, process
+
+    for _part in (sys.modules[errors.__name__.rpartition(".")[0]], errors, process, pm2_list, pm2):
+        sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)

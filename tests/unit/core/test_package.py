@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -86,3 +87,16 @@ def test_what_the_tools_and_the_switch_import_is_installed_with_them(tmp_path: P
     program.write_bytes(bundle(ROOT / "src" / "glitchtip_cutover"))
     with zipfile.ZipFile(program) as archive:
         assert {f"glitchtip_core/{path.name}" for path in CORE.glob("*.py")} <= set(archive.namelist())
+
+
+def test_the_switch_is_imported_as_module_utils_where_only_ansible_finds_our_packages() -> None:
+    """On a server a module of Ansible has them below ansible.module_utils alone."""
+    source = """
+import ansible.module_utils, sys
+ansible.module_utils.__path__.append(sys.argv[1])
+from ansible.module_utils.glitchtip_cutover import compose, pm2, prechecks, systemd
+assert sys.modules["glitchtip_core.pm2"].__name__ == "ansible.module_utils.glitchtip_core.pm2"
+"""
+    argv = [sys.executable, "-I", "-c", source, str(ROOT / "src")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
