@@ -3,7 +3,7 @@
 ``python3 watch.py JOURNAL LOCK SKIP EVENT [NTH [FIELD=VALUE]]`` - ``SKIP`` lines of the journal are old; at the NTH
 record of that event the holder of the lock gets SIGSTOP, and its process id is printed. A record is on the disk
 before the act that it announces begins, so the act is caught within milliseconds: no hook in the program.
-Exit code 3 when the record does not come within 120 s.
+Exit code 3 when the record does not come within 300 s.
 """
 
 import json
@@ -18,7 +18,7 @@ def main() -> int:
     journal, lock, skip, event = sys.argv[1:5]
     nth = int(sys.argv[5]) if len(sys.argv) > 5 else 1
     field, _, value = sys.argv[6].partition("=") if len(sys.argv) > 6 else ("", "", "")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     offset, lines, seen = 0, 0, 0
     print("watching", flush=True)
     while time.monotonic() < deadline:
