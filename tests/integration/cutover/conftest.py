@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -57,11 +56,12 @@ class World:
     def program(self) -> Path:
         """The program; it looks for processes where the fake PM2 shows them."""
         own = self.root / "ai-admin-cutover.pyz"
-        shutil.copy(self.shipped, own)
-        with zipfile.ZipFile(own) as packed:
+        with zipfile.ZipFile(self.shipped) as packed:
             members = {name: packed.read(name) for name in packed.namelist()}
         members["glitchtip_cutover/running.py"] += f"\nPROC = Path({str(self.root / 'proc')!r})\n".encode()
-        with zipfile.ZipFile(own, "w") as packed:
+        own.write_bytes(self.shipped.read_bytes().splitlines(keepends=True)[0])
+        own.chmod(0o755)
+        with zipfile.ZipFile(own, "a") as packed:
             for name, data in members.items():
                 packed.writestr(name, data)
         return own

@@ -55,6 +55,8 @@ def staging_message(result: dict[str, object], containers: list[str]) -> str:
         "ansible_failed_result": result,
         "staging_left": {"stdout_lines": containers},
         "inventory_hostname": "app1",
+        "local_test_stack_dir": "/opt/glitchtip-staging",
+        "local_test_config_dir": "/etc/glitchtip-ops/staging",
         "staging_reason": trust_as_template(rescue[-1]["vars"]["staging_reason"]),
     }
     templar = Templar(loader=DataLoader(), variables=variables)
