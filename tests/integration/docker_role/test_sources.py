@@ -240,6 +240,8 @@ def test_what_was_there_before_comes_back(host: Host) -> None:
     before = host.own.read_text(), host.key.read_text()
     assert host.role(key="bad.asc")[0] == -1
     assert (host.own.read_text(), host.key.read_text()) == before
+    # apt reads them as a user of its own.
+    assert [path.stat().st_mode & 0o777 for path in (host.own, host.key)] == [0o644, 0o644]
     assert host.apt_works()
 
 
