@@ -10,7 +10,7 @@ short_description: Find the sources that define a package repository
 description:
   - Reads every C(.list) and C(.sources) file of apt and finds the entries of one repository and suite.
   - apt fails at every command when two entries of one address and suite name different keys (C(Signed-By)). So what
-    somebody else wrote is used as it is when it is equivalent, and otherwise named, before anything is written.
+    another party wrote is used as it is when it is equivalent, and otherwise named, before anything is written.
   - Nothing is changed.
 options:
   url:
@@ -71,7 +71,7 @@ EXAMPLES = r"""
 RETURN = r"""
 decision:
   description:
-    - C(adopt), an equivalent entry of somebody else is there; C(write), an entry of our own may be written; C(refuse),
+    - C(adopt), an equivalent entry of another party exists; C(write), an entry of our own may be written; C(refuse),
       one would break apt.
   returned: always
   type: str
@@ -141,7 +141,7 @@ class Entry:
 
     @property
     def trusted(self) -> bool:
-        """Whether apt is told to do without a signature."""
+        """Whether the entry lets apt do without a signature."""
         return dict(self.options).get("trusted", "").lower() in {"yes", "true", "1", "on"}
 
     @property
@@ -151,7 +151,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """How its key is told in a sentence."""
+        """How a sentence names its key."""
         others = [f"{name} {value}" for name, value in self.options if name != "signed-by"]
         key = f"Signed-By {self.signed_by}" if self.signed_by else "no Signed-By"
         return ", ".join(["a key as text" if "\n" in self.signed_by else key, *others])
@@ -309,7 +309,7 @@ def decide(wanted: Wanted, entries: list[Entry], own: bool) -> tuple[str, str, E
         )
         return "refuse", problem, None
     if not own and any(entry.path == wanted.own_file for entry in others):
-        return "refuse", f"{wanted.own_file} was written by somebody else and defines something else than {where}. Rename it.", None
+        return "refuse", f"{wanted.own_file} was not written by this role and does not define {where}. Rename it.", None
     return "write", "", None
 
 

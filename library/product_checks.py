@@ -18,7 +18,7 @@ options:
     type: dict
     required: true
   offline_reported:
-    description: Services that are missing or not online are reported by somebody else.
+    description: Services that are missing or not online are reported elsewhere.
     type: bool
     default: false
   notify:

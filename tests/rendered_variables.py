@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar
+from drills.role_stack import load_plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "inventory" / "example" / "group_vars" / "all" / "main.yml"
@@ -30,8 +30,7 @@ MAGIC = {
 @cache
 def loader() -> DataLoader:
     """Ansible's reader of YAML, with this repository's filters known."""
-    init_plugin_loader([])
-    filter_loader.add_directory(str(ROOT / "filter_plugins"))
+    load_plugins()
     return DataLoader()
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from glitchtip_core import pm2 as core
 from glitchtip_core.errors import CoreError
-from glitchtip_core.pm2_list import Pm2Entry, as_text, read_entries, read_entry
+from glitchtip_core.pm2_list import Pm2Entry, as_text
 
 from .config import Pm2Settings
 from .errors import CutoverError
@@ -50,14 +50,8 @@ def _cutover_errors() -> Iterator[None]:
         raise CutoverError(str(error)) from None
 
 
-def parse_process(entry: Mapping[str, Any]) -> Process:
-    """One entry of ``pm2 jlist``. The environment is what PM2 gives to the next process of that name."""
-    with _cutover_errors():
-        return process_of(read_entry(entry))
-
-
 def process_of(found: Pm2Entry) -> Process:
-    """An entry of PM2's list as the switch sees it."""
+    """An entry of PM2's list as the switch sees it; the environment is what PM2 gives to the next process of that name."""
     return Process(
         name=found.name,
         pm_id=found.pm_id,
@@ -97,12 +91,6 @@ def _watching(found: Pm2Entry) -> str:
 
 def _words(value: object) -> list[str]:
     return [as_text(word) for word in value] if isinstance(value, list) else as_text(value).split()
-
-
-def parse_list(text: str) -> list[Process]:
-    """The output of ``pm2 jlist``; PM2 may print notices before the JSON. Raises CutoverError otherwise."""
-    with _cutover_errors():
-        return [process_of(entry) for entry in read_entries(text)]
 
 
 def access_of(settings: Pm2Settings) -> core.Access:

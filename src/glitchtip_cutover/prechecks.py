@@ -109,7 +109,7 @@ def _setting_problem(key: str, given: Mapping[str, Any]) -> str:
 def check_product(config: Config, manager: Manager, findings: Findings, *, known_offline: bool = False) -> None:
     """Everything about the product's files and services.
 
-    ``known_offline``: services that are missing or not online are reported by somebody else already.
+    ``known_offline``: services that are missing or not online are already reported elsewhere.
     """
     files = {path: _read_env(path, config.env_key, findings) for path in config.env_files}
     if known_offline and not manager.running:
@@ -160,7 +160,7 @@ def _read_env(path: Path, key: str, findings: Findings) -> dict[str, str] | None
 def _check_service(
     config: Config, unit: Service, process: Process, file: Mapping[str, str], findings: Findings
 ) -> None:
-    """Instrument file, automatic restarts, the switch of the SDK, and the file that Node.js is told to read."""
+    """Instrument file, automatic restarts, the switch of the SDK, and the environment file that Node.js reads."""
     name = process.name
     if not process.container and _instrument(config, process) is None:
         findings.about(

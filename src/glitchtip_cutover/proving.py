@@ -226,7 +226,7 @@ class Proving:
             old = {known.pid for known in self._services.watched[process.name].before if known.pid}
             for instance in instances:
                 if instance.online and instance.pid in old:
-                    raise ServiceError(f"{process.name} still runs in its process of before the switch")
+                    raise ServiceError(f"{process.name} still runs in the process that it had before the switch")
                 if problem := environment_problem(self._config, instance, target.services[process.name]):
                     raise ServiceError(problem)
             proof = self._host.prober.probe(process, target.services[process.name], None, limit)

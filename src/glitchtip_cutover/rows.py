@@ -49,7 +49,7 @@ def _joined(key: str, values: Sequence[Any]) -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Aligned lines with a header, for terminals; columns in which nothing stands are left out."""
+    """Aligned lines with a header, for terminals; empty columns are left out."""
     shown = [key for key in _COLUMNS if any(_cell(row.get(key)) not in ("", "-") for row in rows)]
     if all(row.get("instances", 1) == 1 for row in rows):
         shown = [key for key in shown if key != "instances"]

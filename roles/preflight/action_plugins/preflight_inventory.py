@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 if str(ROOT / "src") not in sys.path:
     sys.path.append(str(ROOT / "src"))
 
+# Ansible loads this file by its path: the package is found from here on.
 from glitchtip_inventory.names import read_known, unknown_names  # noqa: E402
 from glitchtip_inventory.sources import COMMAND_LINE, read_given  # noqa: E402
 from glitchtip_inventory.specifications import read_specifications, wrong_values  # noqa: E402

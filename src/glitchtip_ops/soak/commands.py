@@ -231,7 +231,7 @@ def register(subparsers: Any) -> None:
     actions.add_parser(
         "sample", help="take the sample that is due in every running soak; exit code 3 when GO is out of reach"
     )
-    look = actions.add_parser("status", help="how the soak stands, and whether GO can still be reached")
+    look = actions.add_parser("status", help="state of the soak, and whether GO can still be reached")
     verdict = actions.add_parser("verdict", help="every criterion; exit code 3 for NO_GO")
     verdict.add_argument(
         "--refresh", action="store_true", help="judge the same samples again (parity has come since)"

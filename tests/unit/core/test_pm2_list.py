@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pm2_info
@@ -22,8 +23,11 @@ from glitchtip_core.pm2_list import (
     read_entry,
     read_list,
 )
+from glitchtip_core.process import Completed
+from glitchtip_cutover.config import Pm2Settings
 from glitchtip_cutover.errors import CutoverError
-from glitchtip_cutover.pm2 import Pm2, parse_list
+from glitchtip_cutover.manager import Process
+from glitchtip_cutover.pm2 import Pm2
 from glitchtip_ops.host_state import parse_pm2_list
 from glitchtip_ops.process import OpsError
 
@@ -75,6 +79,13 @@ def check_values(found: Pm2Entry) -> None:
         assert b"\0" not in os.fsencode(name) + os.fsencode(value)
 
 
+def read_by_the_switch(text: str) -> list[Process]:
+    """What the switch makes of a PM2 that prints ``text``."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("glitchtip_core.pm2.call", lambda *_, **__: Completed(0, text, ""))
+        return Pm2(Pm2Settings("root", None, Path("/usr/local/bin/pm2"), None)).processes()
+
+
 def read_by_all(text: str) -> list[Pm2Entry] | None:
     """What the three readers make of ``text``: all read the same processes, or all refuse (None)."""
     try:
@@ -84,12 +95,12 @@ def read_by_all(text: str) -> list[Pm2Entry] | None:
     else:
         refusal = ""
     if refusal:
-        for reader, failure in ((parse_list, CutoverError), (parse_pm2_list, OpsError)):
+        for reader, failure in ((read_by_the_switch, CutoverError), (parse_pm2_list, OpsError)):
             with pytest.raises(failure) as caught:
                 reader(text)
             assert str(caught.value) == refusal
         return None
-    cutover, ops = parse_list(text), parse_pm2_list(text)
+    cutover, ops = read_by_the_switch(text), parse_pm2_list(text)
     described = [pm2_info.describe(entry, 1_800_000_100.0) for entry in entries]
     seen = [(each.name, each.status, each.pid, each.restarts) for each in entries]
     assert [(each.name, each.status, each.pid, each.restarts) for each in cutover] == seen

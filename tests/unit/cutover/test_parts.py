@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from glitchtip_core.errors import CoreError
+from glitchtip_core.pm2_list import read_entries, read_entry
 from glitchtip_cutover import journal as journal_module
 from glitchtip_cutover.api import Event, parse_event
 from glitchtip_cutover.bundle import bundle
@@ -22,7 +24,8 @@ from glitchtip_cutover.config import load_config, parse_config
 from glitchtip_cutover.dsn import parse_dsn, shown
 from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError, UsageError
 from glitchtip_cutover.heard import Attribution
-from glitchtip_cutover.pm2 import Pm2, parse_list, parse_process
+from glitchtip_cutover.manager import Process
+from glitchtip_cutover.pm2 import Pm2, process_of
 from glitchtip_cutover.proof import check_report, read_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,14 +55,18 @@ def entry(**details: Any) -> dict[str, Any]:
     return {"name": "api", "pm_id": 4, "pid": 77, "pm2_env": {**base, **details}}
 
 
+def parse_process(found: dict[str, Any]) -> Process:
+    return process_of(read_entry(found))
+
+
 def test_pm2_list_is_found_behind_notices() -> None:
     text = f"[PM2] note\n>>>> In-memory PM2 is out-of-date\n{json.dumps([entry()])}\n"
-    process = parse_list(text)[0]
+    process = process_of(read_entries(text)[0])
     assert (process.name, process.pm_id, process.pid, process.restarts) == ("api", 4, 77, 3)
     assert process.started_at == 1_800_000_000.5
-    assert parse_list("[]\n") == []
-    with pytest.raises(CutoverError, match="process list"):
-        parse_list("[PM2] error\n")
+    assert read_entries("[]\n") == []
+    with pytest.raises(CoreError, match="process list"):
+        read_entries("[PM2] error\n")
 
 
 def test_pm2_environment_is_what_the_process_gets() -> None:

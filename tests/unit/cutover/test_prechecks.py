@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.pm2_list import read_entry
 from glitchtip_cutover import token_check
 from glitchtip_cutover.config import Config, parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.instrument_text import is_set_in
 from glitchtip_cutover.manager import Process, file_watcher
-from glitchtip_cutover.pm2 import parse_process
+from glitchtip_cutover.pm2 import process_of
 from glitchtip_cutover.prechecks import (
     Findings,
     check_migrated_project,
@@ -333,7 +334,7 @@ def test_a_manager_that_cannot_be_asked_is_a_problem(product: Product) -> None:
 )
 def test_restarts_by_changed_files_are_seen(details: dict[str, Any], named: str) -> None:
     entry = {"name": "api", "pid": 1, "pm_id": 0, "pm2_env": {"status": "online", **details}}
-    assert parse_process(entry).watches_files == named
+    assert process_of(read_entry(entry)).watches_files == named
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ OF_THE_INVENTORY = {
 FALLBACK = re.compile(r"\b([a-z][a-z0-9_]+) \| default\(('[^']*'|[0-9]+)(?:, true)?\)")
 #: (file, old value) -> how often it may be there.
 ALLOWED = {
-    # The port inside the container of 5.2, which its image sets: the variable, and what the container is told.
+    # The port inside the container of 5.2, which its image sets: the variable, and the value that the container gets.
     ("roles/glitchtip/vars/main.yml", "8080"): 1,
     ("roles/glitchtip/templates/docker-compose.yml.j2", "8080"): 1,
     # Node.js of the system, where neither the product nor PM2 gives one.
