@@ -21,8 +21,10 @@ from rig.shell import CACHE, ROOT, RigError, say
 LOGS = CACHE / "gate"
 #: Half of the machine has room for one part; each server of a scenario is bound to one CPU.
 LANES = 2
-#: Lines of a part that passed, and of one that failed, which are repeated on standard output.
+#: Lines of a part that passed, and of one that failed, which are repeated on standard output as soon as it ends.
 SHOWN, SHOWN_FAILED = 6, 120
+#: Lines of each part that failed which are the last that the gate prints: of a long output often only the end is kept.
+SHOWN_AT_THE_END = 25
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def test() -> None:
     say("\nGate")
     for outcome in outcomes:
         say(f"  {outcome.part.name:<20}{outcome.seconds:6.0f} s  {'passed' if outcome.passed else 'FAILED'}")
+    for outcome in outcomes:
+        if not outcome.passed:
+            say(f"\n{outcome.part.name} ended with:")
+            for line in last_lines(outcome.log, SHOWN_AT_THE_END):
+                say(f"  {line}")
     failed = [outcome.part.name for outcome in outcomes if not outcome.passed]
     say(f"\n{time.monotonic() - began:.0f} s\n{len(outcomes) - len(failed)} passed, {len(failed)} failed")
     if failed:

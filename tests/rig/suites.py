@@ -33,6 +33,8 @@ QUICK = {
     "EMAIL_URL": "consolemail://",
 }
 CONTRACT_PORTS = {"5.2": 28052, "6.2": 28062}
+#: Seconds after which a server that did not start is started once more.
+AGAIN_AFTER = 20
 #: The rules mostly wait for a batch or a tick, so that several processes are kept busy by one core.
 WORKERS = os.environ.get("CONTRACT_WORKERS", "6")
 
@@ -89,7 +91,7 @@ def _contract_in_containers(chosen: subject.Subject) -> list[dict[str, Any]]:
         "CONTRACT_DESTRUCTIVE": "1",
     }
     try:
-        start_empty(stack)
+        _start_empty(stack)
         _contract_on(empty, asked, captured=True, suite=EMPTY)
         end_empty(stack)
         start(stack)
@@ -116,6 +118,20 @@ def _contract_in_containers(chosen: subject.Subject) -> list[dict[str, Any]]:
         found.append({**json.loads(file.read_text()), "server": what})
         file.write_text(json.dumps(found[-1], indent=2) + "\n")
     return found
+
+
+def _start_empty(stack: Stack) -> None:
+    """Start the server; once more from nothing when the engine could not, which says nothing about any rule.
+
+    Raises :class:`StackError` when it cannot be started either time.
+    """
+    try:
+        start_empty(stack)
+    except StackError as error:
+        say(f"contract: {stack.name} did not start, once more in {AGAIN_AFTER} s: {error}")
+        stop(stack.name)
+        time.sleep(AGAIN_AFTER)
+        start_empty(stack)
 
 
 @contextmanager

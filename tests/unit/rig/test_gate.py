@@ -57,7 +57,10 @@ def test_the_gate_fails_and_names_what_failed(monkeypatch, capsys):
     monkeypatch.setattr(Gate.__init__, "__defaults__", (gate.PARTS,))
     with pytest.raises(RigError, match=r"^two words failed"):
         gate.test()
-    assert "\n1 passed, 1 failed\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "\n1 passed, 1 failed\n" in shown
+    assert "two words ended with:\n  called: --no-print-directory bad\n" in shown
+    assert "one ended with:" not in shown
 
 
 @pytest.mark.usefixtures("make")
