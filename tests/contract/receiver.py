@@ -97,6 +97,12 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    #: The 6.2 line delivers to all recipients of a tick at once; the base class keeps 5 callers waiting and refuses the rest.
+    request_queue_size = 256
+
+
 class Listener:
     """The listening side, in the process that leads the run."""
 
@@ -124,12 +130,11 @@ class Listener:
                 """Keep the output quiet."""
 
         try:
-            self._http = ThreadingHTTPServer((interface, port), Handler)
+            self._http = _Server((interface, port), Handler)
         except OSError as error:
             raise ReceiverError(
                 f"CONTRACT_RECEIVER: port {port} of this machine cannot be used ({error.strerror or error}); name another"
             ) from error
-        self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         self.url = f"http://{host}:{self._http.server_address[1]}"
 
