@@ -318,3 +318,38 @@ def test_the_command_of_the_tools_says_where_their_settings_are() -> None:
     written = render({**roles_variables(), **command, "ops_config_dir": "/srv/settings"}, ["command"])["command"]
     assert 'export GLITCHTIP_OPS_CONFIG_DIR="${GLITCHTIP_OPS_CONFIG_DIR:-/srv/settings}"' in written
     assert "/srv/tools/venv/bin/python" in written
+
+
+#: `NAME | default(FALLBACK)`, brackets one level deep.
+READ = re.compile(r"\b([a-z][a-z0-9_]+) \| default\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)")
+WORD = re.compile(r"\b[a-z][a-z0-9]*_[a-z0-9_]+\b")
+
+
+def short_fallbacks(text: str, defaults: Mapping[str, Any]) -> list[str]:
+    """`NAME | default(...)` whose fallback leaves out a variable that the default of NAME is made of."""
+    found = []
+    for name, fallback in READ.findall(text):
+        value = defaults.get(name)
+        needed = set(WORD.findall(value)) if isinstance(value, str) and "{{" in value else set()
+        if missing := needed - set(WORD.findall(fallback)):
+            found.append(f"{name} falls back to {fallback} and not to {', '.join(sorted(missing))}")
+    return found
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_a_role_that_reads_a_variable_of_another_falls_back_as_that_one_does(role):
+    defaults = {}
+    for path in (ROOT / "roles").glob("*/defaults/main.yml"):
+        if path.parts[-3] != role:
+            defaults.update(yaml.safe_load(path.read_text()) or {})
+    files = [path for path in (ROOT / "roles" / role).rglob("*") if path.suffix in {".yml", ".j2"}]
+    assert files
+    assert {str(path): wrong for path in files if (wrong := short_fallbacks(path.read_text(), defaults))} == {}
+
+
+def test_a_fallback_that_forgets_the_shared_variable_is_noticed():
+    defaults = {"ops_sentry_token": "{{ sentry_token | default('') }}"}
+    assert short_fallbacks("{{ ops_sentry_token | default('') }}", defaults) == [
+        "ops_sentry_token falls back to '' and not to sentry_token"
+    ]
+    assert short_fallbacks("{{ ops_sentry_token | default(sentry_token | default('')) }}", defaults) == []
