@@ -14,8 +14,8 @@ from rig import world
 from rig.shell import RigError
 
 SCRIPT = Path(__file__).with_name("sdk_of_processes.mjs")
-#: Seconds in which a job that starts every minute is met while it runs.
-WAIT = 90
+#: Seconds in which a job that starts every minute is met while it runs, and a service that is just reloaded answers.
+WAIT = 240
 #: What `ai-admin-cutover` records for a service whose DSN it could not prove.
 UNPROVEN = ("", "none", "unproven")
 

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const { pm2, wait } = JSON.parse(process.argv[2]);
 const INSPECTOR = 'http://127.0.0.1:9229';
 const SETTLED_MS = 2500;
-const LOADED_MS = 10_000;
+const LOADED_MS = 20_000;
 const ANSWER_MS = 30_000;
 
 const READ_CLIENT = `(() => {
@@ -119,7 +119,10 @@ async function read(pid) {
   return JSON.parse(answer.result.value);
 }
 
-/** A row for each entry of PM2's list that was alive for a while; a job is waited for until a run of it is under way. */
+/** Whether a row is an answer. A process that has just begun may not have loaded its SDK yet, and a job ends while it is asked. */
+const answered = (row, age) => row.problem === '' && (row.clients.length > 0 || (age > LOADED_MS && !row.job));
+
+/** A row for each entry of PM2's list, the last one that was given; who does not answer is asked again until the time is over. */
 async function alive() {
   const found = new Map();
   const settled = new Set();
@@ -129,9 +132,8 @@ async function alive() {
       const age = Date.now() - entry.pm2_env.pm_uptime;
       if (entry.pid > 0 && age > SETTLED_MS && !settled.has(entry.pm_id)) {
         const row = await ask(entry);
-        // A process that has just begun may not have loaded its SDK yet.
         found.set(entry.pm_id, row);
-        if (row.clients.length > 0 || age > LOADED_MS) {
+        if (answered(row, age)) {
           settled.add(entry.pm_id);
         }
       }
