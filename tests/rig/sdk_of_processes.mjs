@@ -28,7 +28,8 @@ const READ_CLIENT = `(() => {
   return JSON.stringify(found);
 })()`;
 
-const CLOSE = "setTimeout(() => process.getBuiltinModule('inspector').close(), 0), 0";
+// Later, when nobody is connected any more: Node.js may crash when it closes an inspector under a session.
+const CLOSE = "setTimeout(() => process.getBuiltinModule('inspector').close(), 500), 0";
 
 const listed = () => {
   const text = execFileSync(process.execPath, [pm2, 'jlist'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
@@ -41,7 +42,9 @@ const isJob = (entry) => Boolean(entry.pm2_env.cron_restart) && entry.pm2_env.au
 function nodesBelow(pid) {
   const found = [];
   try {
-    if (fs.readlinkSync(`/proc/${pid}/exe`).endsWith('/node')) {
+    // npm only starts the service, and holds no SDK.
+    const isNpm = /^npm |\/npm(-cli\.js)?\0/.test(fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+    if (fs.readlinkSync(`/proc/${pid}/exe`).endsWith('/node') && !isNpm) {
       found.push(pid);
     }
     for (const task of fs.readdirSync(`/proc/${pid}/task`)) {
