@@ -21,19 +21,22 @@ from glitchtip_api.validate import SCOPES
 PRODUCT = Path(__file__).parents[1] / "ai_admin"
 #: The files that take longest, longest first. Two workers take one file after the other, so these must not be the last.
 LONGEST = (
+    "local_test/test_proof.py",
     "cutover/test_real_drift.py",
-    "docker_role/test_sources.py",
-    "configuration/test_playbooks.py",
+    "cutover/test_walk.py",
     "cutover/test_real_pm2.py",
     "cutover/test_real_starts.py",
+    "configuration/test_playbooks.py",
+    "parity/test_parity.py",
     "operators/test_phase_0.py",
-    "local_test/test_proof.py",
-    "cutover/test_walk.py",
-    "operators/test_phase_3.py",
-    "operators/test_rollback.py",
-    "mirror/test_role.py",
+    "docker_role/test_sources.py",
+    "cutover/test_break_glass.py",
     "mirror/test_nginx.py",
+    "operators/test_rollback.py",
+    "api/test_web_servers.py",
     "cutover/test_real_probe.py",
+    "mirror/test_role.py",
+    "operators/test_phase_3.py",
 )
 
 

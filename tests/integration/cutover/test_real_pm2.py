@@ -154,6 +154,13 @@ def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterat
         yield made
 
 
+@pytest.fixture
+def carrier_host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterator[Host]:
+    """The one that carries the DSN in PM2's environment, alone."""
+    with running_host(tmp_path, binary, program, installed, (CARRIER,)) as made:
+        yield made
+
+
 def wait_until(done: Any, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not done():
@@ -203,8 +210,9 @@ def test_a_dsn_in_pm2_s_stored_environment_is_detected_fixed_and_proven(host: Ho
     assert NEW_KEY not in (host.home / "dump.pm2").read_text()
 
 
-def test_a_plain_restart_keeps_the_stored_dsn(host: Host) -> None:
+def test_a_plain_restart_keeps_the_stored_dsn(carrier_host: Host) -> None:
     """The negative control of the test above: without the value set anew the carrier stays where it was."""
+    host = carrier_host
     carrier = without_job(host.pm2.processes())[CARRIER]
     host.env_file.write_text(host.env_file.read_text().replace(host.old.dsn, host.new.dsn))
     host.pm2.restart_together([(carrier, None)])

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 #: Reports nothing by itself.
 SILENT = "whatsapp-safe-monitor"
-#: That one, on which the starts are tried, and two that report.
-SERVICES = (SILENT, "ai-admin-api", "baileys-whatsapp-service")
-#: Those two report each second, so a service that was not heard for so long is probed.
+#: That one, on which the starts are tried, and one that reports.
+SERVICES = (SILENT, "baileys-whatsapp-service")
+#: It reports each second, so a service that was not heard for so long is probed.
 SETTINGS = {"own_event_wait": 4}
 
 
