@@ -44,8 +44,8 @@ unit: setup-python ## fast tests: no engine, no network
 	@$(VENV)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/unit
 
 integration: setup-tests ## tests with real processes (PM2, Node.js, sockets), and the slow ones of tests/unit
-	@$(VENV)/python -m pytest -q -n 2 --dist loadfile tests/integration
-	@$(VENV)/python -m pytest -q -n 2 --dist load -m slow tests/unit
+	@$(VENV)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/integration
+	@$(VENV)/python -m pytest -q -n 2 --dist load -m slow $$(grep -rl --include='test_*.py' 'mark\.slow' tests/unit)
 
 contract: $(if $(GLITCHTIP_URL),setup-python,setup) ## the rules that we rely on, held against the stand-in in both modes (GLITCHTIP_URL=... any server: docs/contract.md)
 	@$(RIG) contract

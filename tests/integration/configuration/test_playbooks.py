@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.parametrize("server", ["5.2"], indirect=True)
 HOOK = "https://hooks.example.org/canary-path?token=canary-hook"
 
@@ -34,11 +32,11 @@ def play(server, tmp_path):
         file = tmp_path / "given.yml"
         file.touch(0o600)
         file.write_text(json.dumps(given))
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local"]
+        command = [str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "-c", "local"]
         done = subprocess.run(
             [*command, f"playbooks/{name}.yml", "-e", f"@{file}", "--diff", "-v", *options],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env=ansible_variables(ANSIBLE_NOCOLOR="1"),
             capture_output=True,
             text=True,
             check=False,

@@ -9,10 +9,12 @@ import io
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -25,6 +27,7 @@ from unittest import mock
 import pytest
 from integration.cutover.fakes import show_process
 from integration.cutover.tracker import FakeTracker
+from integration.quick import made_once, npm
 
 from glitchtip_cutover.api import Tracker
 from glitchtip_cutover.bundle import bundle
@@ -35,6 +38,7 @@ from glitchtip_cutover.proof import Prober
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src" / "glitchtip_cutover"
+PM2 = "pm2@7.0.4"
 OLD_KEY = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 NEW_KEY = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "canary-of-another-variable"
@@ -192,16 +196,19 @@ def answer(daemon: socket.socket) -> None:
             daemon.accept()[0].close()
 
 
-def npm(*arguments: str, cwd: Path) -> None:
-    done = subprocess.run(
-        ["npm", *arguments, "--loglevel=error", "--no-audit", "--no-fund"],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm {arguments[0]} did not work: {done.stderr.strip().splitlines()[:1]}"
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """PM2, where another user can run it, too; a copy for each worker, of one installation."""
+
+    def install(directory: Path) -> None:
+        npm("install", "--global", f"--prefix={directory}", PM2, cwd=directory)
+
+    made = made_once(tmp_path_factory, "pm2", install)
+    directory = Path(tempfile.mkdtemp(prefix="cutover-pm2-"))
+    shutil.copytree(made, directory, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+    directory.chmod(0o755)
+    yield directory / "bin" / "pm2"
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
 from glitchtip_cutover.config import parse_config
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ai-admin-cutover"
 UNITS = ("recover", "verify", "watch")
 PLAY = """
-- hosts: localhost
+- hosts: all
   connection: local
   gather_facts: false
   vars_files: [{role}/defaults/main.yml, {role}/vars/main.yml]
   tasks:
+    - ansible.builtin.include_vars: {{file: "{out}/{{{{ inventory_hostname }}}}.json"}}
     - ansible.builtin.copy:
         content: "{{{{ __ai_admin_cutover_config | to_nice_json }}}}"
-        dest: {out}/config.json
+        dest: {out}/{{{{ inventory_hostname }}}}/config.json
     - ansible.builtin.template:
         src: {role}/templates/ai-admin-cutover-{{{{ item }}}}.service.j2
-        dest: {out}/{{{{ item }}}}.service
+        dest: {out}/{{{{ inventory_hostname }}}}/{{{{ item }}}}.service
       loop: [recover, verify, watch]
 """
 VARIABLES: dict[str, dict[str, Any]] = {
@@ -57,23 +56,22 @@ VARIABLES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Directory of what the role writes, by manager."""
-    found = {}
+    """Directory of what the role writes, by manager: one run, in which each manager is a host."""
+    out = tmp_path_factory.mktemp("managers")
+    (out / "play.yml").write_text(PLAY.format(role=ROLE, out=out))
     for manager, variables in VARIABLES.items():
-        out = tmp_path_factory.mktemp(manager)
-        (out / "play.yml").write_text(PLAY.format(role=ROLE, out=out))
+        (out / manager).mkdir()
         given = {"migration_id": "walk", "ai_admin_cutover_manager": manager, **variables}
-        (out / "given.json").write_text(json.dumps(given))
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-e", f"@{out / 'given.json'}", out / "play.yml"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_DEPRECATION_WARNINGS": "0"},
-            timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        found[manager] = out
-    return found
+        (out / f"{manager}.json").write_text(json.dumps(given))
+    done = subprocess.run(
+        [ANSIBLE_PLAYBOOK, "-i", "".join(f"{manager}," for manager in VARIABLES), out / "play.yml"],
+        capture_output=True,
+        text=True,
+        env=ansible_variables(),
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {manager: out / manager for manager in VARIABLES}
 
 
 def unit(path: Path) -> configparser.ConfigParser:

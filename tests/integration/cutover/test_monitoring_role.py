@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
 from glitchtip_ops.monitor import MonitorConfig
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "monitoring"
 PLAY = """
-- hosts: localhost
+- hosts: all
   connection: local
   gather_facts: false
   vars_files: [{role}/defaults/main.yml, {role}/vars/main.yml]
   tasks:
+    - ansible.builtin.include_vars: {{file: "{out}/{{{{ inventory_hostname }}}}.yml"}}
     - ansible.builtin.copy:
         content: "{{{{ __monitoring_config | to_nice_json }}}}"
-        dest: {out}/monitor.json
+        dest: {out}/{{{{ inventory_hostname }}}}.json
         mode: "0600"
 """
+#: Variables of a host, and the command that its health checks then have.
+HOSTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({}, ("/usr/local/sbin/ai-admin-cutover", "drift", "--json", "--config=/etc/ai-admin-cutover/config.json")),
+    (
+        {"ai_admin_cutover_link": "/opt/bin/switch", "ai_admin_cutover_config_dir": "/opt/etc"},
+        ("/opt/bin/switch", "drift", "--json", "--config=/opt/etc/config.json"),
+    ),
+    ({"monitoring_product": False}, ()),
+    ({"monitoring_cutover_program": ""}, ()),
+]
 
 
-@pytest.mark.parametrize(
-    ("variables", "command"),
-    [
-        ({}, ("/usr/local/sbin/ai-admin-cutover", "drift", "--json", "--config=/etc/ai-admin-cutover/config.json")),
-        (
-            {"ai_admin_cutover_link": "/opt/bin/switch", "ai_admin_cutover_config_dir": "/opt/etc"},
-            ("/opt/bin/switch", "drift", "--json", "--config=/opt/etc/config.json"),
-        ),
-        ({"monitoring_product": False}, ()),
-        ({"monitoring_cutover_program": ""}, ()),
-    ],
-)
-def test_the_health_checks_compare_the_product_with_the_tracker(
-    tmp_path: Path, variables: dict[str, Any], command: tuple[str, ...]
-) -> None:
-    (tmp_path / "play.yml").write_text(PLAY.format(role=ROLE, out=tmp_path))
-    (tmp_path / "extra.yml").write_text(yaml.safe_dump(variables))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the settings of every host: ``host0.json`` is that of the first."""
+    out = tmp_path_factory.mktemp("monitoring")
+    (out / "play.yml").write_text(PLAY.format(role=ROLE, out=out))
+    for number, (variables, _) in enumerate(HOSTS):
+        (out / f"host{number}.yml").write_text(yaml.safe_dump(variables))
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", tmp_path / "play.yml",
-         "-e", f"@{tmp_path / 'extra.yml'}"],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        [ANSIBLE_PLAYBOOK, "-i", "".join(f"host{number}," for number in range(len(HOSTS))), out / "play.yml"],
+        env=ansible_variables(),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert MonitorConfig.read(tmp_path / "monitor.json").cutover_command == command
+    return out
+
+
+@pytest.mark.parametrize("number", range(len(HOSTS)), ids=[f"variables{number}-command{number}" for number in range(len(HOSTS))])
+def test_the_health_checks_compare_the_product_with_the_tracker(written: Path, number: int) -> None:
+    assert MonitorConfig.read(written / f"host{number}.json").cutover_command == HOSTS[number][1]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.cutover.conftest import NEW_KEY, OLD_KEY, executable, npm
+from integration.cutover.conftest import NEW_KEY, OLD_KEY, executable
 from integration.cutover.tracker import FakeTracker
+from integration.quick import zipapp
 
 from glitchtip_core.pm2 import find_daemons
 from glitchtip_cutover.config import Pm2Settings
@@ -25,7 +26,6 @@ from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.pm2 import Pm2
 
-PM2 = "pm2@7.0.4"
 KEY = "SENTRY_DSN"
 CARRIER = "whatsapp-backup-service"
 JOB = "ai-admin-batch-processor"
@@ -45,25 +45,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def binary() -> Iterator[Path]:
-    """PM2, where another user can run it, too."""
-    directory = Path(tempfile.mkdtemp(prefix="cutover-pm2-"))
-    directory.chmod(0o755)
-    npm("install", "--global", f"--prefix={directory}", PM2, cwd=directory)
-    yield directory / "bin" / "pm2"
-    shutil.rmtree(directory, ignore_errors=True)
-
-
 @dataclass
 class Host:
-    """Eight services under a PM2 of their own."""
+    """Services of the sample product under a PM2 of their own."""
 
     root: Path
     binary: Path
     program: Path
     old: FakeTracker
     new: FakeTracker
+    services: tuple[str, ...]
 
     @property
     def home(self) -> Path:
@@ -87,8 +78,7 @@ class Host:
     def run(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
         foreground = ["--foreground"] if command in ("apply", "rollback") else []
         done = subprocess.run(
-            [sys.executable, "-I", self.program, command, "--json", f"--config={self.root / 'config.json'}",
-             *foreground, *arguments],
+            [*zipapp(self.program), command, "--json", f"--config={self.root / 'config.json'}", *foreground, *arguments],
             capture_output=True,
             text=True,
             env={"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"},
@@ -108,7 +98,7 @@ class Host:
             "env_file": str(self.env_file),
             "app_dir": str(self.root / "app"),
             "pm2": {"user": "root", "home": str(self.home), "binary": str(self.binary), "node": shutil.which("node")},
-            "services": list(SERVICES),
+            "services": list(self.services),
             "canary": "",
             "strategy": "all_at_once",
             "new": {**side, "api_url": self.new.url, "project_id": "3", "dsn_file": str(self.root / "new.dsn"),
@@ -122,8 +112,11 @@ class Host:
         (self.root / "config.json").write_text(json.dumps(settings))
 
 
-@pytest.fixture
-def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterator[Host]:
+@contextlib.contextmanager
+def running_host(
+    tmp_path: Path, binary: Path, program: Path, installed: Path, services: tuple[str, ...]
+) -> Iterator[Host]:
+    """A host with these services, which report to the old tracker; all of it is stopped at the end."""
     app = tmp_path / "app"
     shutil.copytree(installed, app, ignore=shutil.ignore_patterns("node_modules"))
     (app / "node_modules").symlink_to(installed / "node_modules")
@@ -131,7 +124,7 @@ def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterat
     for name in ("systemd-run", "systemctl"):
         executable(tmp_path / "bin" / name, "systemd")
     with FakeTracker(key=OLD_KEY, project_id="7") as old, FakeTracker(key=NEW_KEY, project_id="3") as new:
-        made = Host(tmp_path, binary, program, old, new)
+        made = Host(tmp_path, binary, program, old, new, services)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -143,12 +136,29 @@ def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterat
         for name, text in (("old.token", old.token), ("new.token", new.token), ("new.dsn", new.dsn)):
             (tmp_path / name).write_text(text)
         made.write_config()
-        made.call("start", "ecosystem.config.js", AI_ADMIN_DSN_IN_PM2_ENV=CARRIER)
+        carrier = CARRIER if CARRIER in services else ""
         try:
+            made.call("start", "ecosystem.config.js", "--only", ",".join(services), AI_ADMIN_DSN_IN_PM2_ENV=carrier)
             wait_until(lambda: all(process.healthy for process in made.pm2.processes()))
+            assert {process.name for process in made.pm2.processes()} == set(services)
+            assert new.events == []
             yield made
         finally:
             made.call("kill")
+
+
+@pytest.fixture
+def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterator[Host]:
+    """All eight."""
+    with running_host(tmp_path, binary, program, installed, SERVICES) as made:
+        yield made
+
+
+@pytest.fixture
+def carrier_host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterator[Host]:
+    """The one that carries the DSN in PM2's environment, alone."""
+    with running_host(tmp_path, binary, program, installed, (CARRIER,)) as made:
+        yield made
 
 
 def wait_until(done: Any, seconds: float = 30) -> None:
@@ -189,6 +199,8 @@ def test_a_dsn_in_pm2_s_stored_environment_is_detected_fixed_and_proven(host: Ho
     assert {name for name in changed if name.isupper()} <= {KEY, "PM2_HOME", "PM2_USAGE"}
     assert host.new.dsn in (host.home / "dump.pm2").read_text()
     host.run("confirm")
+    drift = host.run("drift")
+    assert (drift["problems"], drift["processes"] >= len(before)) == ([], True)
 
     back = host.run("rollback")
     print(
@@ -198,8 +210,9 @@ def test_a_dsn_in_pm2_s_stored_environment_is_detected_fixed_and_proven(host: Ho
     assert NEW_KEY not in (host.home / "dump.pm2").read_text()
 
 
-def test_a_plain_restart_keeps_the_stored_dsn(host: Host) -> None:
+def test_a_plain_restart_keeps_the_stored_dsn(carrier_host: Host) -> None:
     """The negative control of the test above: without the value set anew the carrier stays where it was."""
+    host = carrier_host
     carrier = without_job(host.pm2.processes())[CARRIER]
     host.env_file.write_text(host.env_file.read_text().replace(host.old.dsn, host.new.dsn))
     host.pm2.restart_together([(carrier, None)])

@@ -21,8 +21,6 @@ from glitchtip_cutover.config import Pm2Settings
 from glitchtip_cutover.pm2 import Pm2
 from glitchtip_ops.host_state import read_pm2
 
-from .test_real_pm2 import binary as binary
-
 ROOT = Path(__file__).resolve().parents[3]
 USER = "nobody"
 #: Names that PM2's own settings have, too. ``env`` is the one of which it keeps what the shell says.

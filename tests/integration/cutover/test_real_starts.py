@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.cutover import test_real_pm2
-from integration.cutover.test_real_pm2 import KEY, Host, wait_until
+from integration.cutover.test_real_pm2 import KEY, Host, running_host, wait_until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
 )
-binary = test_real_pm2.binary
-host = test_real_pm2.host
 #: Reports nothing by itself.
 SILENT = "whatsapp-safe-monitor"
+#: That one, on which the starts are tried, and one that reports.
+SERVICES = (SILENT, "baileys-whatsapp-service")
+#: It reports each second, so a service that was not heard for so long is probed.
+SETTINGS = {"own_event_wait": 4}
+
+
+@pytest.fixture
+def host(tmp_path: Path, binary: Path, program: Path, installed: Path) -> Iterator[Host]:
+    with running_host(tmp_path, binary, program, installed, SERVICES) as made:
+        made.write_config(**SETTINGS)
+        yield made
 
 
 def start(host: Host, *words: str) -> None:
@@ -85,7 +94,7 @@ def test_without_an_old_tracker_code_that_sets_the_dsn_is_found_before_the_switc
     file = host.root / "app" / "src" / "services" / f"{name}.js"
     file.write_text(f"process.env.{KEY} = '{host.old.dsn}';\n{file.read_text()}")
     host.call("restart", f"{name}-service")
-    host.write_config(old={})
+    host.write_config(**SETTINGS, old={})
     host.run("snapshot")
     result = host.run("apply", code=1)
     assert f"{name}.js:1 changes settings before the instrument file is loaded" in result["reason"]

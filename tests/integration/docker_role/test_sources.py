@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "docker"
 CHECKS = (
     "Read the architecture of the packages",
@@ -96,13 +96,12 @@ class Host:
     root: Path
     url: str
     keys: Path
-    variables: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("sources.list.d", "apt.conf.d", "preferences.d", "trusted.gpg.d", "keyrings"):
-            (self.root / "apt" / name).mkdir(parents=True)
+            (self.root / "apt" / name).mkdir(parents=True, exist_ok=True)
         for name in ("lib/lists/partial", "cache/archives/partial"):
-            (self.root / name).mkdir(parents=True)
+            (self.root / name).mkdir(parents=True, exist_ok=True)
         (self.root / "apt/apt.conf.d/99test").write_text('APT::Sandbox::User "root";\n')
         shutil.copy(self.keys / "good.asc", self.root / "apt/keyrings/theirs.asc")
 
@@ -160,9 +159,9 @@ class Host:
         (self.root / "templates").mkdir(exist_ok=True)
         shutil.copy(ROLE / "templates/docker.sources.j2", self.root / "templates")
         done = self.inside(
-            Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-e", f"@{self.root / 'given.json'}",
+            ANSIBLE_PLAYBOOK, "-i", "localhost,", "-e", f"@{self.root / 'given.json'}",
             "-e", f"ansible_python_interpreter={sys.executable}", self.root / "play.yml",
-            ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_STDOUT_CALLBACK="json", ANSIBLE_DEPRECATION_WARNINGS="0",
+            **ansible_variables(ANSIBLE_STDOUT_CALLBACK="json"),
         )  # fmt: skip
         document = json.loads(done.stdout[done.stdout.index("{") :])
         if done.returncode:
@@ -177,9 +176,27 @@ def host(tmp_path: Path, repository: tuple[str, Path]) -> Host:
     return Host(tmp_path, *repository)
 
 
-def test_our_own_source_is_written_once_and_goes_with_the_distributions_packages(host: Host) -> None:
-    assert host.role()[0] > 0
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory, repository: tuple[str, Path]) -> tuple[Path, tuple[int, str]]:
+    """Directories of a host on which the role ran once, and what that run gave; nobody changes them."""
+    host = Host(tmp_path_factory.mktemp("first-run"), *repository)
+    return host.root, host.role()
+
+
+@pytest.fixture
+def written(tmp_path: Path, first_run: tuple[Path, tuple[int, str]], repository: tuple[str, Path]) -> Host:
+    """A host of its own in the state after the first run of the role."""
+    root, (changes, message) = first_run
+    assert changes > 0, message
+    shutil.copytree(root, tmp_path / "host", symlinks=True)
+    host = Host(tmp_path / "host", *repository)
     assert host.own.is_file()
+    assert host.key.read_bytes() == (host.keys / "good.asc").read_bytes()
+    return host
+
+
+def test_our_own_source_is_written_once_and_goes_with_the_distributions_packages(written: Host) -> None:
+    host = written
     assert host.apt_works()
     assert host.role() == (0, "")
     assert host.role(docker_source="distro")[0] == 2
@@ -207,8 +224,8 @@ def test_packages_are_asked_for_with_the_key_that_somebody_else_names(host: Host
     assert not host.own.exists()
 
 
-def test_our_own_source_gives_way_to_one_that_came_later(host: Host) -> None:
-    host.role()
+def test_our_own_source_gives_way_to_one_that_came_later(written: Host) -> None:
+    host = written
     (host.parts / "docker.list").write_text(f"deb [signed-by=/etc/apt/keyrings/theirs.asc] {host.url} trixie stable\n")
     assert not host.apt_works()
     assert host.role()[0] == 2
@@ -235,8 +252,8 @@ def test_a_source_with_which_apt_fails_is_removed_again(host: Host) -> None:
     assert host.apt_works()
 
 
-def test_what_was_there_before_comes_back(host: Host) -> None:
-    host.role()
+def test_what_was_there_before_comes_back(written: Host) -> None:
+    host = written
     before = host.own.read_text(), host.key.read_text()
     assert host.role(key="bad.asc")[0] == -1
     assert (host.own.read_text(), host.key.read_text()) == before

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 from module_examples import MODULES, ONLY_6, SECRETS, run_tasks, tasks
 
-ROOT = Path(__file__).resolve().parents[3]
 #: What a repeated run may send: a probe is an event, and tokens are looked at by a session.
 NO_CHANGE = re.compile(r"POST /api/\d+/envelope/ |(POST|DELETE) /_allauth/browser/v1/auth/(login|session) ")
 #: What every module may return besides what its RETURN tells.
@@ -96,11 +94,11 @@ def played(standin, tmp_path_factory):
     play = {"name": "Examples", "hosts": "localhost", "gather_facts": False, "tasks": list(tasks())}
     book = directory / "examples.yml"
     book.write_text(json.dumps([play], indent=1))
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local"]
+    command = [str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "-c", "local"]
     done = subprocess.run(
         [*command, str(book), "-e", f"@{given}", "--diff"],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env=ansible_variables(ANSIBLE_NOCOLOR="1"),
         capture_output=True,
         text=True,
         check=False,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 from unit.cutover.test_notify import SECRET, Hook, serving, slack
 
 from glitchtip_cutover.bundle import bundle
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLE = "    - ansible.builtin.include_role: {name: ai-admin-cutover, tasks_from: %s}\n"
 HEAD = "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n"
 FACTS = """      vars:
@@ -41,7 +41,7 @@ def test_the_role_writes_the_file_announces_and_in_check_mode_only_says_what_it_
     def play(text: str, *options: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "play.yml").write_text(text)
         command = [
-            str(Path(sys.executable).parent / "ansible-playbook"),
+            str(ANSIBLE_PLAYBOOK),
             "-i",
             "localhost,",
             "-vv",
@@ -51,11 +51,7 @@ def test_the_role_writes_the_file_announces_and_in_check_mode_only_says_what_it_
         return subprocess.run(
             [*command, "-e", f"@{tmp_path}/variables.json", str(tmp_path / "play.yml")],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-            },
+            env=ansible_variables(ANSIBLE_ROLES_PATH=str(ROOT / "roles")),
             capture_output=True,
             text=True,
             timeout=180,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from integration.cutover.conftest import World, program, world
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
-__all__ = ["Operator", "operator", "program", "world"]
-ROOT = Path(__file__).resolve().parents[3]
+__all__ = ["ROOT", "Operator", "operator", "program", "world"]
 
 
 class Operator:
@@ -80,21 +78,14 @@ class Operator:
         self.write()
         done = subprocess.run(
             [
-                str(Path(sys.executable).parent / "ansible-playbook"),
+                str(ANSIBLE_PLAYBOOK),
                 "-i",
                 str(self.directory / "inventory"),
                 str(playbook),
                 *options,
             ],
             cwd=ROOT,
-            env={
-                **os.environ,
-                **self.world.environment(),
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache/collections"),
-                "ANSIBLE_NOCOLOR": "1",
-                "COLUMNS": "400",
-            },
+            env=ansible_variables(ANSIBLE_NOCOLOR="1", COLUMNS="400", **self.world.environment()),
             capture_output=True,
             text=True,
             timeout=300,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "parallel_run"
 WAITING = ("Wait for the first sample", "Take the state after it")
 NO_NODE = "1 reading(s) failed, the first: PM2: pm2 jlist failed with exit code 127: env: 'node': No such file or directory"
@@ -44,9 +42,9 @@ def play(directory: Path, *answers: dict[str, Any]) -> tuple[int, str]:
     }
     (directory / "play.yml").write_text(yaml.safe_dump([document], sort_keys=False))
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", directory / "play.yml"],
+        [ANSIBLE_PLAYBOOK, "-i", "localhost,", directory / "play.yml"],
         capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_DEPRECATION_WARNINGS": "0"},
+        env=ansible_variables(),
     )  # fmt: skip
     return done.returncode, " ".join(done.stdout.split())
 
