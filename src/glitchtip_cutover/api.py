@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from email.message import Message
 from typing import Any
 
+from glitchtip_core.json_text import decode_json
+
 from .config import Side
 from .dsn import Dsn
 from .errors import CutoverError
@@ -57,7 +59,7 @@ class Event:
 def _is_unknown_endpoint(body: bytes) -> bool:
     """Whether a 404 in JSON means the path, not the object."""
     try:
-        document = json.loads(body)
+        document = decode_json(body)
     except ValueError:
         return True  # nobody knows what it means: not that an object is missing
     return isinstance(document, dict) and document.get("detail") == _UNKNOWN_ENDPOINT
@@ -212,7 +214,7 @@ class Tracker:
             if "json" not in headers.get("Content-Type", ""):
                 raise CutoverError(f"{what} answered with a web page where JSON was due")
             try:
-                return json.loads(body), headers.get("Link") or ""
+                return decode_json(body), headers.get("Link") or ""
             except ValueError:
                 failure = CutoverError(f"{what} answered with broken JSON")
         raise failure

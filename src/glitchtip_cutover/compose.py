@@ -13,13 +13,14 @@ finds that.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.json_text import decode_json
 
 from .config import Config
 from .envfile import EnvFile
@@ -94,7 +95,7 @@ class Docker:
             return []
         done = self.call(["inspect", "--type=container", *names])
         try:
-            data = json.loads(done.output)
+            data = decode_json(done.output)
         except ValueError:
             raise CutoverError("docker inspect did not print JSON") from None
         return [
@@ -234,7 +235,7 @@ class Compose:
                     f"docker compose config of {self.settings.project} failed with exit code {done.code}"
                 )
             try:
-                services = json.loads(done.output).get("services") or {}
+                services = decode_json(done.output).get("services") or {}
             except (ValueError, AttributeError):
                 raise CutoverError("docker compose config did not print JSON") from None
             self._resolved = (mark, services)

@@ -17,6 +17,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from glitchtip_core.json_text import decode_json
+
 from .config import Config
 from .errors import BusyError, CutoverError
 from .files import private_directory
@@ -144,7 +146,7 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
         ) from None
     output.unlink(missing_ok=True)
     try:
-        document = json.loads(result)
+        document = decode_json(result)
         code = int(document.pop("exit_code", done.code))
     except (ValueError, TypeError, AttributeError):
         raise CutoverError(f"the {command} ended with code {done.code} and left a damaged result") from None

@@ -6,13 +6,14 @@ deep; what PM2, systemd or Compose name; ``/proc/<pid>/environ`` of the services
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.json_text import decode_json
 
 from .compose import Docker
 from .config import Config
@@ -350,7 +351,7 @@ def read_environment(pid: int, proc: Path = Path("/proc")) -> dict[str, str] | N
 
 def _stored(text: str) -> dict[str, str]:
     try:
-        data: Any = json.loads(text)
+        data: Any = decode_json(text)
     except ValueError:
         return {}
     return (
