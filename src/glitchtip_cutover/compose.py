@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .config import Config
 from .envfile import EnvFile
@@ -100,10 +101,9 @@ class Docker:
             raise CutoverError("docker inspect did not print JSON") from None
         return [
             item
-            for item in data
+            for item in (data if isinstance(data, list) else [])
             if isinstance(item, dict)
-            and (item.get("Config") or {}).get("Labels", {}).get("com.docker.compose.oneoff", "False")
-            != "True"
+            and as_mapping(as_mapping(item.get("Config")).get("Labels")).get("com.docker.compose.oneoff") != "True"
         ]
 
 
@@ -140,13 +140,13 @@ class Compose:
         )
 
     def _process(self, number: int, item: Mapping[str, Any], resolved: Mapping[str, Any]) -> Process:
-        state, settings = item.get("State") or {}, item.get("Config") or {}
-        labels = settings.get("Labels") or {}
+        state, settings = as_mapping(item.get("State")), as_mapping(item.get("Config"))
+        labels = as_mapping(settings.get("Labels"))
         name = str(labels.get("com.docker.compose.service") or item.get("Name", "")).lstrip("/")
         status = _STATUS.get(str(state.get("Status")), str(state.get("Status") or "unknown"))
-        if (state.get("Health") or {}).get("Status") == "unhealthy":
+        if as_mapping(state.get("Health")).get("Status") == "unhealthy":
             status = "unhealthy"
-        policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
+        policy = as_mapping(as_mapping(item.get("HostConfig")).get("RestartPolicy")).get("Name") or "no"
         ended_well = status == "stopped" and state.get("ExitCode") == 0
         if status == "stopped" and not ended_well:
             status = "errored"
@@ -161,10 +161,10 @@ class Compose:
         return Process(
             name=name,
             pm_id=number,
-            pid=int(state.get("Pid") or 0),
+            pid=as_whole(state.get("Pid")),
             status=status,
             started_at=epoch(str(state.get("StartedAt") or "")),
-            restarts=int(item.get("RestartCount") or 0),
+            restarts=as_whole(item.get("RestartCount")),
             cwd=str(settings.get("WorkingDir") or "/"),
             interpreter=str(command[0]) if command else "",
             cron_job=policy == "no" and ended_well,

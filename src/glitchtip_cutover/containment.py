@@ -105,11 +105,13 @@ def _notify(function: Callable[[str, Mapping[str, Any]], list[str]]) -> Callable
 def contain_host(host: Host) -> Host:
     """The same host, whose ports raise nothing but CutoverError; ``observer`` belongs to tests and stays as it is."""
     tracker = contain(host.tracker, _PORTS["tracker"])
+    ports = ("manager", "deadline", "prober")
     functions = ("clock", "monotonic", "sleep", "send_test_event", "start_watch", "mirror_problem", "surroundings")
+    contained: dict[str, Any] = {name: contain_port(getattr(host, name), _PORTS[name]) for name in ports}
+    contained |= {name: contain(getattr(host, name), _PORTS[name]) for name in functions}
     return dataclasses.replace(
         host,
-        **{name: contain_port(getattr(host, name), _PORTS[name]) for name in ("manager", "deadline", "prober")},
-        **{name: contain(getattr(host, name), _PORTS[name]) for name in functions},
+        **contained,
         tracker=lambda side: contain_port(tracker(side), f"the API of the {side.name} tracker"),
         progress=_progress(host.progress),
         notify=_notify(host.notify),

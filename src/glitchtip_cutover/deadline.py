@@ -20,7 +20,7 @@ from pathlib import Path
 from glitchtip_core.json_text import decode_json
 
 from .config import Config
-from .errors import BusyError, CutoverError
+from .errors import BusyError, CutoverError, IncompleteError
 from .files import private_directory
 from .process import SYSTEM_PATH, Completed, run
 
@@ -140,14 +140,19 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
                 "another run is under way on this host; "
                 "systemctl stop ai-admin-cutover ends it by its way back"
             ) from None
-        raise CutoverError(
+        raise IncompleteError(
             f"the {command} ended with code {done.code} and left no result; see journalctl -u {RUN_UNIT}, "
-            "and ai-admin-cutover status for what stands now"
+            "and ai-admin-cutover status for the current state"
+        ) from None
+    except OSError as error:
+        raise IncompleteError(
+            f"the {command} ended with code {done.code} and its result cannot be read: "
+            f"{error.strerror or type(error).__name__}"
         ) from None
     output.unlink(missing_ok=True)
     try:
         document = decode_json(result)
         code = int(document.pop("exit_code", done.code))
-    except (ValueError, TypeError, AttributeError):
-        raise CutoverError(f"the {command} ended with code {done.code} and left a damaged result") from None
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise IncompleteError(f"the {command} ended with code {done.code} and left a damaged result") from None
     return code, json.dumps(document, sort_keys=True).encode()

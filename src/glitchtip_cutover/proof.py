@@ -105,7 +105,10 @@ def read_report(output: str, marker: str, service: str) -> Mapping[str, object]:
     """The probe's report among whatever the product printed. Raises UnprovenServiceError when there is none."""
     for line in reversed(output.splitlines()):
         if line.startswith(marker):
-            report = decode_json(line[len(marker) :])
+            try:
+                report = decode_json(line[len(marker) :])
+            except ValueError:
+                raise UnprovenServiceError(f"{service}: the report of the probe cannot be read") from None
             if isinstance(report, dict):
                 return report
     raise UnprovenServiceError(f"{service}: the probe ended without a report")

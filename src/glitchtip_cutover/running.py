@@ -220,7 +220,7 @@ def _text(data: bytes) -> str:
 def _parse_environment(data: bytes) -> dict[str, str]:
     """Variables of ``environ``; PM2's cluster mode puts those of ``pm2_env`` over the daemon's."""
     variables = dict(line.split("=", 1) for line in _text(data).split("\0") if "=" in line)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         over = decode_json(variables.pop("pm2_env", "{}"))
         for key, value in over.items() if isinstance(over, dict) else ():
             if isinstance(value, bool):
