@@ -13,7 +13,6 @@ finds that.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,7 +28,7 @@ from .errors import CutoverError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import SYSTEM_PATH, Completed, run
+from .process import Completed, run, search_path
 
 _CALL_TIMEOUT = 30.0
 _UP_TIMEOUT = 180.0
@@ -67,7 +66,7 @@ class Docker:
         variables: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names."""
-        own = {"PATH": os.environ.get("PATH", SYSTEM_PATH), "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        own = {"PATH": search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8"}
         return run(
             [self.binary, *arguments],
             environment={**(variables or {}), **own},

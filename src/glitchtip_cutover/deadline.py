@@ -22,7 +22,7 @@ from glitchtip_core.json_text import decode_json
 from .config import Config
 from .errors import BusyError, CutoverError, IncompleteError
 from .files import private_directory
-from .process import SYSTEM_PATH, Completed, run
+from .process import Completed, run, search_path
 
 RUN_UNIT = "ai-admin-cutover"
 DEADLINE_UNIT = "ai-admin-cutover-deadline"
@@ -44,7 +44,7 @@ def self_command() -> list[str]:
     program = os.path.abspath(sys.argv[0])
     if zipfile.is_zipfile(program):
         return [sys.executable, "-I", program]
-    return [sys.executable, "-m", "glitchtip_cutover"]
+    return [sys.executable, "-P", "-m", "glitchtip_cutover"]
 
 
 def _systemctl(arguments: Sequence[str]) -> Completed:
@@ -52,7 +52,7 @@ def _systemctl(arguments: Sequence[str]) -> Completed:
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"}
+    return {"PATH": search_path(), "LC_ALL": "C.UTF-8"}
 
 
 class Deadline:

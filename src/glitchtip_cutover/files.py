@@ -87,11 +87,11 @@ def write_new(
         part.rename(path)
         fsync_directory(path.parent)
     except CutoverError:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             part.unlink()
         raise
     except Exception as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             part.unlink()
         told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
         raise CutoverError(f"cannot write {path}: {told}") from error
@@ -108,7 +108,7 @@ def read_json(path: Path) -> Any:
         return decode_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise CutoverError(f"cannot read {path}: {type(error).__name__}") from error
 
 

@@ -99,10 +99,9 @@ class Journal:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return [], 0
-        except OSError as error:
-            raise CutoverError(
-                f"cannot read the journal {self.path}: {error.strerror or type(error).__name__}"
-            ) from error
+        except Exception as error:
+            told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
+            raise CutoverError(f"cannot read the journal {self.path}: {told}") from error
         records: list[Record] = []
         size = 0
         for line in data.splitlines(keepends=True):

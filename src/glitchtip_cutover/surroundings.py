@@ -22,7 +22,7 @@ from .errors import CutoverError
 from .foreign_files import ForeignFile, find_files, read_foreign
 from .manager import Process
 from .mentions import CODE, LINES, YAML
-from .process import SYSTEM_PATH, run, user_home
+from .process import run, search_path, user_home
 from .systemd import environment_files, parse_show, unit_name
 
 #: What a source is, for messages and for judging: of which tool, and when it is read.
@@ -242,7 +242,7 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
     done = run(
         ["systemctl", "show", "--no-pager", "--property=Id,FragmentPath,DropInPaths,EnvironmentFiles", "--",
          *map(unit_name, config.services)],
-        environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+        environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
         timeout=30,
     )  # fmt: skip
     names = {unit_name(name): name for name in config.services}

@@ -9,8 +9,8 @@ restores what stood before it, a rollback always leads to before the migration.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,10 @@ from .drift import add_drift, find_drift, find_undoing
 from .dsn import Dsn, parse_dsn, shown
 from .envfile import EnvFile
 from .errors import (
+    BusyError,
     CutoverError,
     IncompleteError,
+    InterruptedRunError,
     RolledBackError,
     ServiceError,
     UnprovenError,
@@ -369,9 +371,23 @@ class Cutover:
         except CutoverError as error:
             self.host.progress(str(error))
 
-    def _accountable(self, command: str, *, unattended: bool = False) -> AbstractContextManager[None]:
-        """Hold the acts of one command to what a command may end as; the lock is held around it."""
-        return accountable(command, self.journal, self.store, self.tell, unattended=unattended)
+    @contextmanager
+    def _alone(self, command: str, *, wait: float = 0.0, unattended: bool = False) -> Iterator[None]:
+        """Hold the lock, and hold the command to what it may end as (see ``contract``)."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.lock(wait=wait))
+            except (BusyError, InterruptedRunError):
+                raise
+            except CutoverError as error:
+                if not unattended:
+                    raise
+                self.host.notify("incomplete", {"reason": str(error), "problems": [str(error)]})
+                raise IncompleteError(f"{error}; {command} was not run", {"problems": [str(error)]}) from error
+            stack.enter_context(
+                accountable(command, self.journal, self.store, self.tell, unattended=unattended)
+            )
+            yield
 
     # ------------------------------------------------------------------ apply
 
@@ -392,7 +408,7 @@ class Cutover:
         for gate, reason in reasons.items():
             if reason is not None and not reason.strip():
                 raise UsageError(f"--override-{gate} needs a reason, which the journal keeps")
-        with self.store.lock(), self._accountable("apply"):
+        with self._alone("apply"):
             self.store.clean()
             plan, target, gates = self._plan(to)
             closed = {gate: why for gate, why in gates.items() if reasons[gate] is None}
@@ -711,7 +727,7 @@ class Cutover:
         """
         until = self.host.monotonic() + wait
         while True:
-            with self.store.lock(), self._accountable("confirm"):
+            with self._alone("confirm"):
                 state = self.state()
                 silent = self._confirm(state) if state.phase == "applied" else []
                 if not silent:
@@ -839,10 +855,7 @@ class Cutover:
         if service is not None:
             self.config.service(service)
         unattended = unconfirmed_attempt is not None
-        with (
-            self.store.lock(wait=120.0 if unattended else 0.0),
-            self._accountable("rollback", unattended=unattended),
-        ):
+        with self._alone("rollback", wait=120.0 if unattended else 0.0, unattended=unattended):
             state = self.state()
             if unconfirmed_attempt is not None:
                 if not state.open or state.attempt != unconfirmed_attempt:
@@ -981,7 +994,7 @@ class Cutover:
 
     def recover(self) -> Result:
         """Take back what an interrupted run left open (at boot, or after its process was killed)."""
-        with self.store.lock(wait=60.0), self._accountable("recover", unattended=True):
+        with self._alone("recover", wait=60.0, unattended=True):
             state = self.state()
             self.way_back.clean_files()
             if state.open:

@@ -9,7 +9,6 @@ memory that runs out. It never holds the lock of the switch while it looks or wa
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from .files import fsync_directory, read_json, write_json
 from .host import Host
 from .journal import Journal, State, fold
 from .memory import Memory, read_memory
-from .process import SYSTEM_PATH, run
+from .process import run, search_path
 from .proof import is_own
 from .store import Store
 from .targets import to_glitchtip
@@ -64,7 +63,7 @@ def start_watch(config: Config, facts: Mapping[str, Any], now: float | None = No
         with contextlib.suppress(CutoverError):
             run(
                 ["systemctl", "start", "--no-block", WATCH_UNIT + ".service"],
-                environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+                environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
                 timeout=30,
             )
 
@@ -76,7 +75,7 @@ def systemd_stops() -> bool:
     with contextlib.suppress(CutoverError):
         done = run(
             ["systemctl", "is-system-running"],
-            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+            environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
             timeout=30,
         )
         return done.output.strip() == "stopping"
@@ -137,9 +136,13 @@ class Watch:
         try:
             mark = self._mark()
         except CutoverError as error:
-            self._alert(f"the watch after the switch cannot begin: {error}")
-            self._forget()
-            raise IncompleteError(f"the watch after the switch cannot begin: {error}") from error
+            reason = f"the watch after the switch cannot begin: {error}"
+            self._alert(reason)
+            if not isinstance(error.__cause__, ValueError | type(None)):
+                raise CutoverError(reason) from error  # it cannot be read now: systemd starts the watch again
+            with contextlib.suppress(Exception):
+                self._forget()
+            raise IncompleteError(reason) from error
         if mark is None:
             return {"changed": False, "state": "not watching", "reason": "no switch was confirmed lately"}
         try:
@@ -160,7 +163,7 @@ class Watch:
             reason = f"the watch after the switch could not go on: {unexpected(error)}"
             if not mark.get("alerted"):
                 self._alert(reason)
-                with contextlib.suppress(CutoverError):
+                with contextlib.suppress(Exception):
                     write_json(watch_mark(self.config), {**mark, "begun": True, "alerted": True})
             raise CutoverError(reason) from error
 

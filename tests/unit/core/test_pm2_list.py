@@ -21,7 +21,6 @@ from glitchtip_core.pm2_list import (
     as_whole,
     read_entries,
     read_entry,
-    read_list,
 )
 from glitchtip_core.process import Completed
 from glitchtip_cutover.config import Pm2Settings
