@@ -251,9 +251,14 @@ class Tracker:
         return keys
 
     def event(self, event_id: str) -> Event | None:
-        """The stored event of that id; None when it is not (yet) there."""
+        """The stored event of that id; None when it is not (yet) there. Raises CutoverError when it is no event."""
         data, _ = self._get(f"{self._project}/events/{event_id}/", missing=True)
-        return parse_event(data)
+        event = parse_event(data)
+        if data is not None and event is None:
+            raise CutoverError(
+                f"the API of the {self.side.name} tracker answered with an event that has no id or no usable time"
+            )
+        return event
 
     def recent_events(self) -> list[Event]:
         """The newest page of the project's events, newest first."""

@@ -52,7 +52,7 @@ def broken_promises(world: Simulation, faults: Faults, scenario: str, code: int,
     notified = {event for event, _ in world.told}
     if code == -1:
         found.append("the exception is none of ours")
-    if code in (1, 2):
+    if code in (-1, 1, 2):  # the command line makes 1 of an exception that it does not know
         if shape(world) != before:
             found.append("it was changed, and the exit code says that it was not")
         if state.phase != phase:
@@ -123,10 +123,10 @@ def sweep(scenario: str, step: int, *, first: int = 1) -> tuple[int, list[str]]:
     return runs, found
 
 
-@pytest.mark.parametrize(("scenario", "step"), [("apply to glitchtip", 61), ("rollback", 37), ("recover", 29)])
+@pytest.mark.parametrize(("scenario", "step"), [("apply to glitchtip", 97), ("rollback", 97), ("recover", 47)])
 def test_some_calls_of_every_command_may_raise_anything(scenario: str, step: int) -> None:
     runs, found = sweep(scenario, step, first=7)
-    assert runs >= 8
+    assert runs >= 6
     assert found == []
 
 
@@ -152,10 +152,10 @@ def unprotected() -> Iterator[None]:
 def test_without_the_protection_the_sweep_finds_broken_promises() -> None:
     """Negative control."""
     with unprotected():
-        _, found = sweep("rollback", 23)
+        _, found = sweep("rollback", 83)
     told = " ".join(found)
     assert "none of ours" in told
-    assert "nobody was notified" in told or "still open" in told or "fails" in told
+    assert "the exit code says that" in told
 
 
 # ------------------------------------------------------------------ the watch
@@ -209,8 +209,8 @@ def watch_sweep(step: int) -> tuple[int, list[str]]:
 
 
 def test_some_calls_of_the_watch_may_raise_anything() -> None:
-    runs, found = watch_sweep(23)
-    assert runs >= 8
+    runs, found = watch_sweep(43)
+    assert runs >= 6
     assert found == []
 
 
