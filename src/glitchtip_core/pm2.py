@@ -16,7 +16,7 @@ import re
 import socket
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -241,12 +241,17 @@ def call(
     return done
 
 
-def list_processes(access: Access, *, timeout: float = LIST_TIMEOUT) -> list[Pm2Entry]:
-    """PM2's processes. Raises CoreError when they cannot be listed, with the reason that PM2 gives."""
+def list_processes(
+    access: Access, *, timeout: float = LIST_TIMEOUT, configured: Collection[str] | None = None
+) -> list[Pm2Entry]:
+    """PM2's processes; ``configured`` as in ``read_entries``.
+
+    Raises CoreError when they cannot be listed, with the reason that PM2 gives.
+    """
     done = call(access, ["jlist"], timeout=timeout)
     if done.code != 0:
         raise CoreError(failure("jlist", done))
-    return read_entries(done.output)
+    return read_entries(done.output, configured)
 
 
 def failure(action: str, done: Completed) -> str:

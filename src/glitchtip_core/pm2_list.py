@@ -7,14 +7,14 @@ a type; one that has another than it should counts as not given.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import CoreError
+from .json_text import decode_beginning
 
 _LIST_BEGINS = re.compile(r"^\[", re.MULTILINE)
 _LARGEST = 2**63 - 1
@@ -145,21 +145,62 @@ def _cron(value: object) -> str:
     return "" if value in (0, "0", False, True) else as_text(value)
 
 
-def read_list(text: str) -> list[dict[str, Any]]:
-    """The entries that ``pm2 jlist`` printed, also behind the notices that PM2 prints before them.
+def read_list(text: str) -> list[Any]:
+    """The elements of the list that ``pm2 jlist`` printed, also behind the notices that PM2 prints before it.
 
     Raises CoreError when there is no list. The text itself, which holds environments, is never quoted.
     """
     for match in _LIST_BEGINS.finditer(text):
         try:
-            data, _ = json.JSONDecoder().raw_decode(text[match.start() :])
-        except (ValueError, RecursionError):
+            data = decode_beginning(text[match.start() :])
+        except ValueError:
             continue
-        if isinstance(data, list) and all(isinstance(entry, dict) for entry in data):
+        if isinstance(data, list):
             return data
     raise CoreError("PM2 did not print its process list as JSON")
 
 
-def read_entries(text: str) -> list[Pm2Entry]:
-    """``pm2 jlist`` as typed values. Raises CoreError when there is no list, or an entry has no name or settings."""
-    return [read_entry(entry) for entry in read_list(text)]
+def read_entries(text: str, configured: Collection[str] | None = None) -> list[Pm2Entry]:
+    """``pm2 jlist`` as typed values.
+
+    ``configured`` names the processes that the caller works with: their entries are read strictly, and whatever PM2
+    says of other processes fails nothing; an element without a name or settings is left out. Without it all entries
+    need a name and settings, and fields that cannot be used count as not given.
+
+    Raises CoreError when there is no list, or an entry that is wanted cannot be used.
+    """
+    listed = read_list(text)
+    if configured is None:
+        if not all(isinstance(entry, dict) for entry in listed):
+            raise CoreError("PM2 did not print its process list as JSON")
+        return [read_entry(entry) for entry in listed]
+    found: list[Pm2Entry] = []
+    for entry in listed:
+        name = as_text(entry.get("name")) if isinstance(entry, dict) else ""
+        if name in configured:
+            _check_configured(name, entry)
+            found.append(read_entry(entry))
+        elif name and isinstance(entry.get("pm2_env"), dict):
+            found.append(read_entry(entry))
+    return found
+
+
+def _check_configured(name: str, entry: Mapping[str, Any]) -> None:
+    """Raise CoreError when an entry lacks settings, or a field that decides about the process cannot be used."""
+    details = entry.get("pm2_env")
+    if not isinstance(details, dict):
+        raise CoreError(f"PM2's process list has no settings for the service {name}")
+    fields = {
+        "pid": entry.get("pid"),
+        "pm_id": entry.get("pm_id", details.get("pm_id")),
+        "pm_uptime": details.get("pm_uptime"),
+        "restart_time": details.get("restart_time"),
+    }
+    for field_name, value in fields.items():
+        if value is not None and math.isnan(as_number(value, math.nan)):
+            raise CoreError(
+                f"PM2's process list gives the service {name} a {field_name} that is no usable number; "
+                f"see `pm2 describe {name}`"
+            )
+    if not isinstance(details.get("status"), str):
+        raise CoreError(f"PM2's process list gives no status for the service {name}; see `pm2 describe {name}`")

@@ -14,6 +14,17 @@ from .errors import CoreError
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHOWN = 200
+
+
+def search_path() -> str:
+    """The PATH for programs that are started by their names: ours, without relative directories.
+
+    A relative one, or an empty one, would be the current directory, which anybody may have written to.
+    """
+    given = os.environ.get("PATH", "").split(":")
+    return ":".join(place for place in given if place.startswith("/")) or SYSTEM_PATH
+
+
 _CREDENTIALS = re.compile(r"://[^\s/@]+@")
 
 

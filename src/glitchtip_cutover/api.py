@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from email.message import Message
 from typing import Any
 
+from glitchtip_core.json_text import decode_json
+
 from .config import Side
 from .dsn import Dsn
 from .errors import CutoverError
@@ -32,6 +34,8 @@ _TRIES = 3
 _HURRIED_TIMEOUT = 5.0
 _HURRIED_TRIES = 2
 _CLIENT = "ai-admin-cutover/1.0"
+#: The end of the year 9999 in epoch seconds, the last moment that a date of Python can show.
+_LATEST = 253402300799.0
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 PROBE_TAG = "cutover_probe"
 #: What GlitchTip 6.x says of a path that it does not serve; of an object that is not there it says "Not Found" (from
@@ -57,7 +61,7 @@ class Event:
 def _is_unknown_endpoint(body: bytes) -> bool:
     """Whether a 404 in JSON means the path, not the object."""
     try:
-        document = json.loads(body)
+        document = decode_json(body)
     except ValueError:
         return True  # nobody knows what it means: not that an object is missing
     return isinstance(document, dict) and document.get("detail") == _UNKNOWN_ENDPOINT
@@ -84,36 +88,43 @@ def _exchange(
             return answer.status, answer.read(_ANSWER_LIMIT), answer.headers
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.read(_ANSWER_LIMIT), error.headers
-    except (OSError, http.client.HTTPException) as error:
+            try:
+                return error.code, error.read(_ANSWER_LIMIT), error.headers
+            except (OSError, http.client.HTTPException, ValueError):
+                return error.code, b"", error.headers
+    except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         text = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
         raise CutoverError(f"{what} does not answer: {text}") from None
 
 
 def _epoch(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return None
+    """Epoch seconds of a number or an ISO 8601 text; None for anything else, and for a time that no clock shows."""
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+        else:
+            return None
+    except (ValueError, OverflowError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return seconds if 0 <= seconds <= _LATEST else None
 
 
 def _tags(value: object) -> dict[str, str]:
     """Tags as ``[{"key", "value"}]`` (GlitchTip, Sentry), pairs, or an object."""
+    pairs: list[tuple[object, object]] = []
     if isinstance(value, dict):
-        return {str(key): str(item) for key, item in value.items()}
-    tags: dict[str, str] = {}
+        pairs += value.items()
     for item in value if isinstance(value, list) else []:
         if isinstance(item, dict) and "key" in item:
-            tags[str(item["key"])] = str(item.get("value"))
+            pairs.append((item["key"], item.get("value")))
         elif isinstance(item, list) and len(item) == 2:
-            tags[str(item[0])] = str(item[1])
-    return tags
+            pairs.append((item[0], item[1]))
+    # A list or an object is no name or value of a tag, and may be nested too deeply to be shown.
+    return {str(key): str(item) for key, item in pairs if not isinstance(key, list | dict) and not isinstance(item, list | dict)}
 
 
 def parse_event(data: object) -> Event | None:
@@ -212,7 +223,7 @@ class Tracker:
             if "json" not in headers.get("Content-Type", ""):
                 raise CutoverError(f"{what} answered with a web page where JSON was due")
             try:
-                return json.loads(body), headers.get("Link") or ""
+                return decode_json(body), headers.get("Link") or ""
             except ValueError:
                 failure = CutoverError(f"{what} answered with broken JSON")
         raise failure
@@ -220,7 +231,7 @@ class Tracker:
     def project_id(self) -> str:
         """Numeric id of the project, as text."""
         data, _ = self._get(f"{self._project}/")
-        if not isinstance(data, dict) or "id" not in data:
+        if not isinstance(data, dict) or not isinstance(data.get("id"), str | int):
             raise CutoverError(f"the API of the {self.side.name} tracker described the project without an id")
         return str(data["id"])
 
@@ -240,9 +251,14 @@ class Tracker:
         return keys
 
     def event(self, event_id: str) -> Event | None:
-        """The stored event of that id; None when it is not (yet) there."""
+        """The stored event of that id; None when it is not (yet) there. Raises CutoverError when it is no event."""
         data, _ = self._get(f"{self._project}/events/{event_id}/", missing=True)
-        return parse_event(data)
+        event = parse_event(data)
+        if data is not None and event is None:
+            raise CutoverError(
+                f"the API of the {self.side.name} tracker answered with an event that has no id or no usable time"
+            )
+        return event
 
     def recent_events(self) -> list[Event]:
         """The newest page of the project's events, newest first."""

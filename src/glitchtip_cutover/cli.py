@@ -12,12 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glitchtip_core.json_text import decode_json
+
 from . import __version__
 from .back_plan import BEFORE, plan_rollback
 from .config import Config, load_config
 from .copies import find_copy
 from .deadline import has_systemd, run_detached
-from .errors import CutoverError, InterruptedRunError, UsageError
+from .errors import CutoverError, IncompleteError, InterruptedRunError, UsageError, unexpected
 from .files import write_new
 from .host import Host, real_host
 from .rows import figures, table
@@ -258,7 +260,7 @@ def _detached(config: Config, arguments: argparse.Namespace) -> tuple[int, dict[
         if value is not None:
             extra.append(f"--{name.replace('_', '-')}={value}")
     code, text = run_detached(config, arguments.command, extra)
-    result = json.loads(text)
+    result = decode_json(text)
     if not isinstance(result, dict):
         raise CutoverError("the run left a result that cannot be read")
     return code, result
@@ -290,17 +292,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code = 1
     except CutoverError as error:
         code = error.exit_code
-        result = {"changed": False, **error.details, "failed": True, "reason": str(error)}
+        changed = isinstance(error, IncompleteError)
+        result = {"changed": changed, **error.details, "failed": True, "reason": str(error)}
     except Exception as error:
         code = 1
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
-        result = {"changed": False, "failed": True, "reason": f"unexpected {type(error).__name__} in {where}"}
+        result = {"changed": False, "failed": True, "reason": unexpected(error)}
     result = _with_table(result)
     output = getattr(arguments, "output", None)
     if output is not None:
+        # without it the caller is told that the state is not known, see deadline.run_detached
         write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
     elif result.get("failed") and not arguments.json:
         if result.get("services"):

@@ -13,13 +13,14 @@ finds that.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.json_text import decode_json
+from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .config import Config
 from .envfile import EnvFile
@@ -27,7 +28,7 @@ from .errors import CutoverError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import SYSTEM_PATH, Completed, run
+from .process import Completed, run, search_path
 
 _CALL_TIMEOUT = 30.0
 _UP_TIMEOUT = 180.0
@@ -65,7 +66,7 @@ class Docker:
         variables: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names."""
-        own = {"PATH": os.environ.get("PATH", SYSTEM_PATH), "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        own = {"PATH": search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8"}
         return run(
             [self.binary, *arguments],
             environment={**(variables or {}), **own},
@@ -94,15 +95,14 @@ class Docker:
             return []
         done = self.call(["inspect", "--type=container", *names])
         try:
-            data = json.loads(done.output)
+            data = decode_json(done.output)
         except ValueError:
             raise CutoverError("docker inspect did not print JSON") from None
         return [
             item
-            for item in data
+            for item in (data if isinstance(data, list) else [])
             if isinstance(item, dict)
-            and (item.get("Config") or {}).get("Labels", {}).get("com.docker.compose.oneoff", "False")
-            != "True"
+            and as_mapping(as_mapping(item.get("Config")).get("Labels")).get("com.docker.compose.oneoff") != "True"
         ]
 
 
@@ -139,13 +139,13 @@ class Compose:
         )
 
     def _process(self, number: int, item: Mapping[str, Any], resolved: Mapping[str, Any]) -> Process:
-        state, settings = item.get("State") or {}, item.get("Config") or {}
-        labels = settings.get("Labels") or {}
+        state, settings = as_mapping(item.get("State")), as_mapping(item.get("Config"))
+        labels = as_mapping(settings.get("Labels"))
         name = str(labels.get("com.docker.compose.service") or item.get("Name", "")).lstrip("/")
         status = _STATUS.get(str(state.get("Status")), str(state.get("Status") or "unknown"))
-        if (state.get("Health") or {}).get("Status") == "unhealthy":
+        if as_mapping(state.get("Health")).get("Status") == "unhealthy":
             status = "unhealthy"
-        policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
+        policy = as_mapping(as_mapping(item.get("HostConfig")).get("RestartPolicy")).get("Name") or "no"
         ended_well = status == "stopped" and state.get("ExitCode") == 0
         if status == "stopped" and not ended_well:
             status = "errored"
@@ -160,10 +160,10 @@ class Compose:
         return Process(
             name=name,
             pm_id=number,
-            pid=int(state.get("Pid") or 0),
+            pid=as_whole(state.get("Pid")),
             status=status,
             started_at=epoch(str(state.get("StartedAt") or "")),
-            restarts=int(item.get("RestartCount") or 0),
+            restarts=as_whole(item.get("RestartCount")),
             cwd=str(settings.get("WorkingDir") or "/"),
             interpreter=str(command[0]) if command else "",
             cron_job=policy == "no" and ended_well,
@@ -234,7 +234,7 @@ class Compose:
                     f"docker compose config of {self.settings.project} failed with exit code {done.code}"
                 )
             try:
-                services = json.loads(done.output).get("services") or {}
+                services = decode_json(done.output).get("services") or {}
             except (ValueError, AttributeError):
                 raise CutoverError("docker compose config did not print JSON") from None
             self._resolved = (mark, services)

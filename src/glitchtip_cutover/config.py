@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.json_text import decode_json
 
 from .errors import UsageError
 from .window import Window, parse_window
@@ -251,7 +252,7 @@ def _settings(part: _Reader) -> dict[str, Any] | None:
         return {}
     path = part.absolute("settings_file")
     try:
-        data = json.loads(path.read_bytes())
+        data = decode_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -273,7 +274,7 @@ def _id(reader: _Reader, name: str) -> str:
     if part is None or not isinstance(part.data.get("settings_file"), str):
         return ""
     try:
-        data = json.loads(Path(part.data["settings_file"]).read_bytes())
+        data = decode_json(Path(part.data["settings_file"]).read_bytes())
     except (OSError, ValueError):
         return ""
     return str(data.get(name) or "") if isinstance(data, dict) else ""
@@ -517,7 +518,7 @@ def load_config(path: Path, *, lenient: bool = False) -> Config:
     ``lenient``: as in ``parse_config``.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = decode_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"there is no configuration file {path}") from None
     except (OSError, ValueError) as error:

@@ -17,10 +17,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from glitchtip_core.json_text import decode_json
+
 from .config import Config
-from .errors import BusyError, CutoverError
+from .errors import BusyError, CutoverError, IncompleteError
 from .files import private_directory
-from .process import SYSTEM_PATH, Completed, run
+from .process import Completed, run, search_path
 
 RUN_UNIT = "ai-admin-cutover"
 DEADLINE_UNIT = "ai-admin-cutover-deadline"
@@ -42,7 +44,7 @@ def self_command() -> list[str]:
     program = os.path.abspath(sys.argv[0])
     if zipfile.is_zipfile(program):
         return [sys.executable, "-I", program]
-    return [sys.executable, "-m", "glitchtip_cutover"]
+    return [sys.executable, "-P", "-m", "glitchtip_cutover"]
 
 
 def _systemctl(arguments: Sequence[str]) -> Completed:
@@ -50,7 +52,7 @@ def _systemctl(arguments: Sequence[str]) -> Completed:
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"}
+    return {"PATH": search_path(), "LC_ALL": "C.UTF-8"}
 
 
 class Deadline:
@@ -138,14 +140,19 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
                 "another run is under way on this host; "
                 "systemctl stop ai-admin-cutover ends it by its way back"
             ) from None
-        raise CutoverError(
+        raise IncompleteError(
             f"the {command} ended with code {done.code} and left no result; see journalctl -u {RUN_UNIT}, "
-            "and ai-admin-cutover status for what stands now"
+            "and ai-admin-cutover status for the current state"
+        ) from None
+    except OSError as error:
+        raise IncompleteError(
+            f"the {command} ended with code {done.code} and its result cannot be read: "
+            f"{error.strerror or type(error).__name__}"
         ) from None
     output.unlink(missing_ok=True)
     try:
-        document = json.loads(result)
+        document = decode_json(result)
         code = int(document.pop("exit_code", done.code))
-    except (ValueError, TypeError, AttributeError):
-        raise CutoverError(f"the {command} ended with code {done.code} and left a damaged result") from None
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise IncompleteError(f"the {command} ended with code {done.code} and left a damaged result") from None
     return code, json.dumps(document, sort_keys=True).encode()

@@ -62,3 +62,18 @@ class ProcessGoneError(ServiceError):
 
 class UnprovenServiceError(ServiceError):
     """Whether a service uses the wanted DSN could not be determined; the operator may accept that by its name."""
+
+
+class UnexpectedError(CutoverError):
+    """Something failed in a way that nobody foresaw; the sentence names the kind and the place, never a value."""
+
+
+def unexpected(error: BaseException) -> str:
+    """The sentence about an exception: its own where it is one of ours, else its kind and where it was raised."""
+    if isinstance(error, CutoverError):
+        return str(error)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" in {place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else ""
+    return f"unexpected {type(error).__name__}{where}"

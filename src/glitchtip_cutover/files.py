@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .errors import CutoverError
+from glitchtip_core.json_text import decode_json
+
+from .errors import CutoverError, unexpected
 
 # Called with ("file" or "directory", its path, "before" or "after") around every fsync. Tests cut the power there.
 observer: Callable[[str, Path, str], None] | None = None
@@ -85,13 +87,14 @@ def write_new(
         part.rename(path)
         fsync_directory(path.parent)
     except CutoverError:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             part.unlink()
         raise
-    except OSError as error:
-        with contextlib.suppress(OSError):
+    except Exception as error:
+        with contextlib.suppress(Exception):
             part.unlink()
-        raise CutoverError(f"cannot write {path}: {error.strerror or error}") from error
+        told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
+        raise CutoverError(f"cannot write {path}: {told}") from error
 
 
 def write_json(path: Path, data: Any, *, mode: int = 0o600) -> None:
@@ -102,10 +105,10 @@ def write_json(path: Path, data: Any, *, mode: int = 0o600) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON from ``path``; None when the file is not there. Raises CutoverError when it is damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return decode_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise CutoverError(f"cannot read {path}: {type(error).__name__}") from error
 
 

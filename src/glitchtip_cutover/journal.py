@@ -9,10 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import CutoverError
+from glitchtip_core.json_text import decode_json
+
+from .errors import CutoverError, unexpected
 from .files import fsync_directory, fsync_file
 
 Record = dict[str, Any]
+#: Records of what was seen or decided; each other one is written before an act that changes something.
+_REMARKS = frozenset(
+    {"note", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected"}
+    | {"watch_begin", "watch_note", "watch_alarm", "watch_passed", "watch_stopped"}
+)
 
 
 class Journal:
@@ -28,20 +35,27 @@ class Journal:
         self.path = path
         self._clock = clock
         self._observer = observer
+        #: How many acts this process has recorded, or may have recorded where writing failed.
+        self.acts = 0
 
     def records(self) -> list[Record]:
         """All whole records. Raises CutoverError when a line before the last one is damaged."""
         return self._parse()[0]
 
     def append(self, event: str, **fields: Any) -> Record:
-        """Write one record durably and return it."""
+        """Write one record durably and return it. Raises CutoverError; a record that failed is taken away again.
+
+        Where even that fails, it counts as recorded.
+        """
         if self._observer is not None:
             self._observer(event, "before")
         records, size = self._parse()
         record: Record = {"seq": len(records) + 1, "at": round(self._clock(), 3), "event": event, **fields}
         line = (json.dumps(record, sort_keys=True) + "\n").encode()
-        created = not self.path.exists()
+        act = event not in _REMARKS
+        self.acts += act
         try:
+            created = not self.path.exists()
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(descriptor, size)
@@ -53,11 +67,31 @@ class Journal:
                 os.close(descriptor)
             if created:
                 fsync_directory(self.path.parent)
-        except OSError as error:
-            raise CutoverError(f"cannot write the journal {self.path}: {error.strerror}") from error
+        except Exception as error:
+            if self._undo(size):
+                self.acts -= act
+            if isinstance(error, CutoverError):
+                raise
+            told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
+            raise CutoverError(f"cannot write the journal {self.path}: {told}") from error
         if self._observer is not None:
             self._observer(event, "after")
         return record
+
+    def _undo(self, size: int) -> bool:
+        """Cut the file back to ``size`` bytes; whether the record that could not be written is gone for sure."""
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.ftruncate(descriptor, size)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            return size == 0
+        except Exception:
+            return False
+        return True
 
     def _parse(self) -> tuple[list[Record], int]:
         """Whole records and the length in bytes of what they take."""
@@ -65,13 +99,14 @@ class Journal:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return [], 0
-        except OSError as error:
-            raise CutoverError(f"cannot read the journal {self.path}: {error.strerror}") from error
+        except Exception as error:
+            told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
+            raise CutoverError(f"cannot read the journal {self.path}: {told}") from error
         records: list[Record] = []
         size = 0
         for line in data.splitlines(keepends=True):
             try:
-                record = json.loads(line)
+                record = decode_json(line)
             except ValueError:
                 record = None
             if not line.endswith(b"\n") or not isinstance(record, dict) or "event" not in record:
@@ -113,23 +148,65 @@ class State:
         return self.phase in ("applying", "applied", "rolling_back")
 
 
+class _Fields:
+    """The fields of one record. What decides about the state has to be there and of its type."""
+
+    def __init__(self, record: Record, number: int) -> None:
+        self._record = record
+        self._number = number
+        self.event = record.get("event")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text; with a ``default`` where it is missing or none. Raises CutoverError without one."""
+        value = self._record.get(name)
+        if isinstance(value, str):
+            return value
+        if default is None:
+            raise CutoverError(
+                f"record {self._number} of the journal ({self.event}) is incomplete: it has no {name}; "
+                "glitchtip-rollback restores the original DSN once that record is corrected or removed"
+            )
+        return default
+
+    def number(self, name: str, default: int) -> int:
+        """A whole number that is not negative; the default where it is missing or none."""
+        value = self._record.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+    def seconds(self, name: str) -> float | None:
+        """A number of seconds; None where it is missing or none."""
+        value = self._record.get(name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def sentences(self, name: str) -> tuple[str, ...]:
+        """A list of texts; one sentence where it is missing or none."""
+        value = self._record.get(name)
+        if isinstance(value, list):
+            return tuple(item for item in value if isinstance(item, str))
+        return ("the journal does not say what the problem was",)
+
+
 def fold(records: Iterable[Record]) -> State:
-    """Work out the state from the records, oldest first."""
+    """Work out the state from the records, oldest first.
+
+    A field that is missing is worked out where it can be. Raises CutoverError where the state depends on it.
+    """
     state = State()
     stood = state  # what stood before the current attempt, and stands again once that is taken back
-    for record in records:
-        event = record["event"]
+    for number, record in enumerate(records, start=1):
+        fields = _Fields(record, number)
+        event = fields.event
         if event == "apply_begin":
             stood = state
             state = State(
                 phase="applying",
-                attempt=record["attempt"],
-                new_dsn_sha256=record["new_dsn_sha256"],
-                target=record.get("target", "glitchtip"),
+                attempt=fields.number("attempt", state.attempt + 1),
+                new_dsn_sha256=fields.text("new_dsn_sha256", ""),
+                target=fields.text("target", "glitchtip"),
                 stands=state.stands,
                 stands_sha256=state.stands_sha256,
                 overrides=state.overrides,
-                stack_id=record.get("stack_id", ""),
+                stack_id=fields.text("stack_id", ""),
             )
         elif event == "pm2_save":
             state = replace(state, saved=True)
@@ -137,7 +214,7 @@ def fold(records: Iterable[Record]) -> State:
             state = replace(
                 state,
                 phase="applied",
-                deadline=record.get("deadline"),
+                deadline=fields.seconds("deadline"),
                 stands=state.target,
                 stands_sha256=state.new_dsn_sha256,
             )
@@ -145,12 +222,12 @@ def fold(records: Iterable[Record]) -> State:
             state = replace(state, phase="confirmed", deadline=None)
         elif event == "rollback_begin":
             state = replace(
-                state, phase="rolling_back", rollback_target=record["target"], problems=(), deadline=None
+                state, phase="rolling_back", rollback_target=fields.text("target"), problems=(), deadline=None
             )
-        elif event == "rollback_incomplete":
-            state = replace(state, problems=tuple(record["problems"]))
+        elif event in ("rollback_incomplete", "override_incomplete", "unexpected"):
+            state = replace(state, problems=fields.sentences("problems"))
         elif event == "rolled_back":
-            kept = stood if record.get("target", state.rollback_target) == "attempt" else State()
+            kept = stood if fields.text("target", state.rollback_target) == "attempt" else State()
             state = State(
                 phase="rolled_back",
                 attempt=state.attempt,
@@ -161,15 +238,15 @@ def fold(records: Iterable[Record]) -> State:
                 stack_id=kept.stack_id,
             )
         elif event == "override_begin":
-            state = replace(state, overriding=record["service"], problems=())
-        elif event == "override_incomplete":
-            state = replace(state, problems=tuple(record["problems"]))
+            state = replace(state, overriding=fields.text("service"), problems=())
         elif event == "override_done":
-            names = (*(name for name in state.overrides if name != record["service"]), record["service"])
+            service = fields.text("service", state.overriding)
+            names = (*(name for name in state.overrides if name != service), service)
             state = replace(state, overriding="", overrides=names, problems=())
         elif event == "override_dropped":
             state = replace(state, overriding="", problems=())
         elif event == "override_removed":
-            names = tuple(name for name in state.overrides if name != record["service"])
+            service = fields.text("service")
+            names = tuple(name for name in state.overrides if name != service)
             state = replace(state, overrides=names)
     return state

@@ -139,7 +139,7 @@ def manager_for(config: Config) -> Manager:
         return Systemd(config)
     if config.manager == "compose":
         return Compose(config)
-    return Pm2(config.pm2, config.env_key)
+    return Pm2(config.pm2, config.env_key, {*config.services, *config.without_sdk})
 
 
 def file_watcher(words: Sequence[str]) -> str:

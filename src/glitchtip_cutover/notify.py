@@ -32,6 +32,8 @@ from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glitchtip_core.json_text import decode_json
+
 from .errors import CutoverError, UsageError
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ def load_settings(path: Path | None) -> Settings:
             if info.st_mode & 0o077:
                 mode = stat.S_IMODE(info.st_mode)
                 raise UsageError(f"{path} holds secrets and may be read by others (mode {mode:o}): chmod 600 it")
-            data = json.loads(file.read())
+            data = decode_json(file.read())
     except FileNotFoundError:
         raise UsageError(f"there is no file of notifications {path}") from None
     except (OSError, ValueError) as error:

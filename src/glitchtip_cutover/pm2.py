@@ -16,13 +16,14 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from glitchtip_core import pm2 as core
 from glitchtip_core.errors import CoreError
+from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import Pm2Entry, as_text
 
 from .config import Pm2Settings
@@ -107,11 +108,17 @@ def check_node(settings: Pm2Settings) -> None:
 
 
 class Pm2:
-    """PM2 of one user. ``env_key``: the variable that the services' environments are read for."""
+    """PM2 of one user. ``env_key``: the variable that the services' environments are read for.
 
-    def __init__(self, settings: Pm2Settings, env_key: str = "") -> None:
+    ``configured``: the processes whose entries in PM2's list are read strictly; None: all are needed.
+    """
+
+    def __init__(
+        self, settings: Pm2Settings, env_key: str = "", configured: Collection[str] | None = None
+    ) -> None:
         self.settings = settings
         self.env_key = env_key
+        self.configured = configured
 
     @property
     def running(self) -> bool:
@@ -128,7 +135,7 @@ class Pm2:
     def processes(self) -> list[Process]:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""
         with _cutover_errors():
-            listed = core.list_processes(self.access)
+            listed = core.list_processes(self.access, configured=self.configured)
         return [self._with_inherited(process_of(entry)) for entry in listed]
 
     def _with_inherited(self, process: Process) -> Process:
@@ -231,11 +238,11 @@ class Pm2:
         for name in ("dump.pm2", "dump.pm2.bak"):
             path = self.home / name
             try:
-                data = json.loads(path.read_bytes())
+                data = decode_json(path.read_bytes())
                 info = path.stat()
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, RecursionError):
+            except (OSError, ValueError):
                 data = None
             if not isinstance(data, list):
                 if name == "dump.pm2":

@@ -10,6 +10,7 @@ from glitchtip_core.errors import CoreError
 from glitchtip_core.process import SYSTEM_PATH as SYSTEM_PATH
 from glitchtip_core.process import Completed as Completed
 from glitchtip_core.process import Identity as Identity
+from glitchtip_core.process import search_path as search_path
 from glitchtip_core.process import user_name as user_name
 
 from .errors import CutoverError

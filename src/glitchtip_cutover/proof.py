@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glitchtip_core.json_text import decode_json
+
 from .api import PROBE_TAG, Event, Tracker, await_event
 from .config import Config
 from .dsn import Dsn, shown
@@ -103,7 +105,10 @@ def read_report(output: str, marker: str, service: str) -> Mapping[str, object]:
     """The probe's report among whatever the product printed. Raises UnprovenServiceError when there is none."""
     for line in reversed(output.splitlines()):
         if line.startswith(marker):
-            report = json.loads(line[len(marker) :])
+            try:
+                report = decode_json(line[len(marker) :])
+            except ValueError:
+                raise UnprovenServiceError(f"{service}: the report of the probe cannot be read") from None
             if isinstance(report, dict):
                 return report
     raise UnprovenServiceError(f"{service}: the probe ended without a report")

@@ -8,13 +8,14 @@ variables or options, and where an entry point of an image does.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from glitchtip_core.json_text import decode_json
 
 from .errors import ProcessGoneError, UnprovenServiceError
 
@@ -219,8 +220,8 @@ def _text(data: bytes) -> str:
 def _parse_environment(data: bytes) -> dict[str, str]:
     """Variables of ``environ``; PM2's cluster mode puts those of ``pm2_env`` over the daemon's."""
     variables = dict(line.split("=", 1) for line in _text(data).split("\0") if "=" in line)
-    with contextlib.suppress(ValueError):
-        over = json.loads(variables.pop("pm2_env", "{}"))
+    with contextlib.suppress(ValueError, RecursionError):
+        over = decode_json(variables.pop("pm2_env", "{}"))
         for key, value in over.items() if isinstance(over, dict) else ():
             if isinstance(value, bool):
                 variables[key] = "true" if value else "false"

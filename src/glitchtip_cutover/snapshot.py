@@ -94,13 +94,16 @@ def load_before(path: Path) -> Before:
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("dsn"), str):
         raise CutoverError(f"the recorded state {path} is missing or damaged")
-    return Before(
-        dsn=data["dsn"],
-        carried=dict(data["carried"]),
-        pids=dict(data["pids"]),
-        files=dict(data.get("files") or {}),
-        sources=dict(data.get("sources") or {}),
-    )
+    try:
+        return Before(
+            dsn=data["dsn"],
+            carried=dict(data["carried"]),
+            pids=dict(data["pids"]),
+            files=dict(data.get("files") or {}),
+            sources=dict(data.get("sources") or {}),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise CutoverError(f"the recorded state {path} is incomplete or damaged") from None
 
 
 class Snapshot:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BusyError
+from .errors import BusyError, CutoverError, unexpected
 from .files import fsync_directory, private_directory, read_json, write_json, write_new
 
 _LOCK_POLL = 1.0
@@ -65,17 +65,27 @@ class Store:
     def clean(self) -> None:
         """Remove what an interrupted write may have left in the directory; call it with the lock held."""
         shutil.rmtree(self.directory / "before.part", ignore_errors=True)
-        for part in self.directory.rglob("*.part"):
-            with contextlib.suppress(OSError):
-                part.unlink()
+        with contextlib.suppress(OSError):
+            for part in self.directory.rglob("*.part"):
+                with contextlib.suppress(OSError):
+                    part.unlink()
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
         """One run at a time; the lock dies with its holder. Raises BusyError after ``wait`` seconds."""
-        private_directory(self.directory)
-        deadline = self._monotonic() + wait
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._acquire(wait)
         try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _acquire(self, wait: float) -> int:
+        """The descriptor that holds the lock. Raises BusyError after ``wait`` seconds, CutoverError otherwise."""
+        deadline = self._monotonic() + wait
+        descriptor = -1
+        try:
+            private_directory(self.directory)
+            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,6 +97,10 @@ class Store:
                     self._sleep(_LOCK_POLL)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
+        except BaseException as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            if isinstance(error, CutoverError) or not isinstance(error, Exception):
+                raise
+            raise CutoverError(f"cannot lock {self.directory / 'lock'}: {unexpected(error)}") from error
+        return descriptor

@@ -6,13 +6,14 @@ deep; what PM2, systemd or Compose name; ``/proc/<pid>/environ`` of the services
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.json_text import decode_json
 
 from .compose import Docker
 from .config import Config
@@ -21,7 +22,7 @@ from .errors import CutoverError
 from .foreign_files import ForeignFile, find_files, read_foreign
 from .manager import Process
 from .mentions import CODE, LINES, YAML
-from .process import SYSTEM_PATH, run, user_home
+from .process import run, search_path, user_home
 from .systemd import environment_files, parse_show, unit_name
 
 #: What a source is, for messages and for judging: of which tool, and when it is read.
@@ -241,7 +242,7 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
     done = run(
         ["systemctl", "show", "--no-pager", "--property=Id,FragmentPath,DropInPaths,EnvironmentFiles", "--",
          *map(unit_name, config.services)],
-        environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+        environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
         timeout=30,
     )  # fmt: skip
     names = {unit_name(name): name for name in config.services}
@@ -350,7 +351,7 @@ def read_environment(pid: int, proc: Path = Path("/proc")) -> dict[str, str] | N
 
 def _stored(text: str) -> dict[str, str]:
     try:
-        data: Any = json.loads(text)
+        data: Any = decode_json(text)
     except ValueError:
         return {}
     return (

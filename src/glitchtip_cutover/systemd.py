@@ -9,7 +9,6 @@ systemd.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from .errors import CutoverError
 from .files import private_directory, write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import SYSTEM_PATH, Completed, run, user_home
+from .process import SYSTEM_PATH, Completed, run, search_path, user_home
 from .running import read_running
 
 _SYSTEMD = Path("/run/systemd/system")
@@ -327,7 +326,7 @@ class Systemd:
     ) -> Completed:
         done = run(
             ["systemctl", *arguments],
-            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+            environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
             timeout=timeout,
         )
         if check and done.code != 0:

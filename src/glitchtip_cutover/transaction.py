@@ -9,7 +9,8 @@ restores what stood before it, a rollback always leads to before the migration.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,17 +18,22 @@ from typing import Any, TypeVar
 from .api import Event, await_event, verify_dsn
 from .awaited import Awaited
 from .config import Config, Side
+from .containment import contain_host
+from .contract import accountable
 from .drift import add_drift, find_drift, find_undoing
 from .dsn import Dsn, parse_dsn, shown
 from .envfile import EnvFile
 from .errors import (
+    BusyError,
     CutoverError,
     IncompleteError,
+    InterruptedRunError,
     RolledBackError,
     ServiceError,
     UnprovenError,
     UnprovenServiceError,
     UsageError,
+    unexpected,
 )
 from .files import private_directory, read_json, read_secret, write_json
 from .findings import Finding
@@ -64,7 +70,7 @@ class Cutover:
 
     def __init__(self, config: Config, host: Host) -> None:
         self.config = config
-        self.host = host
+        host = self.host = contain_host(host)
         self.snapshots = Snapshot(config.state_dir)
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
         self.services = Services(config, host.manager, monotonic=host.monotonic, sleep=host.sleep)
@@ -354,7 +360,7 @@ class Cutover:
         try:
             problems = self.host.notify(event, {"migration_id": self.config.migration_id, **facts})
         except Exception as error:
-            problems = [f"unexpected {type(error).__name__}"]
+            problems = [unexpected(error)]
         for problem in problems:
             self._note(f"notification {event}: {problem}")
 
@@ -364,6 +370,24 @@ class Cutover:
             self.journal.append("note", text=text)
         except CutoverError as error:
             self.host.progress(str(error))
+
+    @contextmanager
+    def _alone(self, command: str, *, wait: float = 0.0, unattended: bool = False) -> Iterator[None]:
+        """Hold the lock, and hold the command to what it may end as (see ``contract``)."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.lock(wait=wait))
+            except (BusyError, InterruptedRunError):
+                raise
+            except CutoverError as error:
+                if not unattended:
+                    raise
+                self.host.notify("incomplete", {"reason": str(error), "problems": [str(error)]})
+                raise IncompleteError(f"{error}; {command} was not run", {"problems": [str(error)]}) from error
+            stack.enter_context(
+                accountable(command, self.journal, self.store, self.tell, unattended=unattended)
+            )
+            yield
 
     # ------------------------------------------------------------------ apply
 
@@ -384,7 +408,7 @@ class Cutover:
         for gate, reason in reasons.items():
             if reason is not None and not reason.strip():
                 raise UsageError(f"--override-{gate} needs a reason, which the journal keeps")
-        with self.store.lock():
+        with self._alone("apply"):
             self.store.clean()
             plan, target, gates = self._plan(to)
             closed = {gate: why for gate, why in gates.items() if reasons[gate] is None}
@@ -433,8 +457,9 @@ class Cutover:
                     stack_id=self.config.stack_id,
                     run_id=self.config.run_id,
                 )
-            except CutoverError:
-                self.store.unmark_open()
+            except Exception:
+                if self.state().attempt != attempt:
+                    self.store.unmark_open()
                 raise
             try:
                 rows = self._switch(attempt, before, target, state.overrides, plan["heard_themselves"])
@@ -596,16 +621,17 @@ class Cutover:
 
     def _take_back(self, before: Before, error: Exception, facts: Mapping[str, Any]) -> None:
         """After a failed apply: put the state of before it back and raise what has to be told."""
-        reason = str(error) if isinstance(error, CutoverError) else f"unexpected {type(error).__name__}"
+        reason = unexpected(error)
         self.host.progress(f"rolling back: {reason}")
         try:
             self.way_back.put_back(before, "attempt", reason)
-        except IncompleteError as incomplete:
-            self.tell("incomplete", {**facts, "reason": reason, **incomplete.details})
-            raise IncompleteError(
-                f"{reason}; and the way back is incomplete: {incomplete}", incomplete.details
-            ) from error
-        self.tell("rolled_back", {**facts, "reason": reason, "stands": self.state().stands})
+            stands = self.state().stands
+        except Exception as failure:
+            told = unexpected(failure)
+            details = failure.details if isinstance(failure, IncompleteError) else {"problems": [told]}
+            self.tell("incomplete", {**facts, "reason": reason, **details})
+            raise IncompleteError(f"{reason}; and the way back is incomplete: {told}", details) from error
+        self.tell("rolled_back", {**facts, "reason": reason, "stands": stands})
         raise RolledBackError(
             f"{reason}; the state of before is back", {"state": "rolled_back", "changed": False}
         ) from error
@@ -701,7 +727,7 @@ class Cutover:
         """
         until = self.host.monotonic() + wait
         while True:
-            with self.store.lock():
+            with self._alone("confirm"):
                 state = self.state()
                 silent = self._confirm(state) if state.phase == "applied" else []
                 if not silent:
@@ -743,9 +769,13 @@ class Cutover:
             raise CutoverError(
                 f"there is nothing to confirm: the state is {state.phase}", {"state": state.phase}
             )
-        self.store.unmark_open()
-        self.host.deadline.disarm()
-        result = {"changed": True, "state": "confirmed", "attempt": state.attempt}
+        result: Result = {"changed": True, "state": "confirmed", "attempt": state.attempt}
+        for close in (self.store.unmark_open, self.host.deadline.disarm):
+            try:
+                close()
+            except Exception as error:  # it is confirmed: neither the mark nor the timer takes it back any more
+                result["notes"] = [*result.get("notes", []), unexpected(error)]
+                self._note(f"after the confirm: {unexpected(error)}")
         self.tell("done", {"target": state.target, "attempt": state.attempt})
         self._watch(result)
         return result
@@ -790,21 +820,21 @@ class Cutover:
 
     def _watch(self, result: Result) -> None:
         """Start the first hour's watch after a switch to the new tracker; that it cannot start undoes nothing."""
-        state = self.state()
-        if state.stands != GLITCHTIP or not self.config.watch.seconds:
-            return
-        facts = {
-            "migration_id": self.config.migration_id,
-            "attempt": state.attempt,
-            "stands": state.stands,
-            "confirmed_at": round(self.host.clock()),
-        }
         try:
+            state = self.state()
+            if state.stands != GLITCHTIP or not self.config.watch.seconds:
+                return
+            facts = {
+                "migration_id": self.config.migration_id,
+                "attempt": state.attempt,
+                "stands": state.stands,
+                "confirmed_at": round(self.host.clock()),
+            }
             self.host.start_watch(facts)
             result["watch_seconds"] = self.config.watch.seconds
-        except CutoverError as error:
-            self._note(f"the watch of the first hour was not started: {error}")
-            told = f"the watch of the first hour was not started: {error}"
+        except Exception as error:
+            told = f"the watch of the first hour was not started: {unexpected(error)}"
+            self._note(told)
             result["notes"] = [*result.get("notes", []), told]
 
     # ------------------------------------------------------------------ rollback
@@ -824,7 +854,8 @@ class Cutover:
         """
         if service is not None:
             self.config.service(service)
-        with self.store.lock(wait=120.0 if unconfirmed_attempt is not None else 0.0):
+        unattended = unconfirmed_attempt is not None
+        with self._alone("rollback", wait=120.0 if unattended else 0.0, unattended=unattended):
             state = self.state()
             if unconfirmed_attempt is not None:
                 if not state.open or state.attempt != unconfirmed_attempt:
@@ -836,7 +867,7 @@ class Cutover:
                 return self._roll_back_one(state, before, service, reason)
             if self._stands(state, before):
                 stored = read_json(self.config.state_dir / "rolled_back.json")
-                rows = stored["services"] if isinstance(stored, dict) else []
+                rows = stored.get("services", []) if isinstance(stored, dict) else []
                 return {
                     "changed": False,
                     "state": state.phase,
@@ -879,7 +910,10 @@ class Cutover:
             {"name": name, "dsn_host": "-", "proof": "none", "event_id": "", "seconds": 0.0, "note": "no SDK"}
             for name in self.config.without_sdk
         ]
-        write_json(self.config.state_dir / "rolled_back.json", {**result, **self._run(self.state().attempt)})
+        try:
+            write_json(self.config.state_dir / "rolled_back.json", {**result, **self._run(self.state().attempt)})
+        except CutoverError as error:  # every service is back all the same
+            self._note(str(error))
         self.tell("rolled_back", {"reason": reason, "stands": "before", **_told(result)})
         if result["unproven"]:
             raise UnprovenError(f"every service is {_UNPROVEN}: {result['unproven'][0]}", result)
@@ -928,8 +962,7 @@ class Cutover:
         try:
             outcomes = dict(self.proving.outcomes(names, target, until=proof_began + ROLLBACK_PROOF))
         except Exception as error:  # the services are back: whatever fails from here on is no failure of that
-            told = str(error) if isinstance(error, CutoverError) else f"unexpected {type(error).__name__}"
-            outcomes |= {name: CutoverError(told) for name in names}
+            outcomes |= {name: CutoverError(unexpected(error)) for name in names}
         rows: list[Result] = []
         unproven: list[str] = list(self.proving.unread)
         for name in names:
@@ -961,7 +994,7 @@ class Cutover:
 
     def recover(self) -> Result:
         """Take back what an interrupted run left open (at boot, or after its process was killed)."""
-        with self.store.lock(wait=60.0):
+        with self._alone("recover", wait=60.0, unattended=True):
             state = self.state()
             self.way_back.clean_files()
             if state.open:

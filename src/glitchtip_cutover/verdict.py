@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
+
+from glitchtip_core.json_text import decode_json
 
 from .config import VerdictSettings
 
@@ -27,7 +28,7 @@ def verdict_problem(settings: VerdictSettings, migration_id: str, now: float) ->
     """Why the verdict does not allow a switch at ``now`` (epoch seconds), as one sentence; None when it does."""
     path = settings.file
     try:
-        data = json.loads(path.read_bytes())
+        data = decode_json(path.read_bytes())
     except FileNotFoundError:
         return f"there is no verdict of the parallel run in {path}; run phase 3 first"
     except (OSError, ValueError) as error:

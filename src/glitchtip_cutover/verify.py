@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from .config import Config
+from .containment import contain_host
 from .drift import add_drift, find_drift
 from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
-from .errors import CutoverError, UnprovenServiceError
+from .errors import BusyError, CutoverError, InterruptedRunError, UnprovenServiceError, unexpected
 from .host import Host
 from .journal import Journal, fold
 from .manager import Process, manager_label
@@ -26,7 +27,28 @@ _POLL = 2.0
 
 
 def run_verify(config: Config, host: Host) -> Result:
-    """The command ``verify``. Raises CutoverError when a service is not there, not online or on another DSN."""
+    """The command ``verify``. Raises CutoverError when a service is not there, not online or on another DSN.
+
+    People are notified of that, and of a verification that could not be made.
+    """
+    host = contain_host(host)
+    try:
+        return _run_verify(config, host)
+    except _NotVerifiedError as error:
+        raise CutoverError(str(error), error.details) from None
+    except (BusyError, InterruptedRunError):
+        raise
+    except Exception as error:
+        reason = f"after the recovery the services could not be verified: {unexpected(error)}"
+        host.notify("incomplete", {"reason": reason, "problems": [reason]})
+        raise CutoverError(reason) from error
+
+
+class _NotVerifiedError(CutoverError):
+    """What does not fit, of which people were notified."""
+
+
+def _run_verify(config: Config, host: Host) -> Result:
     store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
     journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
     facts = store.to_verify()
@@ -57,7 +79,7 @@ def run_verify(config: Config, host: Host) -> Result:
     told = {**(facts or {}), "problems": problems}
     if problems:
         host.notify("incomplete", told)
-        raise CutoverError(
+        raise _NotVerifiedError(
             f"after the recovery {len(problems)} thing(s) do not fit: {problems[0]}",
             {**result, "state": "not verified"},
         )

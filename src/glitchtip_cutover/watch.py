@@ -9,7 +9,6 @@ memory that runs out. It never holds the lock of the switch while it looks or wa
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,16 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.pm2_list import as_mapping, as_whole
+
 from .api import await_event
 from .compose import Docker
 from .config import Config
+from .containment import contain, contain_host, contain_port
 from .deadline import WATCH_UNIT, has_systemd, run_detached
-from .errors import BusyError, CutoverError, InterruptedRunError, RolledBackError
+from .errors import BusyError, CutoverError, IncompleteError, InterruptedRunError, RolledBackError, unexpected
 from .files import fsync_directory, read_json, write_json
 from .host import Host
 from .journal import Journal, State, fold
 from .memory import Memory, read_memory
-from .process import SYSTEM_PATH, run
+from .process import run, search_path
 from .proof import is_own
 from .store import Store
 from .targets import to_glitchtip
@@ -35,6 +37,8 @@ Result = dict[str, Any]
 
 _LOCK_WAIT = 60.0
 _TWICE = 2
+# So often in a row the state may be unreadable before the watch gives up, and systemd starts it again.
+_BLIND = 5
 _RESTARTS_AT_ONCE = 3
 
 
@@ -59,7 +63,7 @@ def start_watch(config: Config, facts: Mapping[str, Any], now: float | None = No
         with contextlib.suppress(CutoverError):
             run(
                 ["systemctl", "start", "--no-block", WATCH_UNIT + ".service"],
-                environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+                environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
                 timeout=30,
             )
 
@@ -71,7 +75,7 @@ def systemd_stops() -> bool:
     with contextlib.suppress(CutoverError):
         done = run(
             ["systemctl", "is-system-running"],
-            environment={"PATH": os.environ.get("PATH", SYSTEM_PATH), "LC_ALL": "C.UTF-8"},
+            environment={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
             timeout=30,
         )
         return done.output.strip() == "stopping"
@@ -112,24 +116,39 @@ class Watch:
         going_down: Callable[[], bool] = systemd_stops,
     ) -> None:
         self.config = config
-        self.host = host
+        host = self.host = contain_host(host)
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
-        self.docker = docker or Docker(config.compose.docker)
+        self.docker = contain_port(docker or Docker(config.compose.docker), "Docker")
         self.sight = Sight()
-        self._memory = memory
-        self._roll_back = roll_back
-        self._going_down = going_down
+        self._memory = contain(memory, "reading the memory")
+        self._roll_back = contain(roll_back, "the rollback")
+        self._going_down = contain(going_down, "systemd")
 
     # ------------------------------------------------------------------ the run
 
     def run(self) -> Result:
-        """Look until the time is over. Raises RolledBackError when a trigger took the switch back."""
-        mark = read_json(watch_mark(self.config))
-        if not isinstance(mark, dict):
+        """Look until the time is over. Raises RolledBackError when a trigger took the switch back.
+
+        IncompleteError: the mark of the watch is damaged, and it ends. Any other CutoverError: it could not go on;
+        systemd starts it again. People are notified of both.
+        """
+        try:
+            mark = self._mark()
+        except CutoverError as error:
+            reason = f"the watch after the switch cannot begin: {error}"
+            self._alert(reason)
+            if not isinstance(error.__cause__, ValueError | type(None)):
+                raise CutoverError(reason) from error  # it cannot be read now: systemd starts the watch again
+            with contextlib.suppress(Exception):
+                self._forget()
+            raise IncompleteError(reason) from error
+        if mark is None:
             return {"changed": False, "state": "not watching", "reason": "no switch was confirmed lately"}
         try:
             return self._watch(mark)
+        except (RolledBackError, BusyError):
+            raise
         except InterruptedRunError:
             if self._going_down():
                 return {
@@ -140,6 +159,33 @@ class Watch:
             self._tell("watch_stopped", attempt=mark["attempt"])
             self._forget()
             return {"changed": True, "state": "stopped", "reason": "the watch was stopped by hand"}
+        except Exception as error:
+            reason = f"the watch after the switch could not go on: {unexpected(error)}"
+            if not mark.get("alerted"):
+                self._alert(reason)
+                with contextlib.suppress(Exception):
+                    write_json(watch_mark(self.config), {**mark, "begun": True, "alerted": True})
+            raise CutoverError(reason) from error
+
+    def _mark(self) -> dict[str, Any] | None:
+        """What the mark says, None when there is none. Raises CutoverError when it is damaged."""
+        mark = read_json(watch_mark(self.config))
+        if mark is None:
+            return None
+        number = (int, float)
+        if (
+            not isinstance(mark, dict)
+            or not isinstance(mark.get("attempt"), int)
+            or not all(isinstance(mark.get(name), number) for name in ("began", "until"))
+        ):
+            raise CutoverError(f"{watch_mark(self.config)} is damaged")
+        return mark
+
+    def _alert(self, reason: str) -> None:
+        """Notify people that the watch does not see what it should."""
+        self.host.progress(reason)
+        for problem in self.host.notify("incomplete", {"reason": reason, "problems": [reason]}):
+            self.host.progress(problem)
 
     def _watch(self, mark: dict[str, Any]) -> Result:
         if not mark.get("begun"):
@@ -150,14 +196,25 @@ class Watch:
                 interval=self.config.watch.interval,
             )
             write_json(watch_mark(self.config), {**mark, "begun": True})
-        looks = 0
+        looks = blind = 0
         while True:
-            if not self._stands(mark):
-                self._forget()
-                return {"changed": True, "state": "over", "reason": "the switch it watched stands no more"}
-            left = min(float(mark["until"]) - self.host.clock(), self.config.watch.seconds)
-            if left <= 0:
-                return self._passed(mark, looks)
+            try:
+                if not self._stands(mark):
+                    self._forget()
+                    return {"changed": True, "state": "over", "reason": "the switch it watched is not active any more"}
+                left = min(float(mark["until"]) - self.host.clock(), self.config.watch.seconds)
+                if left <= 0:
+                    return self._passed(mark, looks)
+            except (InterruptedRunError, BusyError):
+                raise
+            except Exception as error:
+                blind += 1
+                if blind >= _BLIND:
+                    raise
+                self.host.progress(f"the state cannot be read: {unexpected(error)}")
+                self.host.sleep(self.config.watch.interval)
+                continue
+            blind = 0
             reason = self.look()
             looks += 1
             if reason is not None and self._stands(mark) and self._alarm(mark, reason):
@@ -218,7 +275,7 @@ class Watch:
         if sentence not in self.sight.noted:
             self.sight.noted.add(sentence)
             self.host.progress(sentence)
-            with contextlib.suppress(BusyError):
+            with contextlib.suppress(CutoverError):
                 self._tell("watch_note", note=sentence)
 
     # ------------------------------------------------------------------ one look
@@ -231,10 +288,24 @@ class Watch:
             self.look_at_memory,
             self.look_at_events,
         ):
-            reason = seen()
+            try:
+                reason = seen()
+            except InterruptedRunError:
+                raise
+            except Exception as error:  # one that fails does not hide what the others see
+                self._unseen(seen.__name__, error)
+                continue
             if reason is not None:
                 return reason
         return None
+
+    def _unseen(self, name: str, error: Exception) -> None:
+        """Report once in this watch that one kind of check does not work."""
+        if name not in self.sight.noted:
+            self.sight.noted.add(name)
+            sentence = f"the watch after the switch works without one of its checks ({name}): {unexpected(error)}"
+            self._note(sentence)
+            self._alert(sentence)
 
     def look_at_services(self) -> str | None:
         """Errored; not online in two looks in a row; restarted by itself in two looks in a row, or often."""
@@ -294,17 +365,17 @@ class Watch:
         return None
 
     def _look_at_container(self, name: str, item: Mapping[str, Any] | None) -> str | None:
-        state = (item or {}).get("State") or {}
+        state = as_mapping((item or {}).get("State"))
         if state.get("Status") == "exited" and state.get("ExitCode") == 0:
-            policy = ((item or {}).get("HostConfig") or {}).get("RestartPolicy") or {}
+            policy = as_mapping(as_mapping((item or {}).get("HostConfig")).get("RestartPolicy"))
             if policy.get("Name") in (None, "", "no"):
                 return None
-        restarts = int((item or {}).get("RestartCount") or 0)
+        restarts = as_whole((item or {}).get("RestartCount"))
         known = self.sight.container_restarts.get(name, restarts)
         self.sight.container_restarts[name] = restarts
         if item is not None and restarts > known:
             return f"the container {name} of the new tracker crashed and was restarted"
-        health = (state.get("Health") or {}).get("Status")
+        health = as_mapping(state.get("Health")).get("Status")
         if state.get("Status") == "running" and health != "unhealthy":
             self.sight.container_ill.pop(name, None)
             return None
@@ -364,13 +435,13 @@ class Watch:
 
     def _silent(self, began: float) -> list[str]:
         """Services that reported by themselves when they were switched, and not since the watch began."""
-        applied = read_json(self.config.state_dir / "applied.json")
-        rows = applied.get("services", []) if isinstance(applied, dict) else []
-        talked = {row.get("name") for row in rows if row.get("proof") == "own_event"}
-        if not talked:
-            return []
         heard: set[str] = set()
         try:
+            applied = read_json(self.config.state_dir / "applied.json")
+            rows = applied.get("services", []) if isinstance(applied, dict) else []
+            talked = {row.get("name") for row in rows if row.get("proof") == "own_event"}
+            if not talked:
+                return []
             processes = self.host.manager.processes()
             for side in {self.config.side_for(str(name)) for name in talked if name in self.config.services}:
                 if side is not None:
@@ -382,7 +453,7 @@ class Watch:
                     }
         except InterruptedRunError:
             raise
-        except CutoverError:
+        except Exception:
             return []
         return sorted(str(name) for name in talked - heard)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from .config import Config
 from .dsn import shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError
+from .errors import CutoverError, IncompleteError, unexpected
 from .files import fsync_directory
 from .host import Host
 from .journal import Journal, State, fold
@@ -79,10 +79,14 @@ class WayBack:
             self._host.deadline.disarm()
 
     def clean_files(self) -> None:
-        """Remove what an interrupted write may have left beside the ``.env`` files, and in the state directory."""
-        self._store.clean()
+        """Remove what an interrupted write may have left beside the ``.env`` files, and in the state directory.
+
+        What cannot be removed stops nothing.
+        """
+        with collect_into([]):
+            self._store.clean()
         for path in self._config.env_files:
-            with contextlib.suppress(OSError):
+            with collect_into([]):
                 EnvFile(path, self._config.env_key).clean()
                 for part in path.parent.glob(f"{path.name}.*.part"):
                     part.unlink()
@@ -153,7 +157,5 @@ def collect_into(problems: list[str]) -> Iterator[None]:
     """Collect a failure as a sentence and go on."""
     try:
         yield
-    except CutoverError as error:
-        problems.append(str(error))
-    except OSError as error:
-        problems.append(f"unexpected {type(error).__name__}: {error.strerror}")
+    except Exception as error:
+        problems.append(unexpected(error))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from glitchtip_api import GlitchTipError
+from glitchtip_core.process import search_path
 
 from .process import OpsError
 
@@ -49,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    os.environ["PATH"] = search_path()  # also for programs that inherit this environment
     options = build_parser().parse_args(argv)
     handler: Handler = options.handler
     try:

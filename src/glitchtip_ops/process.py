@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glitchtip_api.errors import scrub
+from glitchtip_core.process import search_path
 
 
 class OpsError(Exception):
@@ -48,7 +49,7 @@ def run(
             error here.
     """
     environment = {
-        "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        "PATH": search_path(),
         "LANG": "C.UTF-8",
     }
     environment.update({name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ})

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -I
 """Write the stack's secrets to the file named by the only argument: created with mode 600, never overwritten, nothing printed."""
 
 import os

@@ -202,7 +202,7 @@ class PythonSender(_Script):
         """See :class:`Sender`."""
         bundle = self.ca_path or os.environ.get("REQUESTS_CA_BUNDLE")
         return self._run(
-            [self.python, "-P"],  # nothing beside the script may pass for a module
+            [self.python, "-I"],  # nothing beside the script, or of the user's, may pass for a module
             {"items": list(items), "burst": list(burst)},
             {"SSL_CERT_FILE": bundle} if bundle else {},
             "",

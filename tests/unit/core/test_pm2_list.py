@@ -21,7 +21,6 @@ from glitchtip_core.pm2_list import (
     as_whole,
     read_entries,
     read_entry,
-    read_list,
 )
 from glitchtip_core.process import Completed
 from glitchtip_cutover.config import Pm2Settings
@@ -148,7 +147,7 @@ def test_env_as_a_word_is_no_mapping() -> None:
 @pytest.mark.parametrize("depth", [10_000, 200_000])
 def test_a_list_that_is_nested_too_deeply_is_refused(depth: int) -> None:
     with pytest.raises(CoreError, match="process list"):
-        read_list("[" * depth + "]" * depth)
+        read_entries("[" * depth + "]" * depth)
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,11 @@ class Simulation:
         return self.notify_problems
 
     def cutover(self, observer: Callable[[str, str], None] | None = None) -> Cutover:
-        host = Host(
+        return Cutover(self.config, self.host(observer))
+
+    def host(self, observer: Callable[[str, str], None] | None = None) -> Host:
+        """The ports as they are, uncontained."""
+        return Host(
             manager=self.pm2,  # type: ignore[arg-type]
             tracker=self.tracker,  # type: ignore[arg-type,return-value]
             deadline=self.deadline,  # type: ignore[arg-type]
@@ -339,7 +343,6 @@ class Simulation:
             notify=self.notify,
             start_watch=self.watches.append,
         )
-        return Cutover(self.config, host)
 
     def uses(self) -> dict[str, str]:
         """The DSN that each running process uses, and those of the files and of PM2's environments."""

@@ -270,7 +270,7 @@ def test_a_dsn_that_only_pm2_s_daemon_has_counts_as_carried(
             for number, more in enumerate(details)
         ]
     )
-    monkeypatch.setattr(pm2_module.core, "list_processes", lambda _access: read_entries(listed))
+    monkeypatch.setattr(pm2_module.core, "list_processes", lambda _access, **_: read_entries(listed))
     assert [process.environment.get(KEY) for process in pm2.processes()] == ["daemon", "own", None]
 
 
