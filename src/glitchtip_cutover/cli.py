@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ai-admin-cutover",
         description="Move a product's services to a new error tracker, and back.",
         epilog="Exit codes: 0 done, 1 refused or failed with nothing changed, 2 wrong use, "
-        "3 failed and rolled back, 4 way back incomplete, 5 everything is back but unproven, "
+        "3 failed and rolled back, 4 a change was begun and is not complete, 5 everything is back but unproven, "
         "75 another run is under way.",
     )
     parser.add_argument("--version", action="version", version=__version__)

@@ -31,7 +31,7 @@ class RolledBackError(CutoverError):
 
 
 class IncompleteError(CutoverError):
-    """The way back could not be finished: somebody has to look (exit code 4)."""
+    """A change was begun and is neither complete nor rolled back (exit code 4)."""
 
     exit_code = 4
 

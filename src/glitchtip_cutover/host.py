@@ -66,12 +66,13 @@ class Host:
 
 
 def real_host(config: Config, progress: Callable[[str], None]) -> Host:
-    """The host we run on."""
-    from .mirror import problem  # these two themselves need what is in here
+    """The host we run on. Its ports raise nothing but CutoverError."""
+    from .containment import contain_host  # these themselves need what is in here
+    from .mirror import problem
     from .watch import start_watch
 
     manager = manager_for(config)
-    return Host(
+    host = Host(
         manager=manager,
         tracker=Tracker,
         deadline=Deadline(config),
@@ -82,3 +83,4 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         mirror_problem=lambda: problem(config),
         surroundings=lambda listed: read_surroundings(config, listed),
     )
+    return contain_host(host)

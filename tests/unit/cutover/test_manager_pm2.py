@@ -245,4 +245,4 @@ def test_the_program_starts_itself_again_under_any_name(
     monkeypatch.setattr(sys, "argv", [str(program)])
     assert deadline.self_command() == [sys.executable, "-I", str(program)]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest"])
-    assert deadline.self_command() == [sys.executable, "-m", "glitchtip_cutover"]
+    assert deadline.self_command() == [sys.executable, "-P", "-m", "glitchtip_cutover"]
