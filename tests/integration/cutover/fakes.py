@@ -31,7 +31,7 @@ def send(dsn: str, event_id: str, tags: dict[str, str]) -> int:
     event = json.dumps({"event_id": event_id, "timestamp": time.time(), "tags": tags}).encode()
     body = b"\n".join((json.dumps({"event_id": event_id}).encode(), b'{"type":"event"}', event, b""))
     assert scheme == "http"
-    connection = http.client.HTTPConnection(host, timeout=5)
+    connection = http.client.HTTPConnection(host, timeout=30)
     connection.request("POST", f"/api/{project}/envelope/?sentry_key={key}", body)
     return connection.getresponse().status
 
