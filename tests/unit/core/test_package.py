@@ -100,3 +100,19 @@ assert sys.modules["glitchtip_core.pm2"].__name__ == "ansible.module_utils.glitc
     argv = [sys.executable, "-I", "-c", source, str(ROOT / "src")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
+
+
+def test_every_part_of_the_shared_package_is_found_where_modules_come_over_the_wire() -> None:
+    """Mitogen finds a part only by a name that was imported before; ours are named below ansible.module_utils there."""
+    source = """
+import ansible.module_utils, sys
+ansible.module_utils.__path__.append(sys.argv[1])
+import ansible.module_utils.glitchtip_cutover
+print(*sorted(name for name in sys.modules if name.startswith("glitchtip_core.")))
+"""
+    argv = [sys.executable, "-I", "-c", source, str(ROOT / "src")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    parts = {f"glitchtip_core.{path.stem}" for path in CORE.glob("*.py") if path.stem != "__init__"}
+    assert len(parts) > 3
+    assert set(done.stdout.split()) == parts
