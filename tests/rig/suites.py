@@ -49,6 +49,7 @@ def contract() -> None:
         return
     engine.ensure()
     images.build_all(["postgres", "valkey", *subject.standins()])
+    world.ensure_network()
     given = subject.given()
     chosen = [given] if given else [subject.of_line(line) for line in CONTRACT_PORTS]
     say(f"contract: {' and '.join(f'{one.name} {one.line}' for one in chosen)}, side by side ...")
@@ -81,6 +82,8 @@ def _contract_in_containers(chosen: subject.Subject) -> list[dict[str, Any]]:
         images.tag("valkey"),
         line=line,
         published=CONTRACT_PORTS[line],
+        # The rig's own, which is there: engines have few address ranges to give away.
+        network=world.NETWORK,
         environment=QUICK,
     )
     path = ARTIFACTS / f"contract-{line}.json"
@@ -105,7 +108,7 @@ def _contract_in_containers(chosen: subject.Subject) -> list[dict[str, Any]]:
                     "GLITCHTIP_PASSWORD": stack.superuser_password,
                     "GLITCHTIP_ALLOW_PRIVATE_IPS": "true",
                     "GLITCHTIP_UPTIME_ALLOW_PRIVATE_IPS": "true",
-                    "CONTRACT_RECEIVER": f"{_gateway(f'{name}-network')}:{free_port()}",
+                    "CONTRACT_RECEIVER": f"{_gateway(world.NETWORK)}:{free_port()}",
                 },
                 captured=True,
             )
