@@ -16,6 +16,9 @@ from drills.invariant import STATES, violations
 from drills.lite import Lite, Output
 from drills.outside import Observer
 
+#: Seconds in which a service that reports all the time is heard.
+_HEARD_SECONDS = 15
+
 
 @dataclass
 class Case:
@@ -35,6 +38,21 @@ class Case:
         reason = output.document.get("reason", output.err.strip()[-200:])
         because = f": {reason}" if reason else ""
         self.expect(output.code == code, f"{what} ended with code {output.code}, not {code}{because}")
+
+    def never_confirmed(self, service: str, ended: int) -> None:
+        """`apply` ends with ``ended``, or is left open because ``service`` is to be heard: `confirm` refuses, and the way back works.
+
+        Which of both depends on what the trackers hold of the service's last day.
+        """
+        done = self.world.program("apply --json")
+        if done.code != ended:
+            self.expect_code(done, 0, "apply")
+            time.sleep(_HEARD_SECONDS)
+            done = self.world.program("confirm --json")
+            self.expect_code(done, 1, "confirm")
+            self.expect_code(self.world.program("rollback --json"), 0, "rollback")
+        reason = str(done.document.get("reason", ""))
+        self.expect(service in reason, f"the reason is: {reason[:200]}")
 
     def journal_lines(self) -> int:
         """Number of records now."""

@@ -120,7 +120,9 @@ def _judge(case: Case, burst: Burst, *, lost: int = 0) -> None:
     twice = len(stored) - len(set(stored))
     case.expect(twice == 0, f"{twice} events are stored twice")
     counted = _counted(case, burst)
-    case.expect(counted <= len(burst.accepted), f"issues count {counted} events, {len(burst.accepted)} were accepted")
+    case.expect(
+        counted <= len(burst.accepted), f"issues count {counted} events, {len(burst.accepted)} were accepted"
+    )
     case.expect(counted >= len(set(stored)), f"issues count {counted} events, {len(set(stored))} are stored")
 
 
@@ -277,7 +279,9 @@ def _with_protections(drill: Callable[[Case], None]) -> Callable[[Case], None]:
 
 NO_RECOVERY = Control("nobody runs queue recover", _switched_off("recover"), "accepted events are missing")
 NO_RESUME = Control("nobody runs it again", _switched_off("resume"), "accepted events are missing")
-NOT_STOPPED = Control("the worker is not stopped first", _switched_off("stop first"), "accepted events are missing")
+NOT_STOPPED = Control(
+    "the worker is not stopped first", _switched_off("stop first"), "accepted events are missing"
+)
 
 DRILLS: tuple[Drill, ...] = (
     Drill(

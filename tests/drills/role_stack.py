@@ -105,7 +105,11 @@ class RoleStack:
             "postgres": images.tag("postgres"),
             "valkey": images.tag("valkey"),
         }
-        given = {"glitchtip_version": self.version, "glitchtip_images": pinned, "glitchtip_public_url": self.url}
+        given = {
+            "glitchtip_version": self.version,
+            "glitchtip_images": pinned,
+            "glitchtip_public_url": self.url,
+        }
         self.document, self.sizing = rendered({**given, **self.variables})
         self.secrets = {"SECRET_KEY": secrets.token_hex(16), "POSTGRES_PASSWORD": secrets.token_hex(16)}
 
