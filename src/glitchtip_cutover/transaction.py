@@ -58,7 +58,7 @@ from .wayback import WayBack
 Result = dict[str, Any]
 _T = TypeVar("_T")
 # All services of a rollback are proven within this time, or said to be unproven.
-ROLLBACK_PROOF = 30.0
+ROLLBACK_PROOF = 60.0
 # A confirm that waits for events ends that many seconds before the window does, and asks in between.
 _CONFIRM_MARGIN = 10.0
 _CONFIRM_POLL = 5.0

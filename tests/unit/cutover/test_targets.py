@@ -375,7 +375,7 @@ def test_a_rollback_without_network_is_back_and_unproven_in_time(world: Simulati
     details = caught.value.details
     assert caught.value.exit_code == 5
     assert details["seconds_to_last_restart"] < 15
-    assert details["seconds_proof"] <= 31
+    assert details["seconds_proof"] <= 61
     assert (common(world), own(world)) == ({OLD}, {OWN_OLD})
     assert world.cutover().state().phase == "rolled_back"
     assert not world.cutover().store.open_marker.exists()
