@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = _with_table(result)
     output = getattr(arguments, "output", None)
     if output is not None:
-        # without it the caller is told that the state is not known, see deadline.run_detached
+        # Where this fails, deadline.run_detached reports that the state is unknown.
         write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
     elif result.get("failed") and not arguments.json:
         if result.get("services"):

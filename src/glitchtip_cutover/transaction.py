@@ -630,7 +630,7 @@ class Cutover:
             told = unexpected(failure)
             details = failure.details if isinstance(failure, IncompleteError) else {"problems": [told]}
             self.tell("incomplete", {**facts, "reason": reason, **details})
-            raise IncompleteError(f"{reason}; and the way back is incomplete: {told}", details) from error
+            raise IncompleteError(f"{reason}; and the rollback is incomplete: {told}", details) from error
         self.tell("rolled_back", {**facts, "reason": reason, "stands": stands})
         raise RolledBackError(
             f"{reason}; the state of before is back", {"state": "rolled_back", "changed": False}

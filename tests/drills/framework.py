@@ -40,9 +40,9 @@ class Case:
         self.expect(output.code == code, f"{what} ended with code {output.code}, not {code}{because}")
 
     def never_confirmed(self, service: str, ended: int) -> None:
-        """`apply` ends with ``ended``, or is left open because ``service`` is to be heard: `confirm` refuses, and the way back works.
+        """`apply` ends with ``ended``; or it succeeds, `confirm` refuses because of ``service``, and the rollback works.
 
-        Which of both depends on what the trackers hold of the service's last day.
+        Which of the two depends on the events of the service that the trackers hold from the last 24 hours.
         """
         done = self.world.program("apply --json")
         if done.code != ended:

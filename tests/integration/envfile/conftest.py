@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from integration.envfile.readers import Readers
+from integration.quick import npm
 
 PRODUCT = Path(__file__).parents[2] / "ai_admin"
 
@@ -16,9 +16,9 @@ PRODUCT = Path(__file__).parents[2] / "ai_admin"
 @pytest.fixture(scope="session")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Readers:
     """This machine's Node.js and shell, and dotenv as the sample product's lock file pins it."""
-    node, npm = shutil.which("node"), shutil.which("npm")
+    node = shutil.which("node")
     assert node, "Node.js is missing: make setup-tests"
-    assert npm, "npm is missing: make setup-tests"
+    assert shutil.which("npm"), "npm is missing: make setup-tests"
     modules = tmp_path_factory.mktemp("dotenv")
     pin = json.loads((PRODUCT / "package.json").read_text())["dependencies"]["dotenv"]
     locked = json.loads((PRODUCT / "package-lock.json").read_text())["packages"]["node_modules/dotenv"]
@@ -30,13 +30,5 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Readers:
     }
     (modules / "package.json").write_text(json.dumps(package))
     (modules / "package-lock.json").write_text(json.dumps(lock))
-    done = subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"],
-        cwd=modules,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm ci did not work: {done.stderr.strip().splitlines()[:1]}"
+    npm("ci", cwd=modules)
     return Readers(node, modules)

@@ -41,16 +41,16 @@ def refusal(act: Callable[[], Any]) -> str:
 
 @pytest.mark.parametrize("kind", ["relative", "absolute", "chain", "linked directory"])
 def test_a_symbolic_link_stays_and_its_target_changes(tmp_path: Path, kind: str) -> None:
-    target = tmp_path / "shared" / "env"
+    target = tmp_path / "common" / "env"
     env_file(target)
     link = tmp_path / "app" / ".env"
     link.parent.mkdir()
     if kind == "chain":
-        (tmp_path / "app" / "middle").symlink_to("../shared/env")
+        (tmp_path / "app" / "middle").symlink_to("../common/env")
     if kind == "linked directory":
-        (tmp_path / "app" / "current").symlink_to("../shared")
+        (tmp_path / "app" / "current").symlink_to("../common")
     to = {
-        "relative": "../shared/env",
+        "relative": "../common/env",
         "absolute": str(target),
         "chain": "middle",
         "linked directory": "current/env",
@@ -329,9 +329,9 @@ def test_what_somebody_else_does_at_the_last_moment_is_noticed_and_stays(
 
 
 def test_what_an_interrupted_write_left_is_taken_away(tmp_path: Path) -> None:
-    file = env_file(tmp_path / "shared" / "env")
-    (tmp_path / ".env").symlink_to("shared/env")
-    (tmp_path / "shared" / "env.part").write_bytes(b"half")
+    file = env_file(tmp_path / "common" / "env")
+    (tmp_path / ".env").symlink_to("common/env")
+    (tmp_path / "common" / "env.part").write_bytes(b"half")
     EnvFile(tmp_path / ".env", KEY).clean()
-    assert os.listdir(tmp_path / "shared") == ["env"]
+    assert os.listdir(tmp_path / "common") == ["env"]
     assert file.read() == BEFORE

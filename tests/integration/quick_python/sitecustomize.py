@@ -21,12 +21,13 @@ DIRECTORY = os.environ.get("TEST_KEPT_DIR", "")
 
 def keep_compiled(directory: str) -> None:
     """Read compiled modules of zip archives from ``directory``, and write those that are not there; a hash is the name."""
+    # Private, hence not in the types: zipimport compiles each module of an archive with it.
     compile_source = zipimport._compile_source  # type: ignore[attr-defined]
 
     def kept(pathname: str, source: bytes) -> CodeType:
         place = os.path.join(directory, f"{sys.hexversion:x}-{len(source)}-{source_hash(1, source).hex()}")
         with contextlib.suppress(OSError), open(place, "rb") as file:
-            found: CodeType = marshal.loads(file.read())  # noqa: S302 - of this run's own directory
+            found: CodeType = marshal.loads(file.read())  # noqa: S302 - this run wrote it, in its own directory
             return found
         code: CodeType = compile_source(pathname, source)
         with contextlib.suppress(OSError):

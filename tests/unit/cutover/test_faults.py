@@ -24,7 +24,7 @@ from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.transaction import Cutover
 from glitchtip_cutover.watch import Watch, watch_mark
 
-#: What stands when the act ended as done.
+#: What is active after the command succeeded: the target, and services that were rolled back alone.
 DONE = {
     "apply to glitchtip": "glitchtip",
     "apply, all at once": "glitchtip",
