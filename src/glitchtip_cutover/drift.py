@@ -111,7 +111,7 @@ def _in_source(
         if source.tool == PACKAGE:
             mention = replace(mention, owner="")
         is_key = mention.name == config.env_key
-        if (is_own and is_key) or (source.tool == DUMP and mention.owner not in config.services):
+        if (is_own and is_key) or (source.tool == DUMP and not _is_read_of_dump(config, mention)):
             continue
         if not mention.value and source.tool not in (DUMP, ECOSYSTEM):
             continue
@@ -125,6 +125,16 @@ def _in_source(
         if problem is not None:
             found.append(_of_mention(config, wanted, source, mention, services, problem=problem))
     return found
+
+
+def _is_read_of_dump(config: Config, mention: Mention) -> bool:
+    """Whether PM2 reads that part of its saved list again.
+
+    It keeps ``env_production`` and the like of the ecosystem file a service came from, and has read them into ``env`` then:
+    ``resurrect`` and ``start NAME --env production`` do not read them from there, and ``restart`` and ``reload`` refuse
+    ``--env`` without a file (PM2 7.0).
+    """
+    return mention.owner in config.services and not re.search(r"(?:^|\.)env_", mention.path)
 
 
 def _is_problem(

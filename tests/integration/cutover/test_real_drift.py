@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -241,3 +242,24 @@ def test_the_documented_deploy_keeps_the_switch(host: Host, number: int) -> None
     # The control: the same deploy with the release's .env as it is ends with an error.
     script.write_text(re.sub(r"^\{ grep.*$", 'cat "$release/.env" > "$app/.env.part"', script.read_text(), flags=re.MULTILINE))
     assert deploy() == 1
+
+
+def test_what_pm2_keeps_of_a_deleted_ecosystem_file_moves_no_service(host: Host) -> None:
+    """Its saved list holds ``env_production`` for ever; neither a start by name nor its next boot reads it from there."""
+    switched(host)
+    deploy = next(each for each in DEPLOYS if each.block == "env_production")
+    deploy.write(host, host.old.dsn)
+    host.call("reload", deploy.file, *deploy.arguments)
+    (host.root / "app" / deploy.file).unlink()
+    assert report_to_the_old_tracker(host, deploy.service) == {deploy.service}
+    switched(host)
+
+    kept = {entry["name"]: entry for entry in json.loads((host.home / "dump.pm2").read_text())}
+    assert kept[deploy.service][deploy.block] == {KEY: host.old.dsn}
+    assert drift(host, 0) == []
+    host.call("start", deploy.service, *deploy.arguments)
+    assert report_to_the_old_tracker(host, deploy.service) == set()
+    host.call("kill")
+    host.call("resurrect")
+    assert report_to_the_old_tracker(host, deploy.service) == set()
+    assert drift(host, 0) == []

@@ -299,7 +299,8 @@ def test_what_a_shell_or_the_boot_exports_to_pm2_is_compared(product: Product, n
 
 
 def test_the_saved_list_of_pm2_is_compared_for_the_services_alone(product: Product) -> None:
-    entries = [{"name": "carrier", KEY: OLD, "env": {KEY: OLD}}, {"name": "shop", KEY: OLD}]
+    read_no_more = {"env_production": {KEY: OLD}}
+    entries = [{"name": "carrier", KEY: OLD, "env": {KEY: OLD}, **read_no_more}, {"name": "shop", KEY: OLD}]
     (product.root / "pm2" / "dump.pm2").write_text(json.dumps(entries, indent=2))
     product.cutover().snapshot()
     assert product.cutover().plan()["drift"] == []  # the switch itself has it written anew
