@@ -24,7 +24,7 @@ LANES = 2
 #: Lines of a part that passed, and of one that failed, which are repeated on standard output as soon as it ends.
 SHOWN, SHOWN_FAILED = 6, 120
 #: Lines of each part that failed which are the last that the gate prints: of a long output often only the end is kept.
-SHOWN_AT_THE_END = 25
+SHOWN_AT_THE_END = 12
 
 
 @dataclass(frozen=True)

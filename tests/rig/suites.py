@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from local import Unavailable, free_port
 from stack import Stack, StackError, end_empty, start, start_empty, stop
 
 from rig import engine, images, subject, world
+from rig.reasons import reasons
 from rig.shell import CACHE, ROOT, RigError, run, say
 
 ARTIFACTS = ROOT / "artifacts"
@@ -250,25 +250,12 @@ def _scenarios(names: list[str]) -> None:
     if failed:
         for name in failed:
             say(f"molecule: what scenario {name} failed on:")
-            say("\n".join(f"  {line}" for line in _reasons(_log(name).read_text(errors="replace"))))
+            say("\n".join(f"  {line}" for line in reasons(_log(name).read_text(errors="replace"))))
         raise RigError(f"Molecule scenario {', '.join(failed)} failed (see the lines above).")
 
 
 def _log(name: str) -> Path:
     return CACHE / f"molecule-{name}.log"
-
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_REASON = re.compile(
-    r"^(?:[| \u2502]*)(fatal: .*|FAILED (?!- RETRYING).*|ERROR .*|E  .*|failed: .*)$", re.MULTILINE
-)
-#: Enough to know where to look, few enough to be the end of what a gate prints.
-_REASONS = 12
-
-
-def _reasons(log: str) -> list[str]:
-    """The last lines of a log that say why: failed tasks of Ansible, failed tests of pytest, 300 characters of each."""
-    return [found[1][:300] for found in _REASON.finditer(_COLOUR.sub("", log))][-_REASONS:]
 
 
 def _subjects() -> dict[str, str]:

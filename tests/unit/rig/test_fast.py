@@ -19,7 +19,9 @@ def sent(monkeypatch, walk, module="glitchtip_project"):
     return {name.removeprefix(PREFIX) for name, _, _ in found}
 
 
-@pytest.mark.parametrize("name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"])
+@pytest.mark.parametrize(
+    "name", ["transport", "errors", "paging", "ensure.project", "ensure.outcome", "resources.keys"]
+)
 def test_what_is_imported_relatively_is_sent(monkeypatch, name):
     assert {*PACKAGES, f"glitchtip_api.{name}"} <= sent(monkeypatch, fast.walk_imports)
 
@@ -39,4 +41,6 @@ def test_the_checks_of_the_product_take_the_managers_of_services_along(monkeypat
     found = module_finder.scan("product_checks", str(ROOT / "library/product_checks.py"), [str(ROOT / "src")])
     sent_names = {name.removeprefix(f"{PREFIX}glitchtip_cutover.") for name, _, _ in found}
     assert {"prechecks", "pm2", "systemd", "compose", "notify", "token_check"} <= sent_names
-    assert {f"{PREFIX}glitchtip_core.{name}" for name in ("pm2", "pm2_list", "process", "errors")} <= {name for name, _, _ in found}
+    assert {f"{PREFIX}glitchtip_core.{name}" for name in ("pm2", "pm2_list", "process", "errors")} <= {
+        name for name, _, _ in found
+    }
