@@ -20,6 +20,8 @@ from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 
+pytestmark = pytest.mark.slow
+
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7"
 NEW = "http://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb@127.0.0.1:8080/3"
 KEY = "SENTRY_DSN"

@@ -20,6 +20,8 @@ from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 from glitchtip_cutover.systemd import Systemd, parse_environment_file, parse_show, split_quoted
 
+pytestmark = pytest.mark.slow
+
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7"
 NEW = "http://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb@127.0.0.1:8080/3"
 KEY = "SENTRY_DSN"

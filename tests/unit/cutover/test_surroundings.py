@@ -16,6 +16,8 @@ from glitchtip_cutover.manager import Manager
 from glitchtip_cutover.surroundings import read_surroundings
 from glitchtip_cutover.targets import Target
 
+pytestmark = pytest.mark.slow
+
 
 def compare(config: Config, manager: Manager, proc: Path) -> list[Finding]:
     """Everything that does not name NEW."""
