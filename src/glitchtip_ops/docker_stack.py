@@ -7,6 +7,7 @@ the Compose file and its secrets. All sizes are bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -16,10 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from glitchtip_core.errors import CoreError
+from glitchtip_core.process import run_raw
+
 from .process import OpsError, run
 
 _LIST_TIMEOUT = 30.0
-_ANSWER_TIMEOUT = 900.0  # seconds for one answer of the database; counting the rows of a large one takes minutes
+_ANSWER_TIMEOUT = (
+    900.0  # seconds for one answer of the database; counting the rows of a large one takes minutes
+)
 #: Docker's own, when neither image nor Compose file says how long a stop may take (seconds).
 _ENGINE_STOP_TIMEOUT = 10
 _UNITS = {
@@ -316,25 +322,21 @@ class Stack:
         Raises OpsError with the first line of its complaint when it fails or takes longer than ``timeout``.
         """
         name = argv[0]
-        options: dict[str, Any] = {"stdin": stdin} if stdin is not None else {"input": text.encode()}
         try:
-            done = subprocess.run(
+            done = run_raw(
                 self.database_argv(container, argv),
-                stdout=stdout if stdout is not None else subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                environment=os.environ,
                 timeout=timeout,
-                check=False,
-                **options,
+                stdin=stdin if stdin is not None else text.encode(),
+                stdout=stdout,
             )
-        except subprocess.TimeoutExpired:
-            raise OpsError(f"{name} did not end within {timeout:g} s") from None
-        except OSError as error:
-            raise OpsError(f"{self.docker} cannot be run: {error.strerror}") from None
-        if done.returncode != 0:
-            complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        except CoreError as error:
+            raise OpsError(f"{name}: {error}") from None
+        if done.code != 0:
+            complaint = done.errors.decode("utf-8", "replace").strip().splitlines()
             reason = complaint[0][:300] if complaint else "no message"
-            raise OpsError(f"{name} failed with exit code {done.returncode}: {reason}")
-        return (done.stdout or b"").decode("utf-8", "replace")
+            raise OpsError(f"{name} failed with exit code {done.code}: {reason}")
+        return done.output.decode("utf-8", "replace")
 
     @contextmanager
     def database_session(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glitchtip_api.errors import scrub
+from glitchtip_core import process as core
+from glitchtip_core.errors import CoreError
 from glitchtip_core.process import search_path
 
 
@@ -45,34 +45,19 @@ def run(
     Secrets belong into ``stdin`` or ``env``, never into ``argv``. ``timeout`` in seconds.
 
     Raises:
-        OpsError: the program cannot be started, or does not end in time. An exit code other than 0 is no
-            error here.
+        OpsError: the program cannot be started, does not end in time, or prints without end. An exit code
+            other than 0 is no error here.
     """
-    environment = {
-        "PATH": search_path(),
-        "LANG": "C.UTF-8",
-    }
-    environment.update({name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ})
-    environment.update(env or {})
-    own = user is None or (os.geteuid() == 0 and user == "root")
     try:
-        account = None if own or user is None else pwd.getpwnam(user)
-        done = subprocess.run(
-            list(argv),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            env=environment,
-            user=None if account is None else account.pw_uid,
-            group=None if account is None else account.pw_gid,
-            extra_groups=None if account is None else os.getgrouplist(account.pw_name, account.pw_gid),
-            cwd=cwd,
+        done = core.run(
+            argv, environment=environment_of(env), timeout=timeout, user=user, cwd=cwd or "/", stdin=stdin
         )
-    except subprocess.TimeoutExpired:
-        raise OpsError(f"{argv[0]} did not end within {timeout:.0f} s.") from None
-    except (OSError, KeyError) as error:
-        raise OpsError(f"{argv[0]} cannot be run{'' if own else f' as {user}'}: {error}.") from None
-    return Completed(done.returncode, done.stdout, done.stderr)
+    except CoreError as error:
+        raise OpsError(f"{error}{'' if user is None else f' (as user {user})'}.") from None
+    return Completed(done.code, done.output, done.errors)
+
+
+def environment_of(further: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of programs that the tools run: a search path, the language, where Docker is, and ``further``."""
+    own = {name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ}
+    return {"PATH": search_path(), "LANG": "C.UTF-8", **own, **(further or {})}

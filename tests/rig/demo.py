@@ -93,7 +93,7 @@ def glitchtip_tracker(url: str, server: world.Server = world.MAIN) -> Tracker:
     """GlitchTip on the server, as the operator tools there know it."""
     settings = json.loads(world.inside(["cat", "/etc/glitchtip-ops/settings.json"], server))
     token = world.inside(["cat", "/etc/glitchtip-ops/token"], server)
-    password = world.inside(["sed", "-n", "s/^SUPERUSER_PASSWORD=//p", "/opt/glitchtip/.env"], server).strip()
+    password = world.inside(["cat", "/opt/glitchtip/.superuser-password"], server).strip()
     return Tracker(
         url=url,
         email="admin@example.org",

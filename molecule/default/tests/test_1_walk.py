@@ -33,6 +33,7 @@ def test_glitchtip_listens_on_this_host_only(server):
 def test_secrets_are_readable_by_root_alone(server):
     for path in (
         "/opt/glitchtip/.env",
+        "/opt/glitchtip/.superuser-password",
         "/opt/glitchtip/.provisioning-token",
         "/etc/ai-admin-cutover/config.json",
         "/opt/ai-admin/.env",

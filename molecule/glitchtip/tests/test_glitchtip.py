@@ -11,8 +11,8 @@ CONFIG = "/etc/glitchtip-ops"
 SECRETS = {
     "SECRET_KEY": r"[0-9a-f]{64}",
     "POSTGRES_PASSWORD": r"[0-9a-f]{32}",
-    "SUPERUSER_PASSWORD": r"[A-Za-z0-9_-]{32}",
 }
+PASSWORD = r"[A-Za-z0-9_-]{32}"
 MIB = 1024 * 1024
 
 
@@ -163,6 +163,12 @@ def test_secrets_are_generated_and_for_root_only(host, secrets):
     for name, form in SECRETS.items():
         assert re.fullmatch(form, secrets[name]), name
     assert len(set(secrets.values())) == len(secrets)
+
+
+def test_the_superusers_password_is_beside_the_file_that_backups_copy(host):
+    file = host.file(f"{DIRECTORY}/.superuser-password")
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
+    assert re.fullmatch(PASSWORD, file.content_string.strip())
 
 
 def test_no_secret_stands_in_a_file_that_others_may_read(host, secrets):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from unit.ops_support import World
@@ -72,6 +73,16 @@ def backups(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ba
     return Backups(world.settings, BackupConfig())
 
 
+def settings_of(backups: Backups) -> SimpleNamespace:
+    return SimpleNamespace(
+        backup_dir=backups.directory,
+        compose_dir=backups.compose_dir,
+        migration_id=backups.migration_id,
+        stack_id=backups.stack_id,
+        run_id=backups.run_id,
+    )
+
+
 def sql(database: str, text: str) -> str:
     done = subprocess.run(
         ["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-U", "glitchtip", "-d", database],
@@ -106,18 +117,18 @@ def test_a_backup_of_partitions_and_odd_names_restores_to_its_manifest(backups: 
 def test_rows_written_between_counting_and_dumping_do_not_spoil_the_proof(
     backups: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glitchtip_ops import backup as module
+    from glitchtip_ops.backup import making as module
 
-    counted = module._count_rows
+    counted = module.count_rows
 
     def count_then_write(session: object) -> dict[str, int]:
         found = counted(session)  # type: ignore[arg-type]
         sql("glitchtip", "INSERT INTO issue SELECT n, 'late' FROM generate_series(100, 140) n")
         return found
 
-    monkeypatch.setattr(module, "_count_rows", count_then_write)
+    monkeypatch.setattr(module, "count_rows", count_then_write)
     backup = backups.create()
-    monkeypatch.setattr(module, "_count_rows", counted)
+    monkeypatch.setattr(module, "count_rows", counted)
     assert backup.manifest()["tables"]["public.issue"] == 50
     assert backups.verify(backup)["rows"] == 3060
     assert sql("glitchtip", "SELECT count(*) FROM issue").strip() == "91"
@@ -150,15 +161,35 @@ def test_a_dump_that_lacks_what_the_manifest_names_is_refused_though_it_restores
 def test_a_cut_dump_is_refused_by_the_restore_even_when_its_checksum_was_made_to_match(
     backups: Backups, cut: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glitchtip_ops import backup as module
+    from glitchtip_ops.backup import sets
+    from glitchtip_ops.backup.encryption import Digest
 
     backup = backups.create()
     dump = backup.path(".dump")
     data = dump.read_bytes()
     dump.write_bytes(data[:-1] if cut == 1 else data[: len(data) // 2])
-    monkeypatch.setattr(module, "_sha256", lambda _: backup.manifest()["dump"]["sha256"])
+    recorded = Digest(backup.manifest()["dump"]["sha256"], 0)
+    monkeypatch.setattr(sets, "digest_of", lambda _: recorded)
     with pytest.raises(OpsError, match="pg_restore failed"):
         backups.verify(backup)
+    assert scratch_databases() == ""
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed here")
+def test_an_encrypted_backup_is_proven_before_and_restores_with_the_key(
+    backups: Backups,
+) -> None:
+    key = subprocess.run(["age-keygen"], check=True, capture_output=True, text=True).stdout
+    recipient = next(line.split()[-1] for line in key.splitlines() if "public key" in line)
+    sealed = Backups(
+        settings_of(backups),  # type: ignore[arg-type]
+        BackupConfig(age_recipients=[recipient]),
+    )
+    backup = sealed.create()
+    assert (backup.encrypted, backup.verified) == (True, True)
+    assert not list(backups.directory.glob("*.dump"))
+    backup.path(".verified.json").unlink()
+    assert sealed.verify(sealed.newest(), key)["rows"] == 3060
     assert scratch_databases() == ""
 
 

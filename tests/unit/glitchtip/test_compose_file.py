@@ -488,7 +488,7 @@ def test_the_readme_names_version_addresses_and_where_the_password_is(model):
     text = render("README.md.j2", **model, glitchtip_port=8123, glitchtip_dir="/srv/glitchtip")
     assert f"# GlitchTip {model['glitchtip_version']} on this host" in text
     assert "ssh -N -L 9090:127.0.0.1:8123" in text
-    assert "`SUPERUSER_PASSWORD` in `/srv/glitchtip/.env`" in text
+    assert "password: in `/srv/glitchtip/.superuser-password`" in text
     assert "{{" not in text
 
 

@@ -38,6 +38,7 @@ LIMITED = {
 FORBIDDEN = ("os.system", "os.popen", "module.run_command", "requests.Session", "subprocess.getoutput")
 #: Programs that are talked to while they run: who limits each of them.
 HELD = {
+    "src/glitchtip_core/process.py": "_exchange() ends it after its time limit, or when it prints too much",
     "library/image_digests.py": "follow() ends it after pull_seconds or stall_seconds",
     "src/glitchtip_ops/docker_stack.py": "a timer kills it when an answer takes too long",
     "src/glitchtip_ops/queue/append_log.py": "a timer kills it when the whole file takes too long",

@@ -74,7 +74,7 @@ PROGRAM_DEFAULTS = {
     "src/glitchtip_ops/sentry_checklist.py": "settings.json says them; these are for one of an earlier version",
     "src/glitchtip_ops/soak/config.py": "soak.json says them",
     "src/glitchtip_ops/monitor.py": "monitor.json says them",
-    "src/glitchtip_ops/backup.py": "backup.json says them",
+    "src/glitchtip_ops/backup/config.py": "backup.json says them",
     "src/glitchtip_ops/local_test/command.py": "role local_test says --pm2",
     "src/glitchtip_ops/drift.py": "monitor.json says the program; this is for one without monitoring",
     "src/glitchtip_cutover/config.py": "config.json says them",

@@ -17,11 +17,11 @@ from glitchtip_ops.backup import (
     compare_tables,
     ensure,
     list_backups,
-    needed_space,
     plan_prune,
     take,
     verified_of_stack,
 )
+from glitchtip_ops.backup.making import needed_space
 from glitchtip_ops.monitor import MonitorConfig, check_backup
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.sentry_checklist import backup_point
@@ -178,7 +178,7 @@ def test_a_failed_backup_leaves_the_earlier_ones_untouched_and_nothing_half(
     if fault == "dump fails":
         world.set_cluster({"glitchtip": TABLES}, dump_fails=True)
     elif fault == "no space":
-        monkeypatch.setattr("glitchtip_ops.backup._SMALLEST_NEED", 2**60)
+        monkeypatch.setattr("glitchtip_ops.backup.making.SMALLEST_NEED", 2**60)
     elif fault == "engine down":
         world.state["down"] = True
         world.save()
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_earlier_backups_untouched
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glitchtip_ops.backup.os.fsync", full)
+    monkeypatch.setattr("glitchtip_ops.backup.making.os.fsync", full)
     with pytest.raises(OpsError, match="No space left on device"):
         backups.create()
     assert listing(world.backups) == before
@@ -320,6 +320,7 @@ def test_foreign_and_odd_names_are_no_backups(tmp_path: Path) -> None:
 def test_needed_space_is_twice_the_last_backup() -> None:
     big = Backup(Path("/x"), "n", NOW, 100 * 2**20, None)
     assert needed_space([big]) == 200 * 2**20
+    assert needed_space([big], encrypting=True) == 300 * 2**20
     assert needed_space([]) == 64 * 2**20
 
 
