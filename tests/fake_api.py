@@ -118,13 +118,14 @@ class FakeApi:
         method: str,
         path: str,
         *,
+        seconds: float | None = None,
         json: Any = None,
         body: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer | UnreachableError:
         """What `Connections.exchange` does."""
-        del body, params, headers
+        del seconds, body, params, headers
         with self._lock:
             self.now += 0.01
             self._carry_out()

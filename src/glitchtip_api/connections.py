@@ -60,7 +60,8 @@ class Connections:
     Args:
         url: address of the server.
         timeout: seconds to connect and seconds to wait for data.
-        deadline: seconds for the whole of one answer, so that one that trickles comes to an end.
+        deadline: seconds for one exchange at most, from connecting to the last byte of the answer, so that one that
+            trickles comes to an end. Only the system's resolver has limits of its own (resolv.conf).
         largest: bytes of an answer, unpacked, before it is given up.
         verify: False trusts any certificate, True the usual authorities (or those of REQUESTS_CA_BUNDLE or
             CURL_CA_BUNDLE), a path the authorities in that PEM file.
@@ -103,12 +104,17 @@ class Connections:
         for line in idle:
             line.close()
 
-    def exchange(self, method: str, path: str, **parts: Any) -> Answer | UnreachableError:
+    def exchange(
+        self, method: str, path: str, *, seconds: float | None = None, **parts: Any
+    ) -> Answer | UnreachableError:
         """Send one request (`json`, `body`, `params`, `headers`) and return its answer or why there is none.
 
+        `seconds`: how long it may take, where that is less than the deadline.
         Never raises what `requests` raises: those exceptions hold the request with its token.
         """
         keep = self._keeping and method in READ_METHODS
+        limit = self._deadline if seconds is None else max(0.0, min(seconds, self._deadline))
+        end = time.monotonic() + limit
         try:
             prepared = self._prepare(method, path, keep, **parts)
         except (requests.RequestException, UnicodeError) as error:
@@ -116,8 +122,9 @@ class Connections:
             detail = f"the request could not be made ({kind})"
             return UnreachableError(method, path, None, "request", detail)
         with self._lock:
-            line = self._idle.pop() if keep and self._idle else _Line(self._deadline)
+            line = self._idle.pop() if keep and self._idle else _Line()
         before = line.opened
+        line.begin(end, limit)
         outcome = self._on(line, prepared, path)
         if isinstance(outcome, _LostError) and line.opened == before:
             with self._lock:
@@ -125,7 +132,8 @@ class Connections:
                 self.lost += 1
             self.close()
             line.close()
-            line, before = _Line(self._deadline), 0
+            line, before = _Line(), 0
+            line.begin(end, limit)
             prepared.headers["Connection"] = "close"
             outcome = self._on(line, prepared, path)
         with self._lock:
@@ -160,17 +168,17 @@ class Connections:
     def _on(self, line: _Line, prepared: requests.PreparedRequest, path: str) -> Answer | UnreachableError:
         """One attempt on one connection."""
         method = str(prepared.method)
-        line.overdue = False
         try:
+            timeout = (min(self._timeout[0], line.left()), self._timeout[1])
             answer = line.send(
-                prepared, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
+                prepared, stream=True, timeout=timeout, verify=self._verify, proxies=self._proxies
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return self._no_answer(method, path, error, line.overdue)
+            return self._no_answer(method, path, error, line)
         try:
             body = self._read(answer)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return self._broken_off(method, path, error, line.overdue)
+            return self._broken_off(method, path, error, line)
         if body is None:
             detail = f"the answer is larger than {self._largest // 2**20} MiB"
             return UnreachableError(
@@ -193,11 +201,11 @@ class Connections:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _no_answer(self, method: str, path: str, error: Exception, overdue: bool) -> UnreachableError:
+    def _no_answer(self, method: str, path: str, error: Exception, line: _Line) -> UnreachableError:
         """Why a request got no answer. Nothing of `error` but known words goes into the failure."""
         url, writing = self._url, method not in READ_METHODS
-        if overdue:
-            return self._overdue(method, path)
+        if line.overdue:
+            return self._overdue(method, path, line.limit)
         if isinstance(error, requests.exceptions.SSLError):
             code, detail, hint = _tls_trouble(url, str(error))
             return UnreachableError(method, path, None, code, detail, hint)
@@ -232,11 +240,11 @@ class Connections:
         detail = f"the request could not be made ({type(error).__name__})"
         return UnreachableError(method, path, None, "request", detail)
 
-    def _broken_off(self, method: str, path: str, error: Exception, overdue: bool) -> UnreachableError:
+    def _broken_off(self, method: str, path: str, error: Exception, line: _Line) -> UnreachableError:
         """Why an answer that had begun did not come to its end."""
         writing = method not in READ_METHODS
-        if overdue:
-            return self._overdue(method, path)
+        if line.overdue:
+            return self._overdue(method, path, line.limit)
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
             code, detail = "timeout", f"{self._url} stopped in the middle of its answer"
         elif isinstance(error, urllib3.exceptions.DecodeError):
@@ -245,8 +253,8 @@ class Connections:
             code, detail = "broken", f"{self._url} broke the answer off"
         return UnreachableError(method, path, None, code, detail, maybe_applied=writing)
 
-    def _overdue(self, method: str, path: str) -> UnreachableError:
-        detail = f"{self._url} had not finished its answer after {self._deadline:g} s"
+    def _overdue(self, method: str, path: str, limit: float) -> UnreachableError:
+        detail = f"{self._url} had not finished its answer after {limit:.3g} s"
         return UnreachableError(
             method, path, None, "timeout", detail, maybe_applied=method not in READ_METHODS
         )
@@ -257,13 +265,31 @@ class _LostError(UnreachableError):
 
 
 class _Line(requests.adapters.HTTPAdapter):
-    """One connection, used by one thread at a time, that counts how often it was opened."""
+    """One connection, used by one thread at a time, that counts how often it was opened and knows when its exchange must end."""
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self) -> None:
+        self.limit = 0.0
         self.opened = 0
         self.overdue = False
+        self._end = 0.0
         super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def begin(self, end: float, limit: float) -> None:
+        """Give the next exchange until ``end`` (monotonic), which was ``limit`` seconds when it began."""
+        self._end, self.limit, self.overdue = end, limit, False
+
+    def left(self) -> float:
+        """Seconds that are left. Raises TimeoutError when none are."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            self.overdue = True
+            raise TimeoutError
+        return left
+
+    def wait(self, sock: Any, patience: float | None) -> None:
+        """Give the socket's next step what is left, `patience` seconds at most. Raises TimeoutError when nothing is."""
+        left = self.left()
+        sock.settimeout(min(left, patience or left))
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
@@ -289,8 +315,18 @@ class _Line(requests.adapters.HTTPAdapter):
         return make
 
 
+def _send_in_time(connection: Any, send: Callable[[Any], None], data: Any) -> None:
+    """Send in pieces, each within what is left: over TLS the limit of a socket is that of each record alone."""
+    if connection.sock is None or not isinstance(data, bytes):
+        send(data)
+        return
+    for start in range(0, len(data), _CHUNK_BYTES):
+        connection.line.wait(connection.sock, connection.timeout)
+        send(data[start : start + _CHUNK_BYTES])
+
+
 class _PlainConnection(urllib3.connection.HTTPConnection):
-    """A connection that tells its line when it is opened and gives up an answer that takes too long."""
+    """A connection that tells its line when it is opened and gives up an exchange that takes too long."""
 
     def __init__(self, *arguments: Any, line: _Line, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -301,6 +337,9 @@ class _PlainConnection(urllib3.connection.HTTPConnection):
     def connect(self) -> None:
         self.line.opened += 1
         super().connect()
+
+    def send(self, data: Any) -> None:
+        _send_in_time(self, super().send, data)
 
 
 class _TlsConnection(urllib3.connection.HTTPSConnection):
@@ -315,6 +354,9 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
     def connect(self) -> None:
         self.line.opened += 1
         super().connect()
+
+    def send(self, data: Any) -> None:
+        _send_in_time(self, super().send, data)
 
 
 class _TimedAnswer(http.client.HTTPResponse):
@@ -333,22 +375,17 @@ class _TimedBytes(io.RawIOBase):
         self._sock = sock
         self._raw = raw
         self._patience = sock.gettimeout()
-        self._end = time.monotonic() + line.deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> Any:
-        remaining = self._end - time.monotonic()
-        if remaining > 0:
-            self._sock.settimeout(min(remaining, self._patience or remaining))
-            try:
-                return self._raw.readinto(buffer)
-            except TimeoutError:
-                self._line.overdue = time.monotonic() >= self._end
-                raise
-        self._line.overdue = True
-        raise TimeoutError
+        self._line.wait(self._sock, self._patience)
+        try:
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            self._line.left()  # marks the line when it was the deadline that ended the wait
+            raise
 
     def close(self) -> None:
         self._raw.close()

@@ -77,7 +77,7 @@ class Transport:
     Args:
         url: address of the server, http(s), may have a path.
         timeout: seconds to connect and seconds to wait for data.
-        deadline: seconds for the whole of one answer.
+        deadline: seconds for a call, its repetitions and the waits between them included.
         retries: how often an idempotent request is repeated at most, after 429, 502, 503, 504 or no answer.
             A GET that got 500 is repeated once: after PostgreSQL restarted each pooled connection gives one.
         read_only: refuse every method but GET and HEAD before a socket is opened.
@@ -124,6 +124,7 @@ class Transport:
         self.clock = clock
         self.sleep = sleep
         self._jitter = jitter
+        self._deadline = deadline
         self._limiter = Limiter(per_second, per_minute, concurrent, clock=clock, sleep=sleep)
         self._breaker = CircuitBreaker(open_after, open_seconds, clock=clock)
         verify = _checked_authorities(ca_path) if validate_certs and ca_path else validate_certs
@@ -180,6 +181,7 @@ class Transport:
         asked = Asked(self.url, method, path, sent.get("Authorization", "").startswith("Bearer "), secrets)
         probe: bool | None = None
         verdict = Verdict.UNKNOWN
+        end = self.clock() + self._deadline
         try:
             attempt, applied = 0, False
             while True:
@@ -188,7 +190,13 @@ class Transport:
                         probe = self._enter(method, path)
                     self._limiter.pace()
                     came = self.connections.exchange(
-                        method, path, json=json, body=body, params=params, headers=sent
+                        method,
+                        path,
+                        seconds=end - self.clock(),
+                        json=json,
+                        body=body,
+                        params=params,
+                        headers=sent,
                     )
                 outcome = self._judge(asked, came, accept, applied)
                 verdict = _verdict(asked, outcome)
@@ -196,7 +204,7 @@ class Transport:
                     return outcome
                 outcome.maybe_applied = applied = applied or outcome.maybe_applied
                 pause = None if probe else self._pause_after(method, came, attempt)
-                if pause is None:
+                if pause is None or self.clock() + pause >= end:
                     raise outcome
                 attempt += 1
                 self.sleep(pause)

@@ -13,7 +13,15 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
     import sys
 
-    from ansible.module_utils.glitchtip_core import errors, json_text, pm2, pm2_list, process
+    from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process
 
-    for _part in (sys.modules[errors.__name__.rpartition(".")[0]], errors, json_text, process, pm2_list, pm2):
+    for _part in (
+        sys.modules[errors.__name__.rpartition(".")[0]],
+        errors,
+        http,
+        json_text,
+        process,
+        pm2_list,
+        pm2,
+    ):
         sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)

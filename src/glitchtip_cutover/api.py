@@ -7,20 +7,17 @@ An answer counts only when it is JSON: unknown paths of GlitchTip answer 200 wit
 from __future__ import annotations
 
 import copy
-import http.client
 import json
 import re
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import Message
 from typing import Any
+from urllib.parse import quote
 
+from glitchtip_core.http import Answer, HttpError, request
 from glitchtip_core.json_text import decode_json
 
 from .config import Side
@@ -67,35 +64,22 @@ def _is_unknown_endpoint(body: bytes) -> bool:
     return isinstance(document, dict) and document.get("detail") == _UNKNOWN_ENDPOINT
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token elsewhere, so it is taken as the answer."""
-
-    def redirect_request(self, *_arguments: object) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
-
-
 def _exchange(
-    request: urllib.request.Request, what: str, timeout: float = _TIMEOUT
-) -> tuple[int, bytes, Message]:
-    """Send one request; an HTTP error status is an answer. Raises CutoverError when nothing came back."""
-    request.add_header("Connection", "close")
-    request.add_header("User-Agent", _CLIENT)
+    url: str, what: str, headers: Mapping[str, str], timeout: float = _TIMEOUT, body: bytes | None = None
+) -> Answer:
+    """Send one request (a POST when there is a body); an HTTP error status is an answer. Raises CutoverError without one."""
     try:
-        with _opener.open(request, timeout=timeout) as answer:
-            return answer.status, answer.read(_ANSWER_LIMIT), answer.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            try:
-                return error.code, error.read(_ANSWER_LIMIT), error.headers
-            except (OSError, http.client.HTTPException, ValueError):
-                return error.code, b"", error.headers
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
-        raise CutoverError(f"{what} does not answer: {text}") from None
+        return request(
+            url,
+            what=what,
+            timeout=timeout,
+            limit=_ANSWER_LIMIT,
+            method="GET" if body is None else "POST",
+            headers={"User-Agent": _CLIENT, **headers},
+            body=body,
+        )
+    except HttpError as error:
+        raise CutoverError(str(error)) from None
 
 
 def _epoch(value: object) -> float | None:
@@ -155,10 +139,7 @@ class Tracker:
         self.side = side
         self._sleep = sleep
         self._left: Callable[[], float] | None = None
-        self._project = (
-            f"/api/0/projects/{urllib.parse.quote(side.organization, safe='')}"
-            f"/{urllib.parse.quote(side.project, safe='')}"
-        )
+        self._project = f"/api/0/projects/{quote(side.organization, safe='')}/{quote(side.project, safe='')}"
 
     def within(self, left: Callable[[], float]) -> Tracker:
         """The same, but with no more time for all its reads together than ``left()`` seconds."""
@@ -193,19 +174,14 @@ class Tracker:
                 if self._left is not None and self._left() <= attempt:
                     break
                 self._sleep(float(attempt))
-            request = urllib.request.Request(
-                self.side.api_url + path,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-            )
+            headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
             try:
-                status, body, headers = _exchange(request, what, self._time())
+                answer = _exchange(self.side.api_url + path, what, headers, self._time())
             except CutoverError as error:
                 failure = error
                 continue
-            unserved = status == 404 and (
-                "json" not in headers.get("Content-Type", "") or _is_unknown_endpoint(body)
-            )
-            if unserved:
+            status = answer.status
+            if status == 404 and (not answer.is_json or _is_unknown_endpoint(answer.body)):
                 raise CutoverError(
                     f"{what} does not serve {path}: see whether this address is the tracker's, and its version"
                 )
@@ -220,10 +196,10 @@ class Tracker:
                 raise CutoverError(f"{what} knows no {self.label.split(' at ')[0]}")
             if status != 200:
                 raise CutoverError(f"{what} answered {status}")
-            if "json" not in headers.get("Content-Type", ""):
+            if not answer.is_json:
                 raise CutoverError(f"{what} answered with a web page where JSON was due")
             try:
-                return decode_json(body), headers.get("Link") or ""
+                return decode_json(answer.body), answer.headers.get("link", "")
             except ValueError:
                 failure = CutoverError(f"{what} answered with broken JSON")
         raise failure
@@ -319,16 +295,12 @@ def send_test_event(dsn: Dsn, tags: Mapping[str, str], message: str, now: float)
     ).encode()
     header = json.dumps({"event_id": event_id}).encode()
     item = json.dumps({"type": "event", "length": len(event)}).encode()
-    request = urllib.request.Request(
-        dsn.envelope_url,
-        data=b"\n".join((header, item, event, b"")),
-        method="POST",
-        headers={
-            "Content-Type": "application/x-sentry-envelope",
-            "X-Sentry-Auth": f"Sentry sentry_version=7, sentry_client={_CLIENT}, sentry_key={dsn.key}",
-        },
-    )
-    status, _, _ = _exchange(request, f"the tracker at {dsn.netloc}")
+    headers = {
+        "Content-Type": "application/x-sentry-envelope",
+        "X-Sentry-Auth": f"Sentry sentry_version=7, sentry_client={_CLIENT}, sentry_key={dsn.key}",
+    }
+    body = b"\n".join((header, item, event, b""))
+    status = _exchange(dsn.envelope_url, f"the tracker at {dsn.netloc}", headers, body=body).status
     if status != 200:
         raise CutoverError(
             f"the tracker at {dsn.netloc} answered {status} to a test event sent with the new DSN"

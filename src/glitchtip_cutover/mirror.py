@@ -25,14 +25,12 @@ import json
 import os
 import pwd
 import re
-import socket
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
+
+from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
 
 from .config import Config
 from .dsn import Dsn, parse_dsn, shown
@@ -600,12 +598,7 @@ class SystemdNginx:
 
     def revision(self) -> str:
         """The answer of the health page."""
-        try:
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(self.settings.listen + HEALTH, timeout=2) as answer:
-                return str(answer.read(64).decode("ascii", "replace").strip())
-        except (OSError, ValueError, urllib.error.URLError):
-            return ""
+        return short_text(self.settings.listen + HEALTH, timeout=2)
 
 
 def reach(dsn: Dsn, settings: NginxSettings) -> None:
@@ -613,25 +606,26 @@ def reach(dsn: Dsn, settings: NginxSettings) -> None:
     host = dsn.host.strip("[]")
     port = dsn.port or (443 if dsn.scheme == "https" else 80)
     try:
-        with socket.create_connection((host, port), timeout=_REACH_WAIT) as connection:
-            if dsn.scheme == "https":
-                context = ssl.create_default_context(cafile=settings.ca_file)
-                with context.wrap_socket(connection, server_hostname=host):
-                    pass
-    except ssl.SSLCertVerificationError as error:
-        raise CutoverError(
-            f"the certificate of {dsn.netloc} is not valid ({error.verify_message}), so the mirror would reach "
-            f"nobody there; add its authority to {settings.ca_file}"
-        ) from None
-    except FileNotFoundError:
-        raise CutoverError(
-            f"there is no file {settings.ca_file} with certificate authorities; install ca-certificates"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise CutoverError(
-            f"the old tracker {dsn.netloc} cannot be reached ({reason}), so nothing is put in front of it"
-        ) from None
+        check_reachable(
+            host,
+            port,
+            what=f"the old tracker {dsn.netloc}",
+            timeout=_REACH_WAIT,
+            secure=dsn.scheme == "https",
+            ca_file=settings.ca_file,
+        )
+    except HttpError as error:
+        if error.trouble is Trouble.CERTIFICATE:
+            raise CutoverError(
+                f"the certificate of {dsn.netloc} is not valid ({error.detail}), so the mirror would reach "
+                f"nobody there; add its authority to {settings.ca_file}"
+            ) from None
+        if error.trouble is Trouble.AUTHORITIES:
+            raise CutoverError(
+                f"the certificate authorities in {settings.ca_file} cannot be read ({error.detail}); "
+                "install ca-certificates"
+            ) from None
+        raise CutoverError(f"{error}, so nothing is put in front of it") from None
 
 
 def _group_of(user: str) -> int:

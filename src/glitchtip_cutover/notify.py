@@ -8,7 +8,6 @@ medium, so that neither a fact nor a template can call a channel together, link 
 from __future__ import annotations
 
 import html
-import http.client
 import ipaddress
 import json
 import os
@@ -20,9 +19,6 @@ import stat
 import string
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +27,9 @@ from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
+from glitchtip_core.http import HttpError, request
 from glitchtip_core.json_text import decode_json
 
 from .errors import CutoverError, UsageError
@@ -324,10 +322,10 @@ def _email(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _address(url: str, where: str, *, plain_http: bool) -> str:
     """An http(s) address without credentials; http only to this host, or where ``plain_http`` allows it."""
     try:
-        parts = urllib.parse.urlsplit(url)
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host, parts = None, urllib.parse.SplitResult("", "", "", "", "")
+        host, parts = None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host or re.search(r"[^!-~]", url) or parts.fragment:
         raise UsageError(f"{where} must be an address that begins with https://")
     if parts.username is not None:
@@ -457,40 +455,27 @@ def clipped(text: str, kind: str) -> str:
 # ------------------------------------------------------------------ sending
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Elsewhere is not where the message was to go."""
-
-    def redirect_request(self, *_arguments: object) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(
-    urllib.request.ProxyHandler({}),
-    _NoRedirect(),
-    urllib.request.HTTPSHandler(context=ssl.create_default_context()),
-)
-
-
 def _post(url: str, document: Mapping[str, Any], timeout: float) -> None:
     """Send one JSON document. Raises _NotSentError."""
-    request = urllib.request.Request(
-        url,
-        json.dumps(document).encode(),
-        {"Content-Type": "application/json", "User-Agent": _CLIENT, "Connection": "close"},
-    )
     try:
-        with _opener.open(request, timeout=timeout) as answer:
-            answer.read(1)
-    except urllib.error.HTTPError as error:
-        with error:
-            wait = str(error.headers.get("Retry-After", ""))
-            raise _NotSentError(
-                f"answered {error.code}",
-                again=error.code == 429 or error.code >= 500,
-                wait=float(wait) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", wait) else 0.0,
-            ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreached(error) from None
+        answer = request(
+            url,
+            what="",
+            timeout=timeout,
+            limit=0,
+            method="POST",
+            headers={"Content-Type": "application/json", "User-Agent": _CLIENT},
+            body=json.dumps(document).encode(),
+        )
+    except HttpError as error:
+        raise _NotSentError(error.reason, again=error.passing) from None
+    if not 200 <= answer.status < 300:
+        wait = answer.headers.get("retry-after", "")
+        raise _NotSentError(
+            f"answered {answer.status}",
+            again=answer.status == 429 or answer.status >= 500,
+            wait=float(wait) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", wait) else 0.0,
+        )
 
 
 def _unreached(error: Exception) -> _NotSentError:

@@ -14,13 +14,13 @@ import gzip
 import json
 import re
 import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.http import short_text
 
 from .cli import BAD_ANSWER, Outcome
 from .files import read_json
@@ -211,12 +211,7 @@ def read_counts(since: datetime, until: datetime, log_dir: Path | None = None) -
 
 def answers(listen: str) -> str:
     """The revision of the configuration that nginx runs; empty when nothing answers there."""
-    try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(listen + HEALTH, timeout=3) as answer:
-            return str(answer.read(64).decode("ascii", "replace").strip())
-    except (OSError, ValueError, urllib.error.URLError):
-        return ""
+    return short_text(listen + HEALTH, timeout=3)
 
 
 def _at(text: str, now: datetime) -> datetime:

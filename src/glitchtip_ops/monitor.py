@@ -20,9 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from glitchtip_api import Client
+from glitchtip_core.http import HttpError, request
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
@@ -307,11 +306,19 @@ class Hooks:
         failures: list[str] = []
         if self.webhook_url:
             try:
-                answer = requests.post(self.webhook_url, json=dict(message), timeout=_HOOK_TIMEOUT)
-                if not 200 <= answer.status_code < 300:
-                    failures.append(f"the alert webhook answered {answer.status_code}")
-            except requests.RequestException as error:
-                failures.append(f"the alert webhook cannot be reached ({type(error).__name__})")
+                answer = request(
+                    self.webhook_url,
+                    what="the alert webhook",
+                    timeout=_HOOK_TIMEOUT,
+                    limit=0,
+                    method="POST",
+                    headers={"Content-Type": "application/json"},
+                    body=json.dumps(message).encode(),
+                )
+                if not 200 <= answer.status < 300:
+                    failures.append(f"the alert webhook answered {answer.status}")
+            except HttpError as error:
+                failures.append(str(error))
         if self.command:
             try:
                 done = run(list(self.command), timeout=_HOOK_TIMEOUT, stdin=json.dumps(message) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills import drift, limits, operators, power, product, proof, queue, scheduler, trackers, wayback
+from drills import drift, drip, limits, operators, power, product, proof, queue, scheduler, trackers, wayback
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -16,5 +16,6 @@ DRILLS: tuple[Drill, ...] = (
     *limits.DRILLS,
     *scheduler.DRILLS,
     *drift.DRILLS,
+    *drip.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

@@ -14,7 +14,7 @@ import sys, zipfile
 path, module, code = sys.argv[1:4]
 with zipfile.ZipFile(path) as old:
     members = {name: old.read(name) for name in old.namelist()}
-name = f"glitchtip_cutover/{module}.py"
+name = f"{module}.py" if "/" in module else f"glitchtip_cutover/{module}.py"
 members[name] += code.encode()
 with open(path, "rb") as file:
     first = file.readline()
@@ -27,7 +27,7 @@ with zipfile.ZipFile(path, "a") as new:
 
 
 def patched(module: str, attribute: str, code: str, command: str = lite.PROGRAM) -> Callable[[Lite], None]:
-    """The installed program with ``code`` at the end of one module.
+    """The installed program with ``code`` at the end of one module; one of another package is given with it (``glitchtip_core/http``).
 
     ``attribute`` must exist there, or it would be no control. ``command``: which of the installed copies.
     """

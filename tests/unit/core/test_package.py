@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 
 from glitchtip_cutover.bundle import bundle
@@ -45,6 +46,57 @@ def test_pm2_is_called_and_its_list_read_in_one_place() -> None:
         if path.suffix == ".py" and any(f'"{name}"' in path.read_text() for name in ("pm_uptime", "restart_time", "pmx_module"))
     }
     assert fields == {"src/glitchtip_core/pm2_list.py"}
+
+
+#: What sends HTTP, SMTP or anything else over a connection, and who may import it: one place for each kind of client.
+CLIENTS = {
+    "http.client": {"src/glitchtip_core/http.py", "src/glitchtip_api/connections.py"},
+    "urllib.request": set(),
+    "requests": {"src/glitchtip_api/connections.py"},
+    "urllib3": {"src/glitchtip_api/connections.py"},
+    "httpx": set(),
+    "aiohttp": set(),
+    "ftplib": set(),
+    "ansible.module_utils.urls": set(),
+}
+
+
+def clients_of(source: str) -> set[str]:
+    """The clients of CLIENTS that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {
+        client for client in CLIENTS if any(name == client or name.startswith(f"{client}.") for name in names)
+    }
+
+
+def test_http_is_sent_from_one_place_and_by_the_api_client() -> None:
+    """So that each request has an end, a size, no redirect and no foreign proxy."""
+    found: dict[str, set[str]] = {client: set() for client in CLIENTS}
+    for path in PRODUCT:
+        for client in clients_of(path.read_text()) if path.suffix == ".py" else ():
+            found[client].add(path.relative_to(ROOT).as_posix())
+    assert found == CLIENTS
+
+
+@pytest.mark.parametrize(
+    ("line", "client"),
+    [
+        ("import urllib.request as u", "urllib.request"),
+        ("from urllib import request", "urllib.request"),
+        ("from urllib.request import urlopen", "urllib.request"),
+        ("from http import client", "http.client"),
+        ("import requests.adapters", "requests"),
+        ("from requests import get", "requests"),
+    ],
+)
+def test_a_second_client_is_found(line: str, client: str) -> None:
+    assert clients_of(line) == {client}
+    assert clients_of("from urllib.parse import urlsplit\nfrom .requests import x\nimport http") == set()
 
 
 def test_every_role_that_calls_pm2_takes_the_same_four_settings() -> None:

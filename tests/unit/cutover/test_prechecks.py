@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.http import Answer, HttpError, Trouble
 from glitchtip_core.pm2_list import read_entry
 from glitchtip_cutover import token_check
 from glitchtip_cutover.config import Config, parse_config
@@ -361,14 +362,16 @@ class Answers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, status: int, body: object = None) -> None:
         self.tokens: list[str | None] = []
 
-        def exchange(request: Any, what: str, timeout: float = 0) -> tuple[int, bytes, dict[str, str]]:
-            del timeout
-            self.tokens.append(request.get_header("Authorization"))
+        def answered(_url: str, *, what: str, headers: dict[str, str], **_more: Any) -> Answer:
+            self.tokens.append(headers["Authorization"])
             if status == 0:
-                raise CutoverError(f"{what} does not answer: Name or service not known")
-            return status, json.dumps(body if body is not None else {"id": "7"}).encode(), {"Content-Type": "application/json"}
+                raise HttpError(
+                    what, Trouble.NAME, "has a name that cannot be resolved", "Name or service not known"
+                )
+            data = json.dumps(body if body is not None else {"id": "7"}).encode()
+            return Answer(status, {"content-type": "application/json"}, data)
 
-        monkeypatch.setattr("glitchtip_cutover.api._exchange", exchange)
+        monkeypatch.setattr("glitchtip_cutover.api.request", answered)
         monkeypatch.setattr("glitchtip_cutover.api.time.sleep", lambda _seconds: None)
 
 
@@ -396,7 +399,7 @@ def test_a_token_that_reads_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> No
         (401, "refused ops_sentry_token (401): the token is wrong, revoked or expired"),
         (403, "refused ops_sentry_token (403): the token lacks a scope"),
         (404, "knows no project o/p"),
-        (0, "does not answer"),
+        (0, "has a name that cannot be resolved: Name or service not known"),
         (302, "answered 302"),
     ],
 )

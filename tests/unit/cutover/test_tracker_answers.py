@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glitchtip_core.http import Answer
 from glitchtip_cutover import api
 from glitchtip_cutover.api import Tracker
 from glitchtip_cutover.config import Side
@@ -22,9 +22,8 @@ def tracker(monkeypatch: pytest.MonkeyPatch, root: Path, content_type: str, body
     token = root / "token"
     token.write_text("t" * 40, encoding="ascii")
     token.chmod(0o600)
-    headers = Message()
-    headers["Content-Type"] = content_type
-    monkeypatch.setattr(api, "_exchange", lambda *_: (status, body, headers))
+    answer = Answer(status, {"content-type": content_type}, body)
+    monkeypatch.setattr(api, "request", lambda *_, **__: answer)
     side: Any = Side.__new__(Side)
     for name, value in (
         ("name", "new"),
