@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import Config
 from .dsn import Dsn, parse_dsn
-from .errors import CutoverError
+from .errors import CutoverError, InterruptedRunError
 from .journal import State
 from .snapshot import Before, Snapshot
 from .targets import GLITCHTIP, MIRROR, Target, to_before, to_glitchtip, to_mirror
@@ -125,6 +125,8 @@ def _others(config: Config, before: Before, target: Target) -> dict[str, str]:
     for make, label in makers:
         try:
             made = make()
+        except InterruptedRunError:
+            raise
         except CutoverError:
             continue
         for dsn in [*made.files.values(), *made.services.values()]:

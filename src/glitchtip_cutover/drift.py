@@ -18,7 +18,7 @@ from typing import Any
 from .active_target import Wanted, wanted_after, wanted_now
 from .config import Config
 from .envfile import find_assignment
-from .errors import CutoverError
+from .errors import CutoverError, InterruptedRunError
 from .findings import Finding, make_finding, names, printable
 from .host import Host
 from .journal import Journal, State, fold
@@ -318,7 +318,10 @@ def find_drift(
 def find_undoing(
     config: Config, host: Host, target: Target, listed: Sequence[Process]
 ) -> tuple[list[Finding], list[str]]:
-    """What a deploy would put back after a switch to ``target``, and notes. Raises nothing: no switch depends on it."""
+    """What a deploy would put back after a switch to ``target``, and notes.
+
+    No switch depends on it: raises InterruptedRunError and nothing else.
+    """
     try:
         with _one_sentence():
             wanted = wanted_after(config, target)
@@ -326,6 +329,8 @@ def find_undoing(
                 return [], []
             around = host.surroundings(listed)
             found = judge(config, wanted, around, listed, planned=True)
+    except InterruptedRunError:
+        raise
     except CutoverError as error:
         return [], [str(error)]
     return found, [*map(printable, around.notes), *(finding.text for finding in found)]

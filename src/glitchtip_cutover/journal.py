@@ -18,7 +18,7 @@ Record = dict[str, Any]
 #: Records of what was seen or decided; each other one is written before an act that changes something.
 _REMARKS = frozenset(
     {"note", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected"}
-    | {"watch_begin", "watch_note", "watch_alarm", "watch_passed", "watch_stopped"}
+    | {"watch_begin", "watch_note", "watch_alarm", "watch_passed", "watch_stopped", "watch_drift"}
 )
 
 

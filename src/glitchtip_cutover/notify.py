@@ -101,7 +101,14 @@ TEMPLATES: Mapping[str, str] = {
         "$product on $host: the watch after the switch ended well\n"
         "Looks at containers, services, memory and events: $looks\n"
         "Services that sent nothing in that time: $silent\n"
-        "Nothing has to be done. Later trouble goes to $contact as always."
+        "Still naming another tracker, which has to be corrected: $drift\n"
+        "Nothing else has to be done. Later trouble goes to $contact as always."
+    ),
+    "drift": (
+        "$product on $host: a service or a settings file names another tracker than the active one\n"
+        "Found: $problems\n"
+        "Nothing was changed. Correct each of them as it says; `ai-admin-cutover drift` on the host lists them all.\n"
+        "For questions call $contact."
     ),
 }
 EVENTS = tuple(TEMPLATES)

@@ -18,7 +18,7 @@ from glitchtip_core.json_text import decode_json
 from .compose import Docker
 from .config import Config
 from .envfile import EnvFile
-from .errors import CutoverError
+from .errors import CutoverError, InterruptedRunError
 from .foreign_files import ForeignFile, find_files, read_foreign
 from .manager import Process
 from .mentions import CODE, LINES, YAML
@@ -116,7 +116,10 @@ class Surroundings:
 
 
 def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Path("/proc")) -> Surroundings:
-    """Read files and processes of the product on this host. Raises nothing: what cannot be read is a note."""
+    """Read files and processes of the product on this host. What cannot be read is a note.
+
+    Raises InterruptedRunError and nothing else.
+    """
     notes: list[str] = []
     sources: dict[str, Source] = {}
     unread: dict[Path, str] = {}
@@ -126,6 +129,8 @@ def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Pa
         try:
             text = EnvFile(path, config.env_key).read().decode("utf-8", "replace")
             sources[os.path.realpath(path)] = Source(path, text, ENV, LINES)
+        except InterruptedRunError:
+            raise
         except CutoverError as error:
             unread[path] = str(error)
     for source in [*_managed(config, notes), *_product(config, listed, notes)]:
@@ -208,6 +213,8 @@ def _managed(config: Config, notes: list[str]) -> Iterator[Source]:
             yield from _of_systemd(config, notes)
         else:
             yield from _of_compose(config, notes)
+    except InterruptedRunError:
+        raise
     except CutoverError as error:
         notes.append(str(error))
 

@@ -27,11 +27,13 @@ from .errors import BusyError, CutoverError, IncompleteError, InterruptedRunErro
 from .files import fsync_directory, read_json, write_json
 from .host import Host
 from .journal import Journal, State, fold
+from .manager import Process
 from .memory import Memory, read_memory
 from .process import run, search_path
 from .proof import is_own
 from .store import Store
 from .targets import to_glitchtip
+from .watch_drift import DriftCheck
 
 Result = dict[str, Any]
 
@@ -121,6 +123,8 @@ class Watch:
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
         self.docker = contain_port(docker or Docker(config.compose.docker), "Docker")
         self.sight = Sight()
+        self.listed: list[Process] = []
+        self.drift = DriftCheck(config, host, self._state, self._tell)
         self._memory = contain(memory, "reading the memory")
         self._roll_back = contain(roll_back, "the rollback")
         self._going_down = contain(going_down, "systemd")
@@ -229,7 +233,8 @@ class Watch:
         return state.phase == "confirmed" and state.attempt == mark["attempt"]
 
     def _passed(self, mark: Mapping[str, Any], looks: int) -> Result:
-        facts = {"attempt": mark["attempt"], "looks": looks, "silent": self._silent(float(mark["began"]))}
+        silent = self._silent(float(mark["began"]))
+        facts = {"attempt": mark["attempt"], "looks": looks, "silent": silent, "drift": self.drift.open}
         self._tell("watch_passed", **facts)
         self._forget()
         problems = self.host.notify("watch_passed", facts)
@@ -287,6 +292,7 @@ class Watch:
             self.look_at_containers,
             self.look_at_memory,
             self.look_at_events,
+            self.look_at_drift,
         ):
             try:
                 reason = seen()
@@ -309,8 +315,9 @@ class Watch:
 
     def look_at_services(self) -> str | None:
         """Errored; not online in two looks in a row; restarted by itself in two looks in a row, or often."""
+        self.listed = []
         try:
-            listed = self.host.manager.processes()
+            listed = self.listed = self.host.manager.processes()
         except InterruptedRunError:
             raise
         except CutoverError as error:
@@ -432,6 +439,10 @@ class Watch:
             return f"{self.sight.missed} test events in a row were not read back: {error}"
         self.sight.missed = 0
         return None
+
+    def look_at_drift(self) -> None:
+        """Report, once, what names another tracker than the active one."""
+        self.drift.run(self.listed)
 
     def _silent(self, began: float) -> list[str]:
         """Services that reported by themselves when they were switched, and not since the watch began."""

@@ -307,7 +307,7 @@ def test_facts_are_one_line_each_and_lose_credentials_and_invisible_characters()
 
 def test_default_templates_only_name_facts_by_words_and_every_event_has_one() -> None:
     assert set(EVENTS) == {
-        "start", "gate", "applied", "done", "rolled_back", "incomplete", "watch_alarm", "watch_passed",
+        "start", "gate", "applied", "done", "rolled_back", "incomplete", "watch_alarm", "watch_passed", "drift",
     }  # fmt: skip
     parse_settings({"targets": [], "templates": dict(TEMPLATES)})
 
