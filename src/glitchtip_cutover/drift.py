@@ -26,6 +26,7 @@ from .manager import Process, manager_label
 from .mentions import Mention, find_mentions
 from .surroundings import (
     COMPOSE,
+    CRON,
     DEPLOY,
     DUMP,
     ECOSYSTEM,
@@ -164,7 +165,7 @@ def _is_other_stage(word: str) -> bool:
 
 def _is_read_by_services(source: Source) -> bool:
     """Whether what is in the file is meant for services, not for a build, a front end or a script's own use."""
-    return source.tool not in (PACKAGE, DEPLOY) and (source.tool != ECOSYSTEM or _is_of_pm2(source))
+    return source.tool not in (PACKAGE, DEPLOY, CRON) and (source.tool != ECOSYSTEM or _is_of_pm2(source))
 
 
 def _is_of_pm2(source: Source) -> bool:
@@ -229,6 +230,7 @@ def _command(config: Config, source: Source, mention: Mention) -> str:
         COMPOSE: "`docker compose up`",
         SHELL: f"`pm2 restart --update-env` or `pm2 start` from a shell or daemon of user {config.pm2.user}",
         DEPLOY: "a deploy that uses it",
+        CRON: "cron's next run of that line (at boot for @reboot)",
     }[source.tool]
 
 
@@ -242,7 +244,8 @@ def _remedy(config: Config, wanted: Wanted, source: Source, services: Sequence[s
     )
     known = wanted.sources.get(path) or next(iter(wanted.sources.values()), "")
     value = f"the DSN in {known}" if known else f"the DSN of {wanted.target.label}"
-    return f"Set it to {value}, or remove it so that {path} counts"
+    edit = f"Run `crontab -u {source.user} -e` and set it to" if source.user else "Set it to"
+    return f"{edit} {value}, or remove it so that {path} counts"
 
 
 def _harmless(config: Config, source: Source, mention: Mention) -> str:

@@ -17,6 +17,7 @@ from glitchtip_core.json_text import decode_json
 
 from .compose import Docker
 from .config import Config
+from .crontabs import named_files, owners_of, read_crontabs
 from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
 from .foreign_files import ForeignFile, find_files, read_foreign
@@ -26,8 +27,8 @@ from .process import run, search_path, user_home
 from .systemd import environment_files, parse_show, unit_name
 
 #: What a source is, for messages and for judging: of which tool, and when it is read.
-ENV, ECOSYSTEM, PACKAGE, DUMP, UNIT, COMPOSE, SHELL, DEPLOY = (
-    "env", "ecosystem", "package", "dump", "unit", "compose", "shell", "deploy",
+ENV, ECOSYSTEM, PACKAGE, DUMP, UNIT, COMPOSE, SHELL, DEPLOY, CRON = (
+    "env", "ecosystem", "package", "dump", "unit", "compose", "shell", "deploy", "cron",
 )  # fmt: skip
 _DUMP_BYTES = 8 * 1024 * 1024
 _DEPTH = 4
@@ -79,6 +80,7 @@ _SHELL_FILES = (
 )
 _POOL = 4000
 ETC = Path("/etc")
+SPOOL = Path("/var/spool/cron")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Source:
     """A settings file: what it is of, how its text is read, and which services it is for (empty: cannot be told).
 
     ``below_env``: those of them whose ``.env`` systemd reads, too, so that it wins where nothing else gives a value.
+    ``user``: whose crontab it is.
     """
 
     path: Path
@@ -94,6 +97,7 @@ class Source:
     kind: str
     services: tuple[str, ...] = ()
     below_env: frozenset[str] = frozenset()
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,11 @@ def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Pa
             raise
         except CutoverError as error:
             unread[path] = str(error)
-    for source in [*_managed(config, notes), *_product(config, listed, notes)]:
+    for source in [
+        *_managed(config, notes),
+        *_product(config, listed, notes),
+        *_of_cron(config, listed, notes, proc),
+    ]:
         sources.setdefault(os.path.realpath(source.path), source)
     running = tuple(read_running(config, listed, proc))
     return Surroundings(tuple(sources.values()), running, tuple(notes), unread)
@@ -310,6 +318,31 @@ def _env_files(text: str) -> Iterator[str]:
         listed = _ENV_FILE_ITEM.findall(match["more"])
         words = [*match["one"].strip("[]").split(","), *listed]
         yield from (word.strip("\"'") for word in words if word.strip("\"'"))
+
+
+# --- files of cron ------------------------------------------------------------------------------------------
+
+
+def _of_cron(config: Config, listed: Sequence[Process], notes: list[str], proc: Path) -> Iterator[Source]:
+    """Crontabs of root, the product's users and the system, and the files that their lines name."""
+    pids = [process.pid for process in listed if process.name in config.services and process.pid > 0]
+    users = owners_of([config.app_dir, *config.env_files, *(proc / str(pid) for pid in pids)]) | {"root"}
+    if config.manager == "pm2":
+        users.add(config.pm2.user)
+    named: dict[Path, None] = {}
+    for table in read_crontabs(users, ETC, SPOOL):
+        if table.problem:
+            notes.append(table.problem)
+            continue
+        user = table.path.name if SPOOL in table.path.parents else ""
+        yield Source(table.path, table.text, CRON, LINES, user=user)
+        named |= dict.fromkeys(named_files(table.text))
+    for path in named:
+        tool = tool_of(path.name)
+        found = read_foreign(path) if tool else None
+        if tool and found is not None and not found.problem:
+            # An ecosystem file says whose each DSN is; for other files that is not known.
+            yield Source(path, found.text, ECOSYSTEM if tool[0] == ECOSYSTEM else CRON, tool[1])
 
 
 # --- processes ----------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
-"""No test here looks at processes of this machine: those of the simulated product are shown instead."""
+"""No test here looks at processes and crontabs of this machine: those of the simulated product are shown instead."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from unit.cutover import simulation
 
-from glitchtip_cutover import pm2, running, systemd
+from glitchtip_cutover import pm2, running, surroundings, systemd
 
 
 @pytest.fixture(autouse=True)
@@ -13,5 +15,7 @@ def _simulated_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation.Simulation.current = None
     simulation.PROCESSES.clear()
     monkeypatch.setattr(running, "_parents", simulation.children)
+    for name in ("ETC", "SPOOL"):
+        monkeypatch.setattr(surroundings, name, Path("/nonexistent"))
     for module in (running, pm2, systemd):
         monkeypatch.setattr(module, "read_running", simulation.read_running)

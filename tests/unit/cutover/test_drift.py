@@ -36,6 +36,7 @@ class Product:
             (root / name).mkdir()
         monkeypatch.setattr(surroundings, "user_home", lambda _user: str(root / "home"))
         monkeypatch.setattr(surroundings, "ETC", root / "etc")
+        monkeypatch.setattr(surroundings, "SPOOL", root / "spool")
         user = pwd.getpwuid(os.geteuid()).pw_name
         pm2 = {"user": user, "node": str(root / "node"), "home": str(root / "pm2")}
         app = root / "app"

@@ -8,6 +8,7 @@ import pytest
 from unit.cutover import test_manager_compose, test_manager_systemd
 from unit.cutover.test_manager_systemd import KEY, NEW, OLD
 
+from glitchtip_cutover import surroundings
 from glitchtip_cutover.active_target import Wanted
 from glitchtip_cutover.config import Config
 from glitchtip_cutover.drift import Finding, judge
@@ -98,6 +99,16 @@ def test_environment_files_by_a_pattern_are_read(units: Units) -> None:
     (units.root / "parts" / "b.env").write_text(f"\n{KEY}={OLD}\n")
     units.change("reads.service", files=[f"{units.root}/parts/*.env"])
     assert problems(units.compare()) == [("b.env", 2, "reads")]
+
+
+def test_crontabs_are_read_with_every_manager(units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "ETC", tmp_path / "etc")
+    table = tmp_path / "etc" / "cron.d" / "product"
+    table.parent.mkdir(parents=True)
+    table.write_text(f"@reboot root systemctl set-environment {KEY}={OLD}\n")
+    assert problems(units.compare()) == [("product", 1, "")]
+    table.unlink()
+    assert units.compare() == []
 
 
 class Project(test_manager_compose.Host):
