@@ -50,9 +50,11 @@ def utc_now() -> datetime:
 class MonitorConfig:
     """``monitor.json`` of role monitoring. Percentages 0 to 100, times in seconds unless named otherwise.
 
-    ``pm2_home``, ``pm2_node``: "" means that they are derived from the user and from where ``pm2`` is.
+    ``pm2_home``, ``pm2_node``: "" means that they are derived from the user and from where ``pm2`` is. ``stack``: GlitchTip
+    runs on this host; without it only the product is checked (``pm2_services``, ``cutover_command``).
     """
 
+    stack: bool = True
     compose_project: str = "glitchtip"
     services: tuple[str, ...] = ("postgres", "valkey", "web", "worker")
     pm2_user: str = "root"
@@ -174,6 +176,8 @@ def all_checks(
     ``quick``: only those of the queue, for a timer that runs every two minutes. ``act``: keep what the checks must
     remember, and bring back what a killed worker left (``auto_recover``).
     """
+    if not config.stack:
+        return [] if quick else product_checks(config)
     stack = Stack(config.compose_project)
     pipeline = Pipeline(settings, stack, config, now, act=act)
     if quick:
@@ -202,10 +206,21 @@ def all_checks(
         checks += check_soaks(settings, now())
     except OpsError as error:
         checks.append(Check("soak", False, str(error)))
+    return checks + product_checks(config)
+
+
+def product_checks(config: MonitorConfig) -> list[Check]:
+    """The checks of the product on this host. Raises OpsError where nothing at all would be checked."""
+    checks: list[Check] = []
     if config.pm2_services:
         checks.append(guarded("pm2", lambda: check_pm2(config)))
     if config.cutover_command:
         checks.append(guarded("drift", lambda: check_drift(config.cutover_command)))
+    if not checks and not config.stack:
+        raise OpsError(
+            "there is nothing to check: GlitchTip does not run on this host, and monitor.json names neither PM2 services nor "
+            "the cutover's program (monitoring_pm2_services, monitoring_cutover_program)"
+        )
     return checks
 
 

@@ -47,12 +47,27 @@ def test_every_service_of_both_products_was_proven_on_glitchtip():
             assert all(glitchtip.has(row["event_id"]) for row in rows)
 
 
-def test_operation_is_set_up_on_glitchtip_s_server_alone(applications, tracker):
+def test_each_server_watches_what_runs_on_it(applications, tracker):
     walk.playbook("phase5_operate", quiet=True)
-    for unit in ("glitchtip-backup.timer", "glitchtip-monitor.timer"):
+    for unit in ("glitchtip-backup.timer", "glitchtip-queue.timer"):
         assert tracker.service(unit).is_running
         assert not any(server.service(unit).exists for server in applications)
+    assert all(server.service("glitchtip-monitor.timer").is_running for server in (tracker, *applications))
     assert json.loads(tracker.file("/etc/glitchtip-ops/monitor.json").content_string)["pm2_services"] == []
+    for server in applications:
+        result = json.loads(server.check_output("glitchtip-ops --json monitor check --dry-run"))
+        assert [(check["name"], check["ok"]) for check in result["checks"]] == [("pm2", True), ("drift", True)]
+
+
+def test_a_deploy_that_moves_a_product_back_is_found_by_its_own_server(applications):
+    server = applications[0]
+    server.check_output("cp -p /opt/ai-admin/.env /root/.env.right && sed -i 's#@127.0.0.1:8080#@sentry.example.org:9000#' /opt/ai-admin/.env")
+    try:
+        found = server.run("glitchtip-ops --json monitor check --dry-run")
+    finally:
+        server.check_output("cat /root/.env.right > /opt/ai-admin/.env && rm /root/.env.right")
+    assert found.rc == 3
+    assert [check["name"] for check in json.loads(found.stdout)["checks"] if not check["ok"]] == ["drift"]
 
 
 def test_events_of_both_products_reach_glitchtip_and_none_is_lost_or_stored_twice(settled):

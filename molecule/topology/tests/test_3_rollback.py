@@ -52,7 +52,8 @@ def test_every_service_of_both_products_reports_to_sentry_and_nothing_was_lost(s
 def test_uninstall_takes_tunnel_and_tools_of_a_product_s_server_and_leaves_its_neighbour(applications, tracker):
     assert uninstall("app1").code == 0
     first, second = applications
-    for path in ("/etc/glitchtip-tunnel", "/etc/systemd/system/glitchtip-tunnel.service", "/opt/glitchtip-ops"):
+    monitor = [f"/etc/systemd/system/glitchtip-monitor.{kind}" for kind in ("service", "timer")]
+    for path in ("/etc/glitchtip-tunnel", "/etc/systemd/system/glitchtip-tunnel.service", "/opt/glitchtip-ops", *monitor):
         assert not first.file(path).exists
     assert not first.user("glitchtip-tunnel").exists
     keys = tracker.file("/var/lib/glitchtip-tunnel/.ssh/authorized_keys").content_string

@@ -33,6 +33,7 @@ HOSTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("/opt/bin/switch", "drift", "--json", "--config=/opt/etc/config.json"),
     ),
     ({"monitoring_product": False}, ()),
+    ({"monitoring_stack": False}, ("/usr/local/sbin/ai-admin-cutover", "drift", "--json", "--config=/etc/ai-admin-cutover/config.json")),
     ({"monitoring_cutover_program": ""}, ()),
 ]
 
@@ -58,4 +59,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("number", range(len(HOSTS)), ids=[f"variables{number}-command{number}" for number in range(len(HOSTS))])
 def test_the_health_checks_compare_the_product_with_the_tracker(written: Path, number: int) -> None:
-    assert MonitorConfig.read(written / f"host{number}.json").cutover_command == HOSTS[number][1]
+    config = MonitorConfig.read(written / f"host{number}.json")
+    assert config.cutover_command == HOSTS[number][1]
+    assert config.stack is HOSTS[number][0].get("monitoring_stack", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from datetime import UTC, datetime, timedelta
@@ -370,6 +371,30 @@ def test_a_cutover_program_that_is_gone_is_trouble(world: World, monkeypatch: py
     verified_backup(world)
     checks = all_checks(world.settings, MonitorConfig(cutover_command=("/nonexistent/program",)), lambda: NOW)
     assert [check.name for check in checks if not check.ok] == ["drift"]
+
+
+def test_a_server_without_the_stack_checks_the_product_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """GlitchTip runs elsewhere: no engine, no backup and no queue is there to be asked."""
+    all_good(monkeypatch)
+    world.state["down"] = True
+    world.save()
+    program = tmp_path / "cutover"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\nexit 1\n")
+    program.chmod(0o755)
+    (tmp_path / "answer").write_text(json.dumps({**DRIFT, "problems": [SENTENCE]}))
+    config = MonitorConfig(stack=False, pm2_services=("api",), cutover_command=(str(program), "drift", "--json"))
+    found = {check.name: check.ok for check in all_checks(world.settings, config, lambda: NOW)}
+    assert found == {"pm2": True, "drift": False}
+    assert all_checks(world.settings, config, lambda: NOW, quick=True) == []
+    with_stack = dataclasses.replace(config, stack=True)
+    assert {"containers", "queue", "backup"} <= {check.name for check in all_checks(world.settings, with_stack, lambda: NOW)}
+
+
+def test_a_server_on_which_nothing_would_be_checked_is_an_error(world: World) -> None:
+    with pytest.raises(OpsError, match="there is nothing to check"):
+        all_checks(world.settings, MonitorConfig(stack=False), lambda: NOW)
 
 
 def test_an_engine_that_is_down_is_trouble_in_one_sentence(
