@@ -117,6 +117,7 @@ def register(subparsers: Any) -> None:
     )
     out = parser.add_argument_group("the report")
     out.add_argument("--image", default="", help="the image that is tested; part of the report")
+    out.add_argument("--image-digest", default="", help="its digest or id; part of the report")
     out.add_argument("--result", type=Path, help="file that keeps the report (JSON)")
     out.add_argument("--markdown", type=Path, help="file that keeps it for people")
     parser.set_defaults(handler=_handle)
@@ -219,6 +220,7 @@ def _handle(options: argparse.Namespace) -> Outcome:
         report = test.run(bursts)
     report |= {
         "image": options.image,
+        "image_digest": options.image_digest,
         "walked": ServerVersion.parse(str(report["server"]["version"])).walked,
         "image_facts": None if options.no_stack else facts_of(options.image),
         "scenarios_sha256": checksum,
