@@ -16,13 +16,16 @@ description:
   - The digests of earlier references of an image stay in the record (C(earlier)), so that an old tag that is set again is held to its own.
 options:
   images:
-    description: Name of each image to its C(reference) (repository and tag) and optionally C(expected) (C(sha256:) and 64 hex digits).
+    description:
+      - Name of each image to its C(reference) (repository and tag) and optionally C(expected) (C(sha256:) and 64 hex digits). C(because) ends the
+        sentence that refuses another digest.
     type: dict
     required: true
   record:
-    description: JSON file on the host that keeps the digests; written when a reference is new in it.
+    description:
+      - JSON file on the host that keeps the digests; written when a reference is new in it. Without it nothing is kept, and nothing compared
+        with earlier runs.
     type: path
-    required: true
   pull_seconds:
     description: Longest time for the pull of one image.
     type: int
@@ -56,6 +59,17 @@ pinned:
   returned: always
   type: dict
   sample: {"postgres": "postgres:17@sha256:6a5a..."}
+digests:
+  description:
+    - Each name to the digest that it is held to, the image id where no registry gave one. Without the images that the host does not have (check
+      mode).
+  returned: always
+  type: dict
+  sample: {"postgres": "sha256:6a5a..."}
+deployed_before:
+  description: Names of the images that O(record) has by this reference with this digest.
+  returned: always
+  type: list
 pulled:
   description: Names of the images that were pulled (check mode, would be).
   returned: always
@@ -105,9 +119,9 @@ def pin(reference: str, digest: str | None) -> str:
     return f"{reference}@{digest}" if digest else reference
 
 
-def wishes(images: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Each name to (reference, expected digest or ""); DigestError for what cannot be one."""
-    found: dict[str, tuple[str, str]] = {}
+def wishes(images: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Each name to (reference, expected digest or "", why it is expected or ""); DigestError for what cannot be one."""
+    found: dict[str, tuple[str, str, str]] = {}
     for name, spec in images.items():
         reference = spec.get("reference") if isinstance(spec, dict) else None
         if not isinstance(reference, str) or not reference:
@@ -117,7 +131,7 @@ def wishes(images: dict[str, Any]) -> dict[str, tuple[str, str]]:
             raise DigestError(
                 f"The expected digest of {name} must be sha256: and 64 hex digits, not {expected!r}; nothing was changed."
             )
-        found[name] = (reference, expected)
+        found[name] = (reference, expected, str(spec.get("because") or ""))
     return found
 
 
@@ -154,11 +168,12 @@ def read_record(path: str) -> dict[str, dict[str, Any]]:
     return record
 
 
-def check(name: str, reference: str, digest: str, expected: str, recorded: str | None) -> None:
+def check(name: str, reference: str, digest: str, expected: str, recorded: str | None, because: str = "") -> None:
     """Raise DigestError when the digest is not the expected or not the recorded one."""
     if expected and digest != expected:
+        advice = because or f"Check the tag and the pin of {name}."
         raise DigestError(
-            f"Image {reference} has digest {digest}, but {expected} is expected; nothing was changed. Check the tag and the pin of {name}."
+            f"Image {reference} has digest {digest}, but {expected} is expected; nothing was changed. {advice}"
         )
     if recorded and digest != recorded:
         raise DigestError(
@@ -321,7 +336,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Pull, compare, record; the module's result."""
     record_path = module.params["record"]
     asked = wishes(module.params["images"])
-    record = read_record(record_path)
+    record = read_record(record_path) if record_path else {}
     images = Images(module)
     have_docker = module.get_bin_path("docker") is not None
     if not have_docker and not module.check_mode:
@@ -329,9 +344,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "The docker command is not installed on this host; run playbooks/phase0_prepare.yml first."
         )
     pinned: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    deployed_before: list[str] = []
     pulled: list[str] = []
     wanted = {name: dict(record.get(name, {})) for name in record}
-    for name, (reference, expected) in asked.items():
+    for name, (reference, expected, because) in asked.items():
         found = images.inspect(reference) if have_docker else None
         if found is None:
             pulled.append(name)
@@ -348,11 +365,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         registry_digest = pick_digest(reference, repo_digests)
         digest = registry_digest or image_id
         known = known_digests(record.get(name, {}))
-        check(name, reference, digest, expected, known.get(reference))
+        check(name, reference, digest, expected, known.get(reference), because)
+        digests[name] = digest
+        if known.get(reference) == digest:
+            deployed_before.append(name)
         pinned[name] = pin(reference, registry_digest)
         wanted[name] = recorded_as(known, reference, digest)
-    changed = bool(pulled) or wanted != record
-    if wanted != record and not module.check_mode:
+    is_recorded = not record_path or wanted == record
+    changed = bool(pulled) or not is_recorded
+    if not is_recorded and not module.check_mode:
         part = record_path + ".part"
         with open(part, "w", encoding="utf-8") as file:
             json.dump(wanted, file, indent=1, sort_keys=True)
@@ -361,7 +382,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             os.fsync(file.fileno())
         os.chmod(part, 0o640)
         os.replace(part, record_path)
-    return {"changed": changed, "pinned": pinned, "pulled": pulled}
+    return {
+        "changed": changed,
+        "pinned": pinned,
+        "digests": digests,
+        "deployed_before": deployed_before,
+        "pulled": pulled,
+    }
 
 
 def main() -> None:
@@ -369,7 +396,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "images": {"type": "dict", "required": True},
-            "record": {"type": "path", "required": True},
+            "record": {"type": "path"},
             "pull_seconds": {"type": "int", "default": 1800},
             "stall_seconds": {"type": "int", "default": 180},
         },

@@ -105,6 +105,14 @@ not_online:
   returned: always
   type: list
   elements: dict
+crash_loops:
+  description:
+    - Expected processes that are listed as online and restart again and again, with C(name), C(restarts), C(uptime_seconds), C(rising) (whether
+      the number of restarts rose while the module watched), and C(holders), processes outside PM2 that run in the same directory and hold a listening
+      port (C(pid), C(program), C(ports)). Processes that were started lately are watched for some seconds.
+  returned: always
+  type: list
+  elements: dict
 others:
   description:
     - Other PM2 daemons on this host, with C(pid), C(user), C(home), C(version), C(services) (names, as far as
@@ -114,10 +122,12 @@ others:
   elements: dict
 """
 
+import contextlib
 import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +138,15 @@ from ansible.module_utils.glitchtip_core.pm2_list import Pm2Entry
 from ansible.module_utils.glitchtip_core.process import SYSTEM_PATH, account_of, run
 
 MIB = 1024 * 1024
+# A process that was started lately and restarted before may be in a crash loop: it is watched (seconds, and between two looks).
+YOUNG = 60
+WATCH = 12.0
+LOOK = 3.0
+# So many restarts, and up for less than that many seconds after the watch: a crash loop whose turns are longer than the watch.
+MANY_RESTARTS = 10
+SECONDS_ONLY = 30
 DSN = "SENTRY_DSN"
+LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
 def describe(entry: Pm2Entry, now: float) -> dict[str, Any]:
@@ -167,6 +185,102 @@ def compare(processes: list[dict[str, Any]], expected: list[str]) -> tuple[list[
     return missing, not_online
 
 
+def suspects(processes: list[dict[str, Any]], expected: list[str]) -> list[dict[str, Any]]:
+    """Return expected processes that are online and may be so only between two crashes. Jobs end by themselves."""
+    return [
+        process
+        for process in processes
+        if process["name"] in expected
+        and process["status"] in ("online", "launching")
+        and process["restarts"] > 0
+        and process["uptime_seconds"] < YOUNG
+        and not process["cron_restart"]
+    ]
+
+
+def looping(first: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of ``first`` whose restarts rose until ``last``, or that have many and are up for seconds only."""
+    now = {process["pm_id"]: process for process in last}
+    found = []
+    for before in first:
+        process = now.get(before["pm_id"], before)
+        rising = process["restarts"] > before["restarts"]
+        if rising or (process["restarts"] >= MANY_RESTARTS and process["uptime_seconds"] < SECONDS_ONLY):
+            keys = ("name", "pm_id", "restarts", "uptime_seconds", "cwd")
+            found.append({**{key: process[key] for key in keys}, "rising": rising})
+    return found
+
+
+def watch_for_crash_loops(
+    processes: list[dict[str, Any]],
+    expected: list[str],
+    look: Callable[[], list[dict[str, Any]]],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[dict[str, Any]]:
+    """Return the crash loops among ``processes``; ``look`` lists them again. Without suspects nothing is waited for."""
+    first = suspects(processes, expected)
+    last, waited = processes, 0.0
+    while first and waited < WATCH:
+        sleep(LOOK)
+        waited += LOOK
+        last = look()
+        if sum(found["rising"] for found in looping(first, last)) == len(first):
+            break
+    return looping(first, last)
+
+
+def listening_ports(proc: Path) -> dict[str, int]:
+    """Return the inode of each listening TCP socket with its port."""
+    ports: dict[str, int] = {}
+    for name in ("tcp", "tcp6"):
+        for line in read(proc / "net" / name).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == LISTEN:
+                ports[fields[9]] = int(fields[1].rpartition(":")[2], 16)
+    return ports
+
+
+def held_ports(process: Path, ports: dict[str, int]) -> list[int]:
+    """Return the listening ports that a process (its directory in /proc) holds."""
+    held = set()
+    with contextlib.suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                inode = os.readlink(entry).removeprefix("socket:[").removesuffix("]")
+                if inode in ports:
+                    held.add(ports[inode])
+    return sorted(held)
+
+
+def parent_of(process: Path) -> int:
+    """Return the id of a process's parent, 0 where it is not known."""
+    found = re.search(r"^PPid:\s+(\d+)$", read(process / "status"), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def find_holders(directory: str, daemons: list[int], proc: Path = Path("/proc")) -> list[dict[str, Any]]:
+    """Return processes that run in ``directory`` and hold a listening port, and are not below one of PM2's ``daemons``."""
+    if directory in ("", "/"):  # where every other daemon runs, too
+        return []
+    parents = {int(path.name): parent_of(path) for path in proc.glob("[0-9]*")}
+    ports = listening_ports(proc)
+    found = []
+    for pid in sorted(parents):
+        above = pid
+        for _ in range(len(parents)):
+            if above in daemons or above not in parents:
+                break
+            above = parents[above]
+        path = proc / str(pid)
+        with contextlib.suppress(OSError):
+            if above in daemons or not same_place(os.readlink(path / "cwd"), Path(directory)):
+                continue
+            held = held_ports(path, ports)
+            if held:
+                found.append({"pid": pid, "program": read(path / "comm").strip(), "ports": held})
+    return found
+
+
 def read(path: Path) -> str:
     """Return a file of /proc as text, or nothing where it cannot be read."""
     try:
@@ -188,10 +302,10 @@ def find_daemons(proc: Path = Path("/proc")) -> list[dict[str, Any]]:
         for daemon in pm2.find_daemons(proc)
     }
     for process in proc.glob("[0-9]*") if daemons else ():
-        parent = re.search(r"^PPid:\s+(\d+)$", read(process / "status"), re.MULTILINE)
-        if parent is None or int(parent.group(1)) not in daemons:
+        parent = parent_of(process)
+        if parent not in daemons:
             continue
-        services = daemons[int(parent.group(1))]["services"]
+        services = daemons[parent]["services"]
         service = service_name(read(process / "environ"))
         if service and service not in services:
             services.append(service)
@@ -264,6 +378,7 @@ def main() -> None:
     options = module.params
     access = pm2.Access.of(options["user"], options["home"] or "", options["binary"], options["node"] or "")
     processes: list[dict[str, Any]] = []
+    loops: list[dict[str, Any]] = []
     node = node_version = ""
     try:
         home, uid = access.pm2_home(), account_of(access.user).pw_uid
@@ -271,15 +386,22 @@ def main() -> None:
             raise CoreError(f"PM2 of {access.user} can be asked only by root or by that user")
         node, node_version = node_of(access)
         running = pm2.listener(home) is not None
-        if running:
+
+        def look() -> list[dict[str, Any]]:
             now = time.time()
-            listed = pm2.list_processes(access, timeout=float(options["timeout"]))
-            processes = [describe(entry, now) for entry in listed]
+            return [describe(entry, now) for entry in pm2.list_processes(access, timeout=float(options["timeout"]))]
+
+        if running:
+            processes = look()
+            loops = watch_for_crash_loops(processes, options["expected"], look)
     except CoreError as error:
         module.fail_json(msg=f"{error}.", node=node, node_version=node_version)
         return
     missing, not_online = compare(processes, options["expected"])
-    own, others = split_daemons(find_daemons(), home, access.user, options["expected"])
+    daemons = find_daemons()
+    for loop in loops:
+        loop["holders"] = find_holders(loop["cwd"], [daemon["pid"] for daemon in daemons])
+    own, others = split_daemons(daemons, home, access.user, options["expected"])
     module.exit_json(
         changed=False,
         installed=os.access(options["binary"], os.X_OK),
@@ -291,6 +413,7 @@ def main() -> None:
         processes=processes,
         missing=missing,
         not_online=not_online,
+        crash_loops=loops,
         others=others,
     )
 

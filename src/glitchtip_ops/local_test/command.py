@@ -22,7 +22,7 @@ from ..docker_stack import Stack
 from ..files import write_bytes, write_json
 from ..process import OpsError
 from ..settings import load_settings
-from .image_facts import facts_of
+from .image_facts import facts_for
 from .report import describe, markdown, proof
 from .running import LocalTest, Uptime
 from .sending import SDKS, NodeSender, PythonSender, Sender
@@ -117,6 +117,7 @@ def register(subparsers: Any) -> None:
     )
     out = parser.add_argument_group("the report")
     out.add_argument("--image", default="", help="the image that is tested; part of the report")
+    out.add_argument("--image-digest", default="", help="its digest or id; part of the report")
     out.add_argument("--result", type=Path, help="file that keeps the report (JSON)")
     out.add_argument("--markdown", type=Path, help="file that keeps it for people")
     parser.set_defaults(handler=_handle)
@@ -217,10 +218,12 @@ def _handle(options: argparse.Namespace) -> Outcome:
     )
     with _terminable():
         report = test.run(bursts)
+    version = ServerVersion.parse(str(report["server"]["version"]))
     report |= {
         "image": options.image,
-        "walked": ServerVersion.parse(str(report["server"]["version"])).walked,
-        "image_facts": None if options.no_stack else facts_of(options.image),
+        "image_digest": options.image_digest,
+        "walked": version.walked,
+        "image_facts": None if options.no_stack else facts_for(version, options.image),
         "scenarios_sha256": checksum,
         "asked": {
             "sdks": sorted(sender.name for sender in senders),

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from glitchtip_api.version import ServerVersion
+
 from ..process import OpsError, run
 
 UNKNOWN = "unknown"
@@ -91,6 +93,14 @@ def read_files(image: str, docker: str = "docker", timeout: float = TIMEOUT) -> 
         path, _, text = part.partition("\n")
         found[path] = text
     return found
+
+
+def facts_for(version: ServerVersion, image: str, docker: str = "docker") -> dict[str, Any] | None:
+    """:func:`facts_of` for a server of this version; None for the 5.2 line, of which no point is open.
+
+    A server that does not say its version may be of either line, so its image is asked.
+    """
+    return None if version.numbers and version.line == "5.2" else facts_of(image, docker)
 
 
 def facts_of(image: str, docker: str = "docker", timeout: float = TIMEOUT) -> dict[str, Any]:

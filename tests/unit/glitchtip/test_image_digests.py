@@ -381,3 +381,29 @@ def test_what_a_terminal_shows_is_read_without_its_escapes():
     assert not progress.feed("abc: Downl")
     assert progress.feed("oading  2MB/9MB\r\n")
     assert progress.last == "abc: Downloading  2MB/9MB"
+
+
+def test_the_digests_are_handed_over_and_whether_the_record_has_them(have, engine):
+    engine.set(local={REFERENCE: image(ONE)})
+    first = have()
+    assert (first["digests"], first["deployed_before"]) == ({"glitchtip": ONE}, [])
+    assert have(check=True)["deployed_before"] == ["glitchtip"]
+
+
+def test_check_mode_names_no_digest_of_a_missing_image(have, engine):
+    engine.set(registry={REFERENCE: image(ONE)})
+    assert have(check=True)["digests"] == {}
+
+
+def test_without_a_record_nothing_is_kept(run_module, engine, tmp_path):
+    engine.set(local={REFERENCE: image(ONE)})
+    result = run_module("image_digests", images={"glitchtip": {"reference": REFERENCE}})
+    assert (result["changed"], result["digests"], result["deployed_before"]) == (False, {"glitchtip": ONE}, [])
+    assert [path for path in tmp_path.iterdir() if path.name != "engine"] == []
+
+
+def test_the_reason_for_an_expectation_ends_the_refusal(run_module, engine, tmp_path):
+    engine.set(local={REFERENCE: image(ONE)})
+    spec = {"reference": REFERENCE, "expected": TWO, "because": "Phase 1 tested that one."}
+    refused = run_module("image_digests", images={"glitchtip": spec}, record=str(tmp_path / "deployed.json"))
+    assert refused["msg"].endswith("nothing was changed. Phase 1 tested that one.")

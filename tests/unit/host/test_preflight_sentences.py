@@ -42,12 +42,20 @@ GOOD = {
         "processes": [],
         "missing": [],
         "not_online": [],
+        "crash_loops": [],
         "others": [{"user": "app", "home": "/home/app/.pm2", "services": ["hobby"], "expected": []}],
     },
     "__preflight_node": {"stdout": "v20.19.2"},
     "__preflight_env_count": {"results": [{"stdout": "1"}, {"stdout": "1"}]},
     "__preflight_target_content": {"changed": False, "skipped": True},
 }
+
+
+LOOP = {"name": "api", "restarts": 812, "uptime_seconds": 1, "cwd": "/opt/ai-admin", "rising": True}
+LOOP_SENTENCE = (
+    "api restarts again and again in PM2 of root (812 restarts, up for 1 s): it is online only between two crashes. "
+    "Read `pm2 logs api --err` and start it anew once it is corrected"
+)
 
 
 def problems(changes):
@@ -161,6 +169,17 @@ def test_a_good_host_has_no_problem():
             (
                 "No Node.js was found for /usr/local/bin/pm2 (beside it, in what the daemon of PM2 was started with, in /usr/local/bin, "
                 "in /usr/bin): set preflight_node_binary to the path of the node that runs the product."
+            ),
+        ),
+        (
+            {f"{PM2}.crash_loops": [{**LOOP, "holders": []}]},
+            f"{LOOP_SENTENCE}.",
+        ),
+        (
+            {f"{PM2}.crash_loops": [{**LOOP, "holders": [{"pid": 17, "program": "node", "ports": [3000, 3001]}]}]},
+            (
+                f"{LOOP_SENTENCE}. Process 17 (node), which PM2 does not manage, runs in the same directory (/opt/ai-admin) and holds port "
+                "3000, 3001: where it was left by an earlier start of api, stop it (`kill 17`)."
             ),
         ),
         (

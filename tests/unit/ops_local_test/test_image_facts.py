@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from glitchtip_ops.local_test.image_facts import UNKNOWN, facts_of, judge, read_files
+from glitchtip_api.version import ServerVersion
+from glitchtip_ops.local_test import command
+from glitchtip_ops.local_test.image_facts import UNKNOWN, facts_for, facts_of, judge, read_files
 from glitchtip_ops.local_test.report import image_rows
 from glitchtip_ops.process import OpsError
 
@@ -193,3 +195,26 @@ def test_a_file_that_holds_the_text_of_another_is_taken_as_it_is(image: Image) -
 def test_the_points_are_told_once_each() -> None:
     names = [fact.name for fact in judge({})]
     assert len(names) == len(set(names)) == len(EXPECTED_OLD)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"),
+    [
+        ("5.2.0", False),
+        ("5.2.1", False),
+        ("6.0.0", True),
+        ("6.2.6", True),
+        ("", True),
+        ("0.0.0-unknown", True),
+    ],
+)
+def test_the_points_of_the_6_line_are_not_asked_of_5_2(image: Image, version: str, asked: bool) -> None:
+    found = facts_for(ServerVersion.parse(version), "glitchtip:local", image.docker)
+    assert (found is not None) is asked
+    assert (image.root / "calls").exists() is asked
+    assert bool(image_rows({"image_facts": found})) is asked
+
+
+def test_the_command_asks_by_the_version_that_the_server_reported() -> None:
+    assert command.facts_for is facts_for
+    assert not hasattr(command, "facts_of")
