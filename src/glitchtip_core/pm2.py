@@ -14,13 +14,14 @@ import contextlib
 import os
 import re
 import socket
-import stat
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CoreError
+from .foreign_files import first_bytes, is_program, open_socket
+from .foreign_paths import ForeignError, real_path
 from .pm2_list import Pm2Entry, read_entries
 from .process import SYSTEM_PATH, Completed, account_of, run, user_name
 
@@ -28,7 +29,6 @@ LIST_TIMEOUT = 30.0
 NO_DAEMON = {"PM2_NODE_OPTIONS": "--no-new-daemon-is-wanted"}
 _SPAWNED = "Spawning PM2 daemon"
 _DAEMON_TITLE = re.compile(rb"^PM2 v(?P<version>[^:]*): God Daemon \((?P<home>[^)\0]*)")
-_LONGEST_SOCKET = 107
 _SYSTEM_NODES = (Path("/usr/local/bin/node"), Path("/usr/bin/node"))
 
 
@@ -72,15 +72,13 @@ def listener(home: Path) -> tuple[int, int] | None:
     """
     address = home / "rpc.sock"
     try:
-        if len(os.fsencode(address)) > _LONGEST_SOCKET or not address.is_socket():
-            return None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        with open_socket(address) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(3)
-            client.connect(str(address))
+            client.connect(path)
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     except PermissionError:
         raise CoreError(f"the socket {address} may not be opened: run this as root or as the user of PM2") from None
-    except (ConnectionRefusedError, FileNotFoundError):
+    except (ConnectionRefusedError, FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
         return -1, -1
@@ -143,15 +141,9 @@ def _namespace(process: Path) -> str:
 def first_line(path: Path) -> bytes:
     """The first 200 bytes of a regular file, up to the end of the line; it may lie in another user's directory.
 
-    Raises OSError when it cannot be opened or is no regular file.
+    Raises OSError when it cannot be opened, ForeignError when it is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is no regular file")
-        return os.read(descriptor, 200).split(b"\n", 1)[0]
-    finally:
-        os.close(descriptor)
+    return first_bytes(path, 200).split(b"\n", 1)[0]
 
 
 def find_node(access: Access, proc: Path = Path("/proc")) -> Path:
@@ -164,13 +156,13 @@ def find_node(access: Access, proc: Path = Path("/proc")) -> Path:
     """
     if access.node is not None:
         return access.node
-    real = Path(os.path.realpath(access.binary))
+    real = real_path(access.binary)
     above = (parent / "bin" / "node" for parent in real.parents if parent != Path("/"))
     for candidate in (*above, access.binary.parent / "node"):
-        if _is_program(candidate):
+        if is_program(candidate):
             return candidate
     for known in (_daemon_program(access, proc), *_SYSTEM_NODES):
-        if known is not None and _is_program(known):
+        if known is not None and is_program(known):
             return known
     raise CoreError(
         f"there is no Node.js beside {access.binary}, in /usr/local/bin or in /usr/bin: "
@@ -189,10 +181,6 @@ def _daemon_program(access: Access, proc: Path) -> Path | None:
         return None
 
 
-def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
-
-
 def command(access: Access) -> list[str | Path]:
     """How PM2 is started: handed to its Node.js when it is a Node.js script, else (a shell script) by itself.
 
@@ -200,6 +188,8 @@ def command(access: Access) -> list[str | Path]:
     """
     try:
         begin = first_line(access.binary)
+    except ForeignError as error:
+        raise CoreError(f"pm2 is not at {access.binary}: {error}") from None
     except OSError as error:
         raise CoreError(f"pm2 is not at {access.binary}: {error.strerror}") from None
     if begin.startswith(b"#!") and b"node" in begin:

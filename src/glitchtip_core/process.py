@@ -22,6 +22,9 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Bytes that a program may print in all, unless its caller says otherwise; the largest expected is a container's log.
 OUTPUT_LIMIT = 64 * 2**20
 _SHOWN = 200
+_ENV = "/usr/bin/env"
+#: Its exit codes when it could not go to the directory, or not start or find the program (coreutils' manual).
+_ENV_FAILED = (125, 126, 127)
 _BLOCK = 2**16
 _KILL_SECONDS = 10.0
 
@@ -93,6 +96,19 @@ class RawCompleted:
     errors: bytes = field(repr=False)
 
 
+def in_directory(words: Sequence[str], directory: Path | str) -> list[str]:
+    """The command line that goes to ``directory`` first, by itself: as the user it is started as, not as its starter.
+
+    ``subprocess`` changes the directory before it takes the user on, so that a child of root's would get into directories
+    that are closed to that user, and could read below them. Raises CoreError for a program that ``env`` cannot name.
+    """
+    if str(directory) == "/":
+        return list(words)
+    if "=" in words[0]:
+        raise CoreError(f"{words[0]} cannot be run as another user: its path holds an equals sign")
+    return [_ENV, f"--chdir={directory}", *words]
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -140,16 +156,20 @@ def run_raw(
 ) -> RawCompleted:
     """As :func:`run`, with bytes; ``stdin`` and ``stdout`` may be files, which then count for no limit."""
     name = Path(argv[0]).name
+    words = [str(part) for part in argv]
+    taken_on = _taken_on(user, identity)
+    if taken_on:
+        words, cwd = in_directory(words, cwd), "/"
     try:
         process = subprocess.Popen(  # type: ignore[call-overload]
-            [str(part) for part in argv],
+            words,
             stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
             env=dict(environment),
             cwd=cwd,
             start_new_session=True,
-            **_taken_on(user, identity),
+            **taken_on,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
@@ -162,6 +182,9 @@ def run_raw(
         raise CoreError(f"{name} printed more than {limit} bytes and was ended") from None
     finally:
         _end(process)
+    if words[0] == _ENV and process.returncode in _ENV_FAILED and errors.startswith(f"{_ENV}: ".encode()):
+        reason = _text(errors).splitlines()[0].rpartition(": ")[2]
+        raise CoreError(f"{name} cannot be run in {words[1].partition('=')[2]}: {reason}")
     return RawCompleted(process.returncode, output, errors)
 
 

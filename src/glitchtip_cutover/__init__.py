@@ -13,14 +13,29 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
     import sys
 
-    from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process
+    from ansible.module_utils.glitchtip_core import (
+        errors,
+        files,
+        foreign_files,
+        foreign_paths,
+        foreign_search,
+        http,
+        json_text,
+        pm2,
+        pm2_list,
+        process,
+    )
 
     for _part in (
         sys.modules[errors.__name__.rpartition(".")[0]],
         errors,
+        files,
         http,
         json_text,
         process,
+        foreign_paths,
+        foreign_files,
+        foreign_search,
         pm2_list,
         pm2,
     ):

@@ -49,7 +49,7 @@ def plan_rollback(cutover: Cutover, service: str | None = None) -> dict[str, Any
     for path in files:
         if target is not None and path in target.files:
             value = target.files[path].value
-            row = _collect(problems, lambda p=path, v=value: env_diff(p, config.env_key, v))  # type: ignore[misc]
+            row = _collect(problems, lambda p=path, v=value: env_diff(cutover.env(p), v))  # type: ignore[misc]
             diff += [row] if row else []
     own = [row for row in rows if row["action"] != "none: it is on its original DSN"]
     return {

@@ -13,12 +13,15 @@ finds that.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.foreign_files import info_of
+from glitchtip_core.foreign_paths import controllers_of
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import as_mapping, as_whole
 
@@ -28,10 +31,12 @@ from .errors import CutoverError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import Completed, run, search_path
+from .process import Completed, run, search_path, user_home, user_name
 
 _CALL_TIMEOUT = 30.0
 _UP_TIMEOUT = 180.0
+#: The Compose file that is read from standard input.
+_STDIN = "-"
 _STATUS = {
     "running": "online",
     "restarting": "launching",
@@ -64,22 +69,27 @@ class Docker:
         cwd: Path | str = "/",
         stdin: str = "",
         variables: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> Completed:
-        """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names."""
-        own = {"PATH": search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names.
+
+        ``user``: as that user, in place of root.
+        """
+        home = "/root" if user is None else user_home(user)
+        own = {"PATH": search_path(), "HOME": home, "LC_ALL": "C.UTF-8"}
         return run(
             [self.binary, *arguments],
             environment={**(variables or {}), **own},
             timeout=timeout,
             cwd=cwd,
             stdin=stdin,
+            user=user,
         )
 
-    @property
-    def running(self) -> bool:
-        """Whether the engine answers."""
+    def answers(self, user: str | None = None) -> bool:
+        """Whether the engine answers us, or that ``user``."""
         try:
-            return self.call(["version", "--format", "{{.Server.Version}}"]).code == 0
+            return self.call(["version", "--format", "{{.Server.Version}}"], user=user).code == 0
         except CutoverError:
             return False
 
@@ -120,7 +130,7 @@ class Compose:
     @property
     def running(self) -> bool:
         """Whether the engine answers."""
-        return self.docker.running
+        return self.docker.answers()
 
     def processes(self) -> list[Process]:
         """The project's containers; a container that ended well and is not restarted counts as an idle job."""
@@ -198,22 +208,65 @@ class Compose:
         """The Compose files that the project was started with, as its containers tell."""
         labels = (containers[0].get("Config") or {}).get("Labels") or {}
         files = str(labels.get("com.docker.compose.project.config_files") or "").split(",")
-        self._files = tuple(path for path in files if path and path != str(self.override))
+        self._files = tuple(path for path in files if path not in ("", _STDIN, str(self.override)))
 
-    def _project(self, *, with_override: bool) -> list[str]:
-        arguments = [
+    def user(self) -> str | None:
+        """As whom ``docker compose`` runs: it does what the project's files say, so as the user who can change them.
+
+        None: they are root's alone, or ours. Raises CutoverError when several users can.
+        """
+        if os.geteuid() != 0:
+            return None
+        found = [controllers_of(path) for path in (self.settings.directory, *map(Path, self._files))]
+        names = sorted({user_name(number) for users in found for number in users})
+        if len(names) > 1:
+            raise CutoverError(
+                f"the Compose project {self.settings.project} in {self.settings.directory} belongs to several users "
+                f"({', '.join(names)}), so it is not clear as whom `docker compose` has to run: give its directory and files "
+                "to one of them, or to root"
+            )
+        return names[0] if names else None
+
+    def check_access(self) -> None:
+        """Raise CutoverError when the project is another user's, and that user may not use the engine."""
+        if not self._files and self.running:
+            self._remember_files(self.docker.containers(self.settings.project))
+        user = self.user()
+        if user is not None and self.running and not self.docker.answers(user):
+            raise CutoverError(
+                f"the Compose project {self.settings.project} in {self.settings.directory} belongs to user {user}, who has no "
+                "access to Docker, and root does not run what another user's files say: give the directory and its files to "
+                f"root, or add {user} to the group docker (its members can become root)"
+            )
+
+    def _compose(
+        self, arguments: Sequence[str], *, with_override: bool, timeout: float = _CALL_TIMEOUT
+    ) -> Completed:
+        """Run ``docker compose ARGUMENTS`` for the project, as the user whose files it is made of.
+
+        Our own file is only root's to read, so another user's call is given it on standard input.
+        """
+        user = self.user()
+        words = [
             "compose",
             f"--project-name={self.settings.project}",
             f"--project-directory={self.settings.directory}",
+            *(f"--file={path}" for path in self._files),
         ]
-        arguments += [f"--file={path}" for path in self._files]
+        stdin = ""
         if with_override and self.override.is_file():
             if not self._files:
                 raise CutoverError(
                     f"the Compose files of {self.settings.project} are not known: none of its containers exists"
                 )
-            arguments.append(f"--file={self.override}")
-        return arguments
+            words.append(f"--file={self.override if user is None else _STDIN}")
+            stdin = "" if user is None else self.override.read_text(encoding="utf-8")
+        done = self.docker.call(
+            [*words, *arguments], timeout=timeout, cwd=self.settings.directory, stdin=stdin, user=user
+        )
+        if done.code != 0:
+            self.check_access()
+        return done
 
     def _services(self, *, with_override: bool) -> dict[str, Any]:
         """``services`` as Compose resolves them now; asked again only when a file has changed."""
@@ -225,10 +278,7 @@ class Compose:
         ]
         mark = (with_override, tuple(_mark(path) for path in paths))
         if self._resolved is None or self._resolved[0] != mark:
-            done = self.docker.call(
-                [*self._project(with_override=with_override), "config", "--format=json"],
-                cwd=self.settings.directory,
-            )
+            done = self._compose(["config", "--format=json"], with_override=with_override)
             if done.code != 0:
                 raise CutoverError(
                     f"docker compose config of {self.settings.project} failed with exit code {done.code}"
@@ -280,19 +330,10 @@ class Compose:
             self.processes()
         self._set_variables(restarts)
         names = list(dict.fromkeys(process.name for process, _ in restarts))
-        done = self.docker.call(
-            [
-                *self._project(with_override=True),
-                "up",
-                "--detach",
-                "--force-recreate",
-                "--no-deps",
-                "--no-build",
-                "--",
-                *names,
-            ],
+        done = self._compose(
+            ["up", "--detach", "--force-recreate", "--no-deps", "--no-build", "--", *names],
+            with_override=True,
             timeout=_UP_TIMEOUT,
-            cwd=self.settings.directory,
         )
         if done.code == 0:
             return
@@ -341,9 +382,8 @@ class Compose:
         """
         argv = launch.argv(option)
         if not launch.pid:
-            command = [*self._project(with_override=True), "run", "--rm", "--no-deps", "--no-TTY"]
-            command += [f"--entrypoint={argv[0]}", process.name, *argv[1:]]
-            return self.docker.call(command, timeout=timeout, cwd=self.settings.directory)
+            command = ["run", "--rm", "--no-deps", "--no-TTY", f"--entrypoint={argv[0]}", process.name, *argv[1:]]
+            return self._compose(command, with_override=True, timeout=timeout)
         added = {
             key: value
             for key, value in launch.environment.items()
@@ -357,7 +397,6 @@ class Compose:
         return self.docker.call(
             [*command, process.container, *argv],
             timeout=timeout,
-            cwd=self.settings.directory,
             variables=added,
         )
 
@@ -370,8 +409,5 @@ def _variable(services: Mapping[str, Any], name: str, key: str) -> str | None:
 
 
 def _mark(path: Path) -> tuple[int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return info.st_ino, info.st_mtime_ns
+    info = info_of(path)
+    return None if info is None else (info.st_ino, info.st_mtime_ns)

@@ -6,13 +6,15 @@ sets for all its lines. Places are those of Debian's cron, cronie and SUSE's cro
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .foreign_files import ForeignFile, find_files, read_foreign
+from glitchtip_core.foreign_files import info_of
+from glitchtip_core.foreign_search import ForeignFile, find_files, read_foreign
 
 _SPOOLS = ("crontabs", "tabs", ".")
 _TABLES = ("crontab", "anacrontab", "rc.local", "rc.d/rc.local")
@@ -26,10 +28,10 @@ def owners_of(paths: Iterable[Path]) -> set[str]:
     """Names of the users to whom these belong; what is not there, and users without a name, are left out."""
     found = set()
     for path in paths:
-        try:
-            found.add(pwd.getpwuid(path.stat().st_uid).pw_name)
-        except (OSError, KeyError):
-            continue
+        info = info_of(path)
+        if info is not None:
+            with contextlib.suppress(KeyError):
+                found.add(pwd.getpwuid(info.st_uid).pw_name)
     return found
 
 

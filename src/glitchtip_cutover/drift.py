@@ -8,12 +8,14 @@ without a word. So every settings file and every running process is compared wit
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from glitchtip_core.foreign_files import info_of
+from glitchtip_core.foreign_paths import real_path
 
 from .active_target import Wanted, wanted_after, wanted_now
 from .config import Config
@@ -65,9 +67,9 @@ def judge(
         for path, text in around.unread.items()
         if not planned
     ]
-    real = {os.path.realpath(path): path for path in wanted.target.files}
+    real = {real_path(path): path for path in wanted.target.files}
     for source in around.sources:
-        own = real.get(os.path.realpath(source.path))
+        own = real.get(real_path(source.path))
         if own is not None:
             found += [] if planned else _in_env_file(config, wanted, source, own)
         if not (planned and source.tool == DUMP):
@@ -410,11 +412,8 @@ def _stale(config: Config, around: Surroundings, listed: Sequence[Process]) -> l
             or process.container
         ):
             continue
-        try:
-            changed = config.service(process.name).env_file.stat().st_mtime
-        except OSError:
-            continue
-        if 0 < process.started_at < changed - 1:
+        info = info_of(config.service(process.name).env_file)
+        if info is not None and 0 < process.started_at < info.st_mtime - 1:
             notes.append(
                 f"{process.name} runs since before {config.service(process.name).env_file} was last changed: which DSN it read "
                 "is not known, restart it to be sure"

@@ -1,4 +1,7 @@
-"""Durable files: what was written is on the disk before the next step begins."""
+"""Durable files of our own: what was written is on the disk before the next step begins.
+
+Files in directories of another user go through ``glitchtip_core.foreign_files``.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import fsync_directory as fsync_directory
+from glitchtip_core.files import fsync_file as fsync_file
+from glitchtip_core.files import write_all
 from glitchtip_core.json_text import decode_json
 
 from .errors import CutoverError, unexpected
-
-# Called with ("file" or "directory", its path, "before" or "after") around every fsync. Tests cut the power there.
-observer: Callable[[str, Path, str], None] | None = None
-
-
-def fsync_file(descriptor: int, path: Path) -> None:
-    """Make the bytes of the open file, which is at ``path``, durable."""
-    if observer is not None:
-        observer("file", path, "before")
-    os.fsync(descriptor)
-    if observer is not None:
-        observer("file", path, "after")
-
-
-def fsync_directory(path: Path) -> None:
-    """Make a rename, a removal or a new name in directory ``path`` durable."""
-    if observer is not None:
-        observer("directory", path, "before")
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if observer is not None:
-        observer("directory", path, "after")
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _copy_attributes(source: Path, descriptor: int) -> None:
@@ -73,7 +48,7 @@ def write_new(
             part.unlink()
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)

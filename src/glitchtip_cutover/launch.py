@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glitchtip_core.foreign_files import is_file
+
 from .errors import ProcessGoneError, UnprovenServiceError
 from .process import Completed, Identity, run
 from .running import Running, parse_command, shareable_options, single_node_process
@@ -121,7 +123,7 @@ def _executable(name: str, running: Running) -> str:
     path = running.executable
     if path.endswith(" (deleted)"):
         path = path.removesuffix(" (deleted)")
-        if not Path(path).exists():
+        if not is_file(Path(path)):
             raise UnprovenServiceError(
                 f"{name}: the Node.js of its process {running.pid} was removed from {path}; restart the service with "
                 "the Node.js that is there now"

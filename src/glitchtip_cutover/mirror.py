@@ -30,11 +30,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from glitchtip_core.foreign_files import read_text
 from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
 
 from .config import Config
 from .dsn import Dsn, parse_dsn, shown
-from .envfile import EnvFile
+from .envfile import MAX_BYTES, EnvFile
 from .errors import CutoverError, UsageError
 from .files import fsync_directory, read_secret, write_new
 from .host import Host
@@ -755,7 +756,7 @@ def still_mirrored(config: Config, host: Host, settings: NginxSettings) -> list[
             there = shown(EnvFile(path, config.env_key).value()) == settings.netloc
         except CutoverError:
             # A file that the editor refuses may still be read by a service.
-            there = path.is_file() and settings.netloc.encode() in path.read_bytes()
+            there = settings.netloc in (read_text(path, MAX_BYTES) or "")
         if there:
             found.append(str(path))
     if host.manager.running:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from .config import Config, Service
 from .dsn import shown
-from .envfile import EnvFile
 from .errors import IncompleteError, ServiceError
 from .host import Host
 from .journal import Journal, State
@@ -45,7 +44,7 @@ class Override:
         """Whether the service is where the override would put it."""
         dsn = before.effective(unit.name)
         instances = of(self._services.processes(), unit.name)
-        file_value = EnvFile(unit.env_file, self._config.env_key).value()
+        file_value = self._way_back.env(unit.env_file).value()
         return (
             unit.name in state.overrides
             and not state.overriding
@@ -78,7 +77,7 @@ class Override:
             self._close(state, "override_done", unit.name)
             done = f"the rollback of {unit.name} alone was interrupted and is finished"
         else:
-            value = EnvFile(unit.env_file, self._config.env_key).value()
+            value = self._way_back.env(unit.env_file).value()
             self._host.manager.rewrite_dump(self._config.env_key, {unit.name: value})
             self._close(state, "override_dropped", unit.name)
             done = (

@@ -122,13 +122,12 @@ def order(config: Config, services: Sequence[str], talking: Collection[str] = ()
     return [{"step": number, **step} for number, step in enumerate(steps, start=1)]
 
 
-def env_diff(path: Path, key: str, value: str) -> Row | None:
+def env_diff(env: EnvFile, value: str) -> Row | None:
     """The changed line of one ``.env`` before and after, without secrets; None when the file stays as it is.
 
     Raises CutoverError as the edit itself would.
     """
-    name = str(path)
-    env = EnvFile(path, key)
+    name, key = str(env.path), env.key
     data = env.read()
     edited = env.rehearse(value)
     if edited == data:

@@ -23,12 +23,13 @@ from typing import Any
 
 from glitchtip_core import pm2 as core
 from glitchtip_core.errors import CoreError
+from glitchtip_core.foreign_files import is_file, open_directory, read, write
+from glitchtip_core.foreign_paths import ForeignError, Found
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import Pm2Entry, as_text
 
 from .config import Pm2Settings
 from .errors import CutoverError
-from .files import write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
 from .manager import Restart, file_watcher, raise_all
@@ -37,6 +38,8 @@ from .running import read_running
 
 _RESTART_TIMEOUT = 60.0
 _AT_ONCE = 8
+#: No saved list is larger (bytes).
+_LIST_BYTES = 64 * 1024 * 1024
 _DROPPED = frozenset(
     {"NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "SENTRY_EVENT_ID"}
 )
@@ -103,7 +106,7 @@ def check_node(settings: Pm2Settings) -> None:
     """Raise CutoverError when the Node.js that runs PM2 and the probes is not there."""
     with _cutover_errors():
         node = core.find_node(access_of(settings))
-    if not node.exists():
+    if not is_file(node):
         raise CutoverError(f"there is no Node.js at {node}")
 
 
@@ -235,28 +238,16 @@ class Pm2:
         For the time before PM2 is started at boot: it then resurrects every service with the right value.
         """
         changed: list[str] = []
-        for name in ("dump.pm2", "dump.pm2.bak"):
-            path = self.home / name
+        with _cutover_errors():
             try:
-                data = decode_json(path.read_bytes())
-                info = path.stat()
+                home = open_directory(self.home)
             except FileNotFoundError:
-                continue
-            except (OSError, ValueError):
-                data = None
-            if not isinstance(data, list):
-                if name == "dump.pm2":
-                    raise CutoverError(f"PM2's saved list {path} cannot be read")
-                continue
-            touched = [as_text(entry["name"]) for entry in data if _rewrite_entry(entry, key, values)]
-            if touched:
-                write_new(
-                    path,
-                    json.dumps(data, indent=2).encode(),
-                    mode=info.st_mode & 0o7777,
-                    owner=(info.st_uid, info.st_gid),
-                )
-                changed += touched
+                return []
+            except OSError as error:
+                raise CutoverError(f"PM2's home {self.home} cannot be read: {error.strerror}") from None
+            with home:
+                for name in ("dump.pm2", "dump.pm2.bak"):
+                    changed += _rewrite_list(home, name, key, values)
         return sorted(set(changed))
 
     @property
@@ -302,6 +293,29 @@ def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, s
         return {}
     own = {name: process.environment[name] for name in ("PATH", "HOME") if name in process.environment}
     return {**own, **variables}
+
+
+def _rewrite_list(home: Found, name: str, key: str, values: Mapping[str, str]) -> list[str]:
+    """Set ``key`` in one saved list in the open PM2_HOME; the services changed.
+
+    Raises CutoverError when ``dump.pm2`` is there and cannot be read, CoreError when a list cannot be written.
+    """
+    try:
+        seen = read(home, _LIST_BYTES, name)
+        data, why = decode_json(seen.data), "it is no list"
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, ForeignError) as error:
+        data, why = None, str(error) if isinstance(error, ForeignError) else type(error).__name__
+    if not isinstance(data, list):
+        if name == "dump.pm2":
+            raise CutoverError(f"PM2's saved list {home.asked / name} cannot be read: {why}")
+        return []
+    touched = [as_text(entry["name"]) for entry in data if _rewrite_entry(entry, key, values)]
+    if touched:
+        text = json.dumps(data, indent=2).encode()
+        write(home, text, mode=seen.mode, owner=seen.owner, replaces=seen, name=name)
+    return touched
 
 
 def _rewrite_entry(entry: Any, key: str, values: Mapping[str, str]) -> bool:

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glitchtip_core.foreign_files import is_file, list_directory, read_text
+from glitchtip_core.foreign_paths import real_path
+
+from .compose import Compose
 from .config import Config, Service, parse_config
 from .dsn import parse_dsn
-from .envfile import EnvFile, find_assignment, read_variables
+from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
@@ -112,6 +116,8 @@ def check_product(config: Config, manager: Manager, findings: Findings, *, known
     ``known_offline``: services that are missing or not online are already reported elsewhere.
     """
     files = {path: _read_env(path, config.env_key, findings) for path in config.env_files}
+    if isinstance(manager, Compose):
+        findings.attempt(manager.check_access)
     if known_offline and not manager.running:
         return
     listed = findings.attempt(manager.processes) or []
@@ -183,7 +189,7 @@ def _check_service(
         )
     _check_own_dsn(config, unit, process, findings)
     for path in _named_env_files(process):
-        if path.resolve() not in {known.resolve() for known in config.env_files}:
+        if real_path(path) not in {real_path(known) for known in config.env_files}:
             findings.about(
                 name,
                 f"Node.js is started with --env-file={path}, which is not the file that the switch edits "
@@ -238,34 +244,28 @@ def _check_other_files(config: Config, listed: Sequence[Process], findings: Find
             if not process.container:
                 for directory in {unit.env_file.parent, Path(process.cwd)}:
                     by_directory.setdefault(directory, []).append(process)
-    edited = {path.resolve() for path in config.env_files}
+    edited = {real_path(path) for path in config.env_files}
     told: set[Path] = set()
     for directory, processes in sorted(by_directory.items()):
         for path in _env_files_in(directory):
-            if path.resolve() in edited or path.resolve() in told:
+            if real_path(path) in edited | told:
                 continue
-            told.add(path.resolve())
+            told.add(real_path(path))
             line = _line_that_sets(path, config.env_key)
             if line:
                 _report_other_file(config, path, line, processes, findings)
 
 
 def _env_files_in(directory: Path) -> list[Path]:
-    try:
-        return sorted(
-            path
-            for path in {directory / ".env", *directory.glob(".env.*")}
-            if path.is_file() and not _UNREAD.search(path.name[4:]) and not _COPY.search(path.name[4:])
-        )
-    except OSError:
-        return []
+    names = [name for name in list_directory(directory) if name == ".env" or name.startswith(".env.")]
+    wanted = [name for name in names if not _UNREAD.search(name[4:]) and not _COPY.search(name[4:])]
+    return [directory / name for name in wanted if is_file(directory / name)]
 
 
 def _line_that_sets(path: Path, key: str) -> int:
     """Number of the line that sets ``key`` in a file; 0 where there is none or the file cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    text = read_text(path, MAX_BYTES)
+    if text is None:
         return 0
     match = re.search(rf"^[ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:]", text, re.MULTILINE)
     return 0 if match is None else text.count("\n", 0, match.start()) + 1
@@ -324,15 +324,13 @@ def _has_label(
     path = _instrument(config, process)
     if path is None:
         return True  # no such file: that is the problem to report
-    try:
-        return is_set_in(path.read_text(encoding="utf-8", errors="replace"), option)
-    except OSError:
-        return True
+    text = read_text(path, MAX_BYTES)
+    return text is None or is_set_in(text, option)
 
 
 def _instrument(config: Config, process: Process) -> Path | None:
     """The instrument file of a service outside containers; None when it is in none of its places."""
-    return next(filter(Path.is_file, map(Path, instrument_paths(config, process, process.cwd))), None)
+    return next(filter(is_file, map(Path, instrument_paths(config, process, process.cwd))), None)
 
 
 

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.foreign_files import MODE_BITS
+from glitchtip_core.foreign_paths import Place
+
 from .config import Config
 from .errors import CutoverError
 from .files import fsync_directory, private_directory, read_json, write_json, write_new
@@ -56,12 +59,13 @@ class Before:
 
 @dataclass(frozen=True)
 class EnvCopy:
-    """One ``.env`` as it was: bytes, mode, (uid, gid)."""
+    """One ``.env`` as it was: bytes, mode, (uid, gid), and where it really was (None: not recorded)."""
 
     path: Path
     data: bytes = field(repr=False)
     mode: int
     owner: tuple[int, int]
+    place: Place | None = None
 
 
 def pids_of(processes: Iterable[Process], name: str) -> list[int]:
@@ -143,6 +147,7 @@ class Snapshot:
                     "mode": f"{copy.mode:04o}",
                     "uid": copy.owner[0],
                     "gid": copy.owner[1],
+                    "place": asdict(copy.place) if copy.place else None,
                 }
             )
         write_new(part / "dsn", before.dsn.encode())
@@ -181,4 +186,13 @@ class Snapshot:
             raise CutoverError(f"the snapshot of {path} cannot be read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise CutoverError(f"the snapshot of {path} does not fit its recorded sha256")
-        return EnvCopy(path, data, int(row["mode"], 8), (int(row["uid"]), int(row["gid"])))
+        return EnvCopy(path, data, int(row["mode"], 8) & MODE_BITS, (int(row["uid"]), int(row["gid"])))
+
+    def place(self, path: Path) -> Place | None:
+        """Where the ``.env`` at ``path`` really was; None without a snapshot, or in one that does not say it."""
+        try:
+            rows = self.facts().get("files") or []
+            kept = next((row["place"] for row in rows if row["path"] == str(path)), None)
+            return Place(**kept) if kept else None
+        except (CutoverError, KeyError, TypeError):
+            return None

@@ -6,6 +6,7 @@ deep; what PM2, systemd or Compose name; ``/proc/<pid>/environ`` of the services
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.foreign_files import is_directory, list_directory
+from glitchtip_core.foreign_paths import real_path
+from glitchtip_core.foreign_search import ForeignFile, find_files, read_foreign
 from glitchtip_core.json_text import decode_json
 
 from .compose import Docker
@@ -20,7 +24,6 @@ from .config import Config
 from .crontabs import named_files, owners_of, read_crontabs
 from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
-from .foreign_files import ForeignFile, find_files, read_foreign
 from .manager import Process
 from .mentions import CODE, LINES, YAML
 from .process import run, search_path, user_home
@@ -125,14 +128,14 @@ def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Pa
     Raises InterruptedRunError and nothing else.
     """
     notes: list[str] = []
-    sources: dict[str, Source] = {}
+    sources: dict[Path, Source] = {}
     unread: dict[Path, str] = {}
     for (
         path
     ) in config.env_files:  # read as the switch reads them: whoever configured them says where they are
         try:
             text = EnvFile(path, config.env_key).read().decode("utf-8", "replace")
-            sources[os.path.realpath(path)] = Source(path, text, ENV, LINES)
+            sources[real_path(path)] = Source(path, text, ENV, LINES)
         except InterruptedRunError:
             raise
         except CutoverError as error:
@@ -142,7 +145,7 @@ def read_surroundings(config: Config, listed: Sequence[Process], proc: Path = Pa
         *_product(config, listed, notes),
         *_of_cron(config, listed, notes, proc),
     ]:
-        sources.setdefault(os.path.realpath(source.path), source)
+        sources.setdefault(real_path(source.path), source)
     running = tuple(read_running(config, listed, proc))
     return Surroundings(tuple(sources.values()), running, tuple(notes), unread)
 
@@ -176,7 +179,7 @@ def _is_entered(name: str) -> bool:
 
 def _product(config: Config, listed: Sequence[Process], notes: list[str]) -> Iterator[Source]:
     """Files below the product's directory, beside each ``.env``, in the services' directories, and named ones."""
-    roots: dict[str, int] = {os.path.realpath(config.app_dir): _DEPTH}
+    roots: dict[Path, tuple[Path, int]] = {real_path(config.app_dir): (config.app_dir, _DEPTH)}
     mine = [process for process in listed if process.name in config.services and not process.container]
     beside = [path.parent for path in config.env_files]
     beside += [Path(process.cwd) for process in mine if process.cwd not in ("", "/")]
@@ -184,14 +187,12 @@ def _product(config: Config, listed: Sequence[Process], notes: list[str]) -> Ite
         beside.append(config.compose.directory)
     files: list[Path] = []
     for path in config.deploy_files:
-        (beside if path.is_dir() else files).append(path)
+        (beside if is_directory(path) else files).append(path)
     for path in beside:
-        roots.setdefault(os.path.realpath(path), 1)
-    for root, depth in roots.items():
-        deep = 0 if root == "/" else depth
-        yield from _sources(
-            find_files(Path(root), lambda name: tool_of(name) is not None, _is_entered, deep), notes
-        )
+        roots.setdefault(real_path(path), (path, 1))
+    for real, (root, depth) in roots.items():
+        deep = 0 if real == Path("/") else depth
+        yield from _sources(find_files(root, lambda name: tool_of(name) is not None, _is_entered, deep), notes)
     for path in files:
         found = read_foreign(path)
         if found is None:
@@ -277,7 +278,7 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
             for pattern in environment_files(block.get("EnvironmentFiles", []))
             for path in _expand(pattern)
         ]
-        if os.path.realpath(config.service(name).env_file) in map(os.path.realpath, files):
+        if real_path(config.service(name).env_file) in map(real_path, files):
             below_env.add(name)
         for path in [*units, *files]:
             users.setdefault(path, []).append(name)
@@ -289,9 +290,13 @@ def _of_systemd(config: Config, notes: list[str]) -> Iterator[Source]:
 
 def _expand(pattern: Path) -> list[Path]:
     """The files that an ``EnvironmentFile=`` names, in the order in which systemd reads them."""
-    if not re.search(r"[*?[]", str(pattern)):
-        return [pattern]
-    return sorted(Path("/").glob(str(pattern).lstrip("/")))
+    found = [Path("/")]
+    for part in pattern.parts[1:]:
+        if re.search(r"[*?[]", part):
+            found = [path / name for path in found for name in fnmatch.filter(list_directory(path), part)]
+        else:
+            found = [path / part for path in found]
+    return sorted(found)
 
 
 def _of_compose(config: Config, notes: list[str]) -> Iterator[Source]:

@@ -14,7 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from glitchtip_core.foreign_files import read_text
+from glitchtip_core.foreign_paths import real_path
+
 from .config import Config
+from .envfile import MAX_BYTES
 from .errors import CutoverError
 from .files import private_directory, write_new
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
@@ -193,7 +197,7 @@ class Systemd:
             if path == ours and not drop_in:
                 continue
             content = _read_variables(path)
-            if not dotenv and path.resolve() == product.resolve():
+            if not dotenv and real_path(path) == real_path(product):
                 variables = {key: value for key, value in variables.items() if key not in content}
                 continue
             variables.update(content)
@@ -344,10 +348,8 @@ def environment_files(lines: Iterable[str]) -> list[Path]:
 
 
 def _read_variables(path: Path) -> dict[str, str]:
-    try:
-        return parse_environment_file(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return {}
+    text = read_text(path, MAX_BYTES)
+    return {} if text is None else parse_environment_file(text)
 
 
 def _quoted(value: str) -> str:

@@ -81,8 +81,8 @@ class Cutover:
         self.override = Override(config, host, self.store, self.journal, self.services, self.way_back)
 
     def env(self, path: Path) -> EnvFile:
-        """The editor of one ``.env``."""
-        return EnvFile(path, self.config.env_key)
+        """The editor of one ``.env``, which must be where it was at the snapshot."""
+        return EnvFile(path, self.config.env_key, self.snapshots.place(path))
 
     # ------------------------------------------------------------------ what stands
 
@@ -171,9 +171,8 @@ class Cutover:
             before = take(self.config, values, listed)
             copies = []
             for path in self.config.env_files:
-                env = self.env(path)
-                mode, owner = env.stat()
-                copies.append(EnvCopy(path, env.read(), mode, owner))
+                seen, place = self.env(path).copy()
+                copies.append(EnvCopy(path, seen.data, seen.mode, seen.owner, place))
             facts = {
                 "migration_id": self.config.migration_id,
                 "recorded_at": round(self.host.clock()),
@@ -258,7 +257,7 @@ class Cutover:
         diff: list[Result] = []
         if target is not None:
             for path, dsn in target.files.items():
-                row = self._collect(problems, lambda p=path, d=dsn: env_diff(p, self.config.env_key, d.value))  # type: ignore[misc]
+                row = self._collect(problems, lambda p=path, d=dsn: env_diff(self.env(p), d.value))  # type: ignore[misc]
                 diff += [row] if row else []
         undoing: list[Finding] = []
         if target is not None:

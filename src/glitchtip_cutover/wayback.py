@@ -15,7 +15,6 @@ from .config import Config
 from .dsn import shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError, unexpected
-from .files import fsync_directory
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process
@@ -78,6 +77,10 @@ class WayBack:
         with contextlib.suppress(CutoverError):
             self._host.deadline.disarm()
 
+    def env(self, path: Path) -> EnvFile:
+        """The editor of one ``.env``, which must be where it was at the snapshot."""
+        return EnvFile(path, self._config.env_key, self._snapshots.place(path))
+
     def clean_files(self) -> None:
         """Remove what an interrupted write may have left beside the ``.env`` files, and in the state directory.
 
@@ -87,25 +90,20 @@ class WayBack:
             self._store.clean()
         for path in self._config.env_files:
             with collect_into([]):
-                EnvFile(path, self._config.env_key).clean()
-                for part in path.parent.glob(f"{path.name}.*.part"):
-                    part.unlink()
-                    fsync_directory(path.parent)
+                self.env(path).clean()
 
     def restore_env(self, path: Path, dsn: str) -> None:
         """Set the one value back; a file that can no longer be edited is replaced by the snapshot's bytes."""
-        env = EnvFile(path, self._config.env_key)
+        env = self.env(path)
         try:
             env.replace(dsn)
         except CutoverError as error:
             if not self._snapshots.exists:
                 raise
             copy = self._snapshots.env(path)
-            if path.exists():
-                stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self._host.clock()))
-                env.backup(stamp, "damaged")
             self._host.progress(f"{error}; the file of the snapshot is put back")
-            env.restore(copy.data, copy.mode, copy.owner)
+            stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self._host.clock()))
+            env.put_back(copy.data, copy.mode, copy.owner, stamp)
             env.replace(dsn)
         if env.value() != dsn:
             raise CutoverError(f"{path} does not read back as the DSN of before")

@@ -10,16 +10,20 @@ Rotated files lie beside it (``mirror.jsonl.1``, ``mirror.jsonl.2.gz``).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
+import os
 import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from glitchtip_core.foreign_files import info_of, names_in, open_directory, open_regular
+from glitchtip_core.foreign_paths import ForeignError, walk
 from glitchtip_core.http import short_text
 
 from .cli import BAD_ANSWER, Outcome
@@ -40,12 +44,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def _files(directory: Path) -> list[Path]:
     """The log and what was rotated away, oldest first. Raises OpsError when it cannot be looked at."""
     try:
-        found = [
-            path
-            for path in directory.iterdir()
-            if path.name == LOG_NAME or re.fullmatch(rf"{re.escape(LOG_NAME)}[.-].+", path.name)
-        ]
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        with open_directory(directory) as opened:
+            names = names_in(opened)
+        wanted = [name for name in names if name == LOG_NAME or re.fullmatch(rf"{re.escape(LOG_NAME)}[.-].+", name)]
+        found = [(info.st_mtime, directory / name) for name in wanted if (info := info_of(directory / name))]
+        return [path for _, path in sorted(found)]
+    except ForeignError as error:
+        raise OpsError(str(error)) from None
     except FileNotFoundError as error:
         raise OpsError(
             f"there is no log of the mirror in {directory}; is the mirror installed (phase 3 with mode mirror)?"
@@ -65,38 +70,39 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record.get("leg"), str) else None
 
 
-def _seek(path: Path, since: float) -> int:
-    """Offset of a line start before which every line is older than ``since``; found by halving."""
-    low, high = 0, path.stat().st_size
-    with path.open("rb") as stream:
-        while high - low > 65536:
-            middle = (low + high) // 2
-            stream.seek(middle)
-            stream.readline()
-            record = None
-            while record is None and (line := stream.readline()):
-                record = _parse(line)
-            if record is not None and record["at"] < since - _DISORDER:
-                low = middle
-            else:
-                high = middle
-        stream.seek(low)
-        if low:
-            stream.readline()
-        return stream.tell()
+def _seek(stream: IO[bytes], since: float) -> None:
+    """Go to a line start before which every line is older than ``since``; found by halving."""
+    low, high = 0, os.fstat(stream.fileno()).st_size
+    while high - low > 65536:
+        middle = (low + high) // 2
+        stream.seek(middle)
+        stream.readline()
+        record = None
+        while record is None and (line := stream.readline()):
+            record = _parse(line)
+        if record is not None and record["at"] < since - _DISORDER:
+            low = middle
+        else:
+            high = middle
+    stream.seek(low)
+    if low:
+        stream.readline()
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The log, which nginx's user owns. Raises OSError, ForeignError when it is no regular file of that user."""
+    with walk(path) as found:
+        return open(open_regular(found)[0], "rb")
 
 
 def _lines(path: Path, since: float) -> Iterator[bytes]:
     """Lines of a plain or packed file; a packed one that is cut gives what it holds."""
-    if path.suffix == ".gz":
-        try:
-            with gzip.open(path) as packed:
+    with _open(path) as stream:
+        if path.suffix == ".gz":
+            with contextlib.suppress(EOFError, zlib.error, gzip.BadGzipFile), gzip.open(stream) as packed:
                 yield from packed
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            return
-    else:
-        with path.open("rb") as stream:
-            stream.seek(_seek(path, since))
+        else:
+            _seek(stream, since)
             yield from stream
 
 
@@ -105,13 +111,13 @@ def read_legs(since: datetime, until: datetime, log_dir: Path) -> Iterator[dict[
 
     A file being rotated while it is read may be met under both of its names; it is read once.
     """
-    first, last = since.timestamp(), until.timestamp()
+    first, last, log_dir = since.timestamp(), until.timestamp(), log_dir.absolute()
     seen: set[tuple[int, int]] = set()
     packed = {path.name.removesuffix(".gz") for path in _files(log_dir) if path.suffix == ".gz"}
     for path in _files(log_dir):
         try:
-            status = path.stat()
-            if status.st_mtime < first or (status.st_dev, status.st_ino) in seen:
+            status = info_of(path)
+            if status is None or status.st_mtime < first or (status.st_dev, status.st_ino) in seen:
                 continue
             if path.name in packed and path.name != LOG_NAME:
                 continue  # packed a moment ago: its packed form is read
@@ -124,6 +130,8 @@ def read_legs(since: datetime, until: datetime, log_dir: Path) -> Iterator[dict[
             continue
         except PermissionError:
             raise OpsError(f"{path} cannot be read; run this as root or as glitchtip-ops") from None
+        except ForeignError as error:
+            raise OpsError(str(error)) from None
 
 
 def _seconds(record: dict[str, Any]) -> float | None:

@@ -46,8 +46,9 @@ NOT_ATOMIC = Control(
     "files are written in place",
     off.patched(
         "envfile",
-        "write_new",
-        "def write_new(path, data, **options):\n"
+        "write",
+        "def write(found, data, *, name=None, **options):\n"
+        "    path = found.path if name is None else found.path.with_name(name)\n"
         "    try:\n"
         "        with open(path, 'wb', buffering=0) as file:\n"
         "            file.write(data)\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glitchtip_api.errors import scrub
+from glitchtip_core.foreign_files import is_file
 
 from ..process import OpsError, run
 from .judging import Raised, accepted
@@ -165,7 +166,7 @@ class NodeSender(_Script):
 
     def check(self) -> None:
         """Raise OpsError when the product, Node.js or the script is not there."""
-        if not (self.app_dir / "package.json").is_file():
+        if not is_file(self.app_dir.absolute() / "package.json"):
             raise OpsError(
                 f"{self.app_dir} is not the directory of a Node.js product (no package.json there): give the one that "
                 "has @sentry/node in its node_modules."

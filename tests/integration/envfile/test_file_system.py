@@ -235,10 +235,10 @@ def test_an_error_at_any_step_of_the_write_leaves_the_old_file(
 ) -> None:
     file = env_file(tmp_path / ".env")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path if step == "rename" else os, step, full)
+    monkeypatch.setattr(os, step, full)
     assert refusal(lambda: file.replace(NEW)) == f"cannot write {tmp_path}/.env: No space left on device"
     monkeypatch.undo()
     assert (tmp_path / ".env").read_bytes() == BEFORE

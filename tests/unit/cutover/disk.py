@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from glitchtip_cutover import files
+from glitchtip_core import files
 
 # After a power cut the not yet durable changes are: all there; all gone; there but for the content of files;
 # gone in the state directory only; gone everywhere but there.

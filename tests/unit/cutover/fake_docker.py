@@ -25,13 +25,16 @@ def dotenv(path: str) -> dict[str, str]:
 def resolved(project: dict[str, Any], overrides: list[str]) -> dict[str, dict[str, str]]:
     """Every service's environment, as Compose would create it now."""
     found = {}
+    texts: dict[str, str] = {}
     for name, service in project["services"].items():
         found[name] = {
             **(dotenv(service["env_file"]) if service.get("env_file") else {}),
             **service["environment"],
         }
         for path in overrides:
-            more = json.loads(Path(path).read_text())["services"].get(name, {})
+            if path not in texts:
+                texts[path] = sys.stdin.read() if path == "-" else Path(path).read_text()
+            more = json.loads(texts[path])["services"].get(name, {})
             found[name].update(more.get("environment", {}))
     return found
 
@@ -70,8 +73,8 @@ def main(arguments: list[str]) -> int:
     store = HOME / "project.json"
     project = json.loads(store.read_text())
     with (HOME / "calls.log").open("a") as log:
-        log.write(" ".join(arguments) + "\n")
-    if project.get("down"):
+        log.write(f"[by {os.getuid()} in {os.getcwd()}] {' '.join(arguments)}\n")
+    if project.get("down") or project.get("denied") == os.getuid():
         print("Cannot connect to the Docker daemon", file=sys.stderr)
         return 1
     if arguments[0] == "version":

@@ -165,10 +165,10 @@ def test_read_only_directory_leaves_the_file(tmp_path: Path, monkeypatch: pytest
 
     opened = os.open
 
-    def refuse(path: str, flags: int, *more: int) -> int:
+    def refuse(path: str, flags: int, *more: int, **named: int) -> int:
         if flags & os.O_CREAT:
             raise OSError(30, "Read-only file system")
-        return opened(path, flags, *more)
+        return opened(path, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(CutoverError, match="Read-only file system"):

@@ -6,7 +6,9 @@ import json
 import os
 import stat
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from glitchtip_cutover.compose import Compose, epoch
 from glitchtip_cutover.config import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
+from glitchtip_cutover.prechecks import Findings, check_product
 from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 
@@ -76,6 +79,17 @@ class Host:
             root / "config.json",
         )
         self.manager = Compose(self.config)
+
+    def give_to(self, user: int) -> None:
+        """All of it is that user's; docker is a program of the system's Python, which every user may run."""
+        program = self.root / "docker"
+        fake = self.root / "fake_docker.py"
+        fake.write_text(Path(__file__).with_name("fake_docker.py").read_text())
+        program.write_text(f'#!/bin/sh\nFAKE_DOCKER={self.root} exec /usr/bin/python3 -I -S {fake} "$@"\n')
+        (self.root / "compose.yaml").touch()
+        (self.root / "calls.log").touch()
+        for path in (self.root, *self.root.iterdir()):
+            os.chown(path, user, user)
 
     def project(self) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(self.store.read_text())
@@ -251,3 +265,58 @@ def test_times_of_the_engine_are_read() -> None:
 
 def test_the_configuration_names_the_manager(host: Host) -> None:
     assert isinstance(manager_for(host.config), Compose)
+
+
+# ------------------------------------------------------------------ a project of another user
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="only root takes a user on")
+
+
+@pytest.fixture
+def foreign() -> Iterator[Host]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        host = Host(Path(name))
+        host.give_to(NOBODY)
+        yield host
+
+
+@as_root
+def test_compose_runs_as_the_user_whose_files_say_what_it_does(foreign: Host) -> None:
+    """Otherwise a file of that user's could mount root's directories into a container of root's."""
+    foreign.manager.restart(foreign.processes()["text"], {KEY: NEW})
+    assert foreign.uses()["text"] == NEW
+    calls = foreign.calls("compose")
+    assert {line.partition("] ")[0] for line in calls} == {f"[by {NOBODY} in {foreign.root}"}
+    assert [line for line in calls if "--file=-" in line]  # our file is only root's to read
+    assert stat.S_IMODE(foreign.manager.override.stat().st_mode) == 0o600
+    assert {line.split()[1] for line in foreign.calls("inspect")} == {"0"}
+
+
+@as_root
+def test_compose_of_roots_own_project_runs_as_root(host: Host) -> None:
+    host.manager.restart(host.processes()["text"], {KEY: NEW})
+    assert {line.split()[1] for line in host.calls("compose")} == {"0"}
+    assert not [line for line in host.calls("compose") if "--file=-" in line]
+
+
+@as_root
+def test_phase_0_refuses_a_project_whose_user_has_no_access_to_the_engine(foreign: Host) -> None:
+    findings = Findings()
+    check_product(foreign.config, foreign.manager, findings)
+    assert not [text for text in findings.problems if "access to Docker" in text]
+    foreign.change(denied=NOBODY)
+    check_product(foreign.config, foreign.manager, findings)
+    told = [text for text in findings.problems if "has no access to Docker" in text]
+    assert told
+    assert told[0].startswith(f"the Compose project shop in {foreign.root} belongs to user nobody, who has no access to Docker")
+    with pytest.raises(CutoverError, match="has no access to Docker"):
+        Compose(foreign.config).restart(foreign.processes()["text"], {KEY: NEW})
+
+
+@as_root
+def test_a_project_of_several_users_is_refused(foreign: Host) -> None:
+    os.chown(foreign.root / "compose.yaml", 1, 1)
+    with pytest.raises(CutoverError, match=r"belongs to several users \(daemon, nobody\)"):
+        foreign.manager.check_access()

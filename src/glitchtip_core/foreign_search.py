@@ -1,9 +1,4 @@
-"""Reading files in directories that another user owns, without being led astray.
-
-Directories are opened one in the other by descriptor, never through a path twice. A symbolic link is followed only
-where its owner could have read the file himself: one of root's anywhere, one of another user to that user's files.
-Devices, pipes and sockets are never opened for reading, and no file is read beyond a limit.
-"""
+"""Settings files in directories that another user may own, as text, with a sentence where one cannot be read."""
 
 from __future__ import annotations
 
@@ -15,13 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .foreign_files import open_directory, read
+from .foreign_paths import ForeignError, Found, walk
+
 #: No settings file is larger (bytes).
 MAX_BYTES = 1024 * 1024
 #: Directories that are entered in one search.
 MAX_DIRECTORIES = 3000
 # A directory with more names holds data: its own files are compared, those below it are not.
 _MANY_NAMES = 2000
-_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,59 +31,47 @@ class ForeignFile:
     problem: str = ""
 
 
-def read_foreign(path: Path, limit: int = MAX_BYTES, *, directory: int | None = None) -> ForeignFile | None:
-    """Read one file; None where there is none, or something that is no file.
-
-    ``directory``: a descriptor of the directory that holds it, where that was opened safely.
-    """
-    where: str | Path = path if directory is None else path.name
+def read_foreign(path: Path, limit: int = MAX_BYTES) -> ForeignFile | None:
+    """Read one file; None where there is none, or something that is no text file."""
     try:
-        info = os.stat(where, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISLNK(info.st_mode):
-            return _read_link(path, info, limit)
-        if not stat.S_ISREG(info.st_mode):
+        with walk(path) as found:
+            return _read(found, path, limit)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = (
+            "it is a symbolic link that leads back to itself"
+            if error.errno == errno.ELOOP
+            else error.strerror
+        )
+        return ForeignFile(path, problem=f"{path} cannot be read: {reason}")
+
+
+def _read(found: Found, path: Path, limit: int) -> ForeignFile | None:
+    try:
+        kind = found.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):  # a link came after the walk: refused below
             return None
-        descriptor = os.open(where, _FILE, dir_fd=directory)
+        data = read(found, limit).data
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return ForeignFile(path, problem=f"{path} cannot be read: {error.strerror}")
-    return _read_open(path, descriptor, limit)
-
-
-def _read_link(path: Path, link: os.stat_result, limit: int) -> ForeignFile | None:
-    try:
-        target = os.path.realpath(path, strict=True)
-        descriptor = os.open(target, _FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        reason = "it leads back to itself" if error.errno == errno.ELOOP else error.strerror
-        return ForeignFile(path, problem=f"{path} is a symbolic link that cannot be followed: {reason}")
-    if link.st_uid not in (0, os.fstat(descriptor).st_uid):
-        os.close(descriptor)
-        return ForeignFile(
-            path, problem=f"{path} is a symbolic link to a file of another user, so it was not read: {target}"
-        )
-    return _read_open(path, descriptor, limit)
-
-
-def _read_open(path: Path, descriptor: int, limit: int) -> ForeignFile | None:
-    with open(descriptor, "rb") as file:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            return None
-        if info.st_size > limit:
-            return ForeignFile(
-                path, problem=f"{path} has {info.st_size} bytes, too many to be read ({limit})"
-            )
-        try:
-            data = file.read(limit)
-        except OSError as error:
-            return ForeignFile(path, problem=f"{path} cannot be read: {error.strerror}")
+    except ForeignError as error:
+        return ForeignFile(path, problem=str(error))
     if b"\x00" in data:
         return None
     return ForeignFile(path, data.decode("utf-8", "replace").removeprefix("\ufeff"))
+
+
+def _read_in(directory: int, path: Path, limit: int) -> ForeignFile | None:
+    """The file of that name in an open directory; a symbolic link there is followed by its whole path."""
+    info = None
+    with contextlib.suppress(OSError):
+        info = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+    if info is None or stat.S_ISLNK(info.st_mode):
+        return None if info is None else read_foreign(path, limit)
+    return _read(Found(path, directory, str(path.parent), path.name), path, limit)
 
 
 def find_files(
@@ -103,8 +88,12 @@ def find_files(
     ``directories`` the search ends with a problem.
     """
     try:
-        descriptor = os.open(os.path.realpath(root), _DIRECTORY)
+        with open_directory(root) as found:
+            descriptor = os.open(".", _DIRECTORY, dir_fd=found.descriptor)
     except OSError:
+        return
+    except ForeignError as error:
+        yield ForeignFile(root, problem=str(error))
         return
     left = [directories]
     yield from _below(root, descriptor, wanted, enter, depth, limit, left)
@@ -132,11 +121,7 @@ def _below(
             yield ForeignFile(path, problem=f"{path} cannot be read: {error.strerror}")
             return
         for name, is_directory in entries:
-            if (
-                not is_directory
-                and wanted(name)
-                and (found := read_foreign(path / name, limit, directory=directory))
-            ):
+            if not is_directory and wanted(name) and (found := _read_in(directory, path / name, limit)):
                 yield found
         if depth == 0 or len(entries) > _MANY_NAMES:
             return

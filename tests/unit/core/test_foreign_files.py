@@ -1,0 +1,334 @@
+"""Root in another user's directory: where a path really leads, what is read and written there, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from glitchtip_core import foreign_files
+from glitchtip_core.errors import CoreError
+from glitchtip_core.foreign_files import (
+    is_file,
+    is_program,
+    list_directory,
+    open_socket,
+    read,
+    read_file,
+    read_text,
+    set_aside,
+    write,
+)
+from glitchtip_core.foreign_paths import ForeignError, controllers_of, real_path, walk
+from glitchtip_core.process import Completed, Identity, run
+
+OTHER = 54321
+LIMIT = 1 << 20
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+
+
+def give(*paths: Path) -> None:
+    """Make them the other user's, links themselves."""
+    for path in paths:
+        os.lchown(path, OTHER, OTHER)
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """The other user's directory with a file of that user."""
+    directory = tmp_path / "theirs"
+    directory.mkdir()
+    (directory / "file").write_text("their bytes")
+    give(directory, directory / "file")
+    return directory
+
+
+# --- paths --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["a/b/file", "link/file", "a/../a/b/./file", "chain", "up/file", "absolute"])
+def test_a_walk_ends_where_the_kernel_would(tmp_path: Path, path: str) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / "chain").symlink_to("link/../b/file")
+    (tmp_path / "a" / "up").symlink_to("..")
+    (tmp_path / "up").symlink_to("a/up/a/b")
+    (tmp_path / "absolute").symlink_to(tmp_path / "link" / "file")
+    assert real_path(tmp_path / path) == Path(os.path.realpath(tmp_path / path))
+    assert read_file(tmp_path / path, LIMIT).data == b"x"
+
+
+def test_a_link_that_leads_to_itself_and_one_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "gone").symlink_to("absent/file")
+    with pytest.raises(OSError, match="Too many levels"):
+        walk(tmp_path / "a")
+    with pytest.raises(FileNotFoundError) as caught:
+        walk(tmp_path / "gone")
+    assert caught.value.filename == str(tmp_path / "absent" / "file")
+    assert real_path(tmp_path / "gone") == tmp_path / "gone"
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("loop", "absent/x", "pipe", "..", "."):
+        read_text(tmp_path / name, LIMIT)
+        is_program(tmp_path / name)
+        list_directory(tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_root
+def test_another_users_link_leads_only_to_what_that_user_owns(tmp_path: Path, theirs: Path) -> None:
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / "file").write_text("root's bytes")
+    for name, target in (("in", "file"), ("out", roots / "file"), ("directory", roots)):
+        (theirs / name).symlink_to(target)
+        give(theirs / name)
+    (theirs / "of_root").symlink_to(roots / "file")
+    assert read_text(theirs / "in", LIMIT) == "their bytes"
+    assert read_text(theirs / "of_root", LIMIT) == "root's bytes"
+    for name in ("out", "directory/file"):
+        with pytest.raises(ForeignError, match=r"chown -h root .*theirs/(out|directory)$"):
+            read_file(theirs / name, LIMIT)
+        with walk(theirs / name) as found, pytest.raises(ForeignError):
+            write(found, b"x", mode=0o644, owner=(0, 0))
+        assert not is_file(theirs / name)
+    assert list_directory(theirs / "directory") == []
+    assert (roots / "file").read_text() == "root's bytes"
+    assert os.listdir(roots) == ["file"]
+
+
+@needs_root
+def test_a_refused_write_takes_nothing_away_where_it_was_led(tmp_path: Path, theirs: Path) -> None:
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / "file.part").write_text("root's")
+    (theirs / "directory").symlink_to(roots)
+    give(theirs / "directory")
+    with walk(theirs / "directory" / "file") as found:
+        for act in (
+            lambda: write(found, b"x", mode=0o600, owner=(0, 0)),
+            lambda: foreign_files.remove(found, "file.part"),
+            lambda: set_aside(found, "moved"),
+        ):
+            with pytest.raises(ForeignError):
+                act()
+    assert (roots / "file.part").read_text() == "root's"
+
+
+@needs_root
+def test_who_can_change_what_is_at_a_path(tmp_path: Path, theirs: Path) -> None:
+    (theirs / "inner").mkdir()
+    (theirs / "inner" / "compose.yml").touch()
+    (tmp_path / "of_root").touch()
+    (tmp_path / "linked").symlink_to("of_root")
+    give(tmp_path / "linked")
+    assert controllers_of(theirs / "inner" / "compose.yml") == {OTHER}
+    assert controllers_of(tmp_path / "linked") == {OTHER}
+    assert controllers_of(tmp_path / "of_root") == controllers_of(tmp_path / "absent" / "x") == set()
+
+
+# --- places -------------------------------------------------------------------------------------------------
+
+
+def test_a_place_differs_by_its_path_its_directory_and_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "file").touch()
+    with walk(tmp_path / "5" / "file") as found:
+        place = found.place()
+    assert place.difference(place) == ""
+    moved = dataclasses.replace(place, directory=str(tmp_path / "6"))
+    assert place.difference(moved) == f"is really {tmp_path}/6/file now, and was {tmp_path}/5/file when it was recorded"
+    for change in ({"inode": 1}, {"owner": OTHER}, {"device": 1}):
+        assert "was replaced" in place.difference(dataclasses.replace(place, **change))
+    assert "belongs to 54322 now" in place.difference(dataclasses.replace(place, file_owner=54322))
+
+
+def test_a_device_number_counts_within_one_boot_only(tmp_path: Path) -> None:
+    with walk(tmp_path / "file") as found:
+        place = found.place()
+    assert place.difference(dataclasses.replace(place, device=1, boot="another")) == ""
+    assert place.difference(dataclasses.replace(place, inode=1, boot="another"))
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "socket"])
+def test_only_regular_files_are_read_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    with pytest.raises(ForeignError, match=f"{path} is not a regular file"):
+        read_file(path, LIMIT)
+
+
+def test_a_limit_holds(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 11)
+    assert len(read_file(tmp_path / "x", 11).data) == 11
+    with pytest.raises(ForeignError, match="11 bytes, too many"):
+        read_file(tmp_path / "x", 10)
+
+
+@needs_root
+def test_a_second_name_is_read_only_where_nobody_else_could_have_made_it(tmp_path: Path, theirs: Path) -> None:
+    (tmp_path / "secret").write_text("root's bytes")
+    os.link(tmp_path / "secret", theirs / "linked")
+    with pytest.raises(ForeignError, match="2 names"):
+        read_file(theirs / "linked", LIMIT)
+    os.link(theirs / "file", theirs / "own")
+    assert read_text(theirs / "own", LIMIT) == "their bytes"
+    os.link(theirs / "file", tmp_path / "given")
+    assert read_text(tmp_path / "given", LIMIT) == "their bytes"
+    tmp_path.chmod(0o1777)
+    assert read_text(tmp_path / "given", LIMIT) is None
+
+
+@needs_root
+def test_bytes_mode_owner_and_attributes_are_of_one_file(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swap after the opening changes nothing of what was read."""
+    path = theirs / "file"
+    path.chmod(0o640)
+    opened = os.open
+
+    def swapped(name: str, flags: int, *more: int, **named: int) -> int:
+        descriptor = opened(name, flags, *more, **named)
+        if name == "file" and path.read_text() == "their bytes":
+            path.unlink()
+            path.write_text("another")
+            path.chmod(0o4755)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", swapped)
+    seen = read_file(path, LIMIT)
+    assert (seen.data, seen.mode, seen.owner) == (b"their bytes", 0o640, (OTHER, OTHER))
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1644])
+def test_special_bits_are_never_kept(theirs: Path, mode: int) -> None:
+    (theirs / "file").chmod(mode)
+    with walk(theirs / "file") as found:
+        seen = read(found, LIMIT)
+        write(found, b"new", mode=mode, owner=(0, 0), replaces=seen)
+    info = (theirs / "file").stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_uid) == (mode & 0o777, 0)
+    assert seen.mode == mode & 0o777
+
+
+def test_a_capability_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "program"
+    path.write_text("x")
+    try:
+        # cap_net_raw, permitted and effective, revision 2 (linux/capability.h)
+        os.setxattr(path, "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    except OSError as error:
+        pytest.skip(f"no capabilities can be set here: {error.strerror}")
+    with walk(path) as found:
+        write(found, b"y", mode=0o755, owner=(os.geteuid(), os.getegid()), replaces=read(found, LIMIT))
+    assert "security.capability" not in os.listxattr(path)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "pipe", "file"])
+def test_what_stands_where_the_new_file_is_made_is_not_followed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret").write_text("root's bytes")
+    part = tmp_path / "file.part"
+    if kind == "symlink":
+        part.symlink_to("secret")
+    elif kind == "pipe":
+        os.mkfifo(part)
+    else:
+        part.write_text("left over")
+    with walk(tmp_path / "file") as found:
+        write(found, b"new", mode=0o600, owner=(os.geteuid(), os.getegid()))
+    assert (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "secret").read_text() == "root's bytes"
+    assert sorted(os.listdir(tmp_path)) == ["file", "secret"]
+
+
+def test_a_swap_just_before_the_name_is_given_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root's bytes")
+
+    def guard() -> None:
+        (tmp_path / "file.part").unlink()
+        (tmp_path / "file.part").symlink_to("secret")
+
+    with walk(tmp_path / "file") as found, pytest.raises(ForeignError, match="was changed by somebody else"):
+        write(found, b"new", mode=0o600, owner=(os.geteuid(), os.getegid()), guard=guard)
+    assert (tmp_path / "secret").read_text() == "root's bytes"
+
+
+def test_something_is_set_aside_unread_and_overwrites_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    (tmp_path / "taken").touch()
+    with walk(tmp_path / "file") as found:
+        with pytest.raises(FileExistsError):
+            set_aside(found, "taken")
+        set_aside(found, "free")
+    assert stat.S_ISFIFO((tmp_path / "free").lstat().st_mode)
+    assert not (tmp_path / "file").exists()
+
+
+# --- sockets and directories --------------------------------------------------------------------------------
+
+
+@needs_root
+def test_a_socket_is_reached_by_what_was_looked_at(tmp_path: Path, theirs: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "roots"))
+        server.listen()
+        with open_socket(tmp_path / "roots") as address, socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+        (theirs / "link").symlink_to(tmp_path / "roots")
+        give(theirs / "link")
+        with pytest.raises(ForeignError), open_socket(theirs / "link"):
+            pass
+        os.link(tmp_path / "roots", theirs / "second")
+        for name in ("second", "file", "absent"):
+            with pytest.raises(FileNotFoundError), open_socket(theirs / name):
+                pass
+
+
+@needs_root
+def test_a_child_gets_into_no_directory_that_is_closed_to_its_user() -> None:
+    """``subprocess`` would go there as root, and the child could read below a directory of mode 700."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        for place in (base / "closed" / "inner", base / "open"):
+            place.mkdir(parents=True)
+            (place / "file").write_text("bytes")
+        (base / "closed").chmod(0o700)
+
+        def cat(place: Path) -> Completed:
+            other = Identity(OTHER, OTHER)
+            return run(["/bin/cat", "file"], environment={"PATH": "/bin"}, timeout=10, identity=other, cwd=place)
+
+        assert cat(base / "open").output == "bytes"
+        with pytest.raises(CoreError, match=rf"cat cannot be run in {base}/closed/inner: Permission denied"):
+            cat(base / "closed" / "inner")
+        argv = ["/bin/cat", "file"]
+        unprotected = subprocess.run(
+            argv, cwd=base / "closed" / "inner", user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=True
+        )
+        assert unprotected.stdout == b"bytes"
