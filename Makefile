@@ -5,7 +5,7 @@ RIG := PYTHONPATH=tests:tests/standin:src $(VENV)/python -m rig
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 
-.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback operator test unit lint integration contract contract-empty mutations mutations-short bench drills drills-short proof molecule topology clean distclean
+.PHONY: help setup setup-tests setup-python demo demo-repeat demo-rollback operator test unit lint integration contract contract-empty mutations mutations-short bench drills drills-short proof attack molecule topology clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -70,6 +70,9 @@ drills: setup ## faults on a throwaway server (power cuts, kill -9, trackers tha
 
 drills-short: setup
 	@$(RIG) drills-short
+
+attack: setup-python ## an unprivileged user attacks root, who works in that user's directories: every measured name in five ways, each with its negative control (needs root; minutes)
+	@PYTHONPATH=tests:tests/standin:src $(VENV)/python -m attack
 
 proof: setup-python ## what real SDKs send is read back, from any server: PROOF="--url ... --token-file ..." (docs/local_test.md)
 	@PYTHONPATH=src $(VENV)/python -m glitchtip_ops local-test --no-stack --result=artifacts/proof.json --markdown=artifacts/proof.md $(PROOF)
