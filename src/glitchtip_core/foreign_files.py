@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .files import fsync_directory, fsync_file, write_all
@@ -96,7 +96,7 @@ def check_file(found: Found, info: os.stat_result, shown: Path) -> None:
             f"{shown} has {info.st_nlink} names (hard links), and may be a file of another user that got a name here: "
             "remove the others, or copy the file"
         )
-    found.check_links(info.st_uid)
+    found.check_readable(info)
 
 
 def has_risky_name(directory: os.stat_result, info: os.stat_result) -> bool:
@@ -144,7 +144,7 @@ def info_of(path: Path, *, follow: bool = True) -> os.stat_result | None:
     try:
         with walk(path, follow=follow) as found:
             info = found.stat()
-            found.check_links(info.st_uid)
+            found.check_readable(info)
             return info
     except (OSError, ValueError, ForeignError):
         return None
@@ -208,16 +208,16 @@ def open_directory(path: Path) -> Found:
     """The directory itself, open, with the name ``.``. Raises OSError as ``walk``, ForeignError for a wrong link to it."""
     found = walk(path / "_")
     try:
-        found.check_links()
+        found.check_readable(os.fstat(found.descriptor))
     except BaseException:
         os.close(found.descriptor)
         raise
-    return Found(path, found.descriptor, found.directory, ".", found.links, found.owner)
+    return replace(found, asked=path, name=".")
 
 
 def names_in(found: Found) -> list[str]:
     """The names in the open directory, sorted. Raises OSError, ForeignError when another user's link led here wrongly."""
-    found.check_links()
+    found.check_readable(os.fstat(found.descriptor))
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.descriptor)
     try:
         return sorted(os.listdir(descriptor))

@@ -3,7 +3,8 @@
 The owner of a directory can replace any name in it at any moment. So a path is walked once, with ``openat``, and what
 follows happens relative to the descriptor of the last directory. The kernel never follows a symbolic link here; the walk
 reads each one itself, from a descriptor of the link, and remembers its owner. A link of root, or of the user that we are,
-leads anywhere. A link of another user leads only to what that user owns (see ``Found.check_links``).
+leads anywhere. A link of another user leads only to what that user owns (see ``Found.check_links``), and, where it is only
+read, to what every user may read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _LINK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 #: As many as the kernel follows in one path (path_resolution(7)).
 _MOST_LINKS = 40
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FIRST_PROCESS = Path("/proc/1/stat")
 
 
 class ForeignError(CoreError):
@@ -35,7 +37,7 @@ class Place:
     """Where a file really is: its directory without symbolic links, that directory's identity, the file's name.
 
     ``owner``: user id of the directory's owner; ``file_owner``: of the file's. ``boot``: id of the boot in which this was
-    recorded, because a file system may get another device number when it is mounted again.
+    recorded (see ``boot_id``), because a file system may get another device number when it is mounted again.
     """
 
     directory: str
@@ -64,11 +66,17 @@ class Place:
 
 
 def boot_id() -> str:
-    """The id of this boot of the machine; empty where the kernel does not give one."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+    """What is another one after the next boot of the machine, or of the container that we are in.
+
+    That is the kernel's id of its boot, and when the first process that we can see was started (proc(5), ``stat``, field 22).
+    """
+    found = []
+    for path, field in ((_BOOT_ID, 0), (_FIRST_PROCESS, 19)):
+        try:
+            found.append(path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[field])
+        except (OSError, IndexError):
+            found.append("-")
+    return " ".join(found)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ class Link:
 class Found:
     """An open directory, and a name in it that is no symbolic link (or does not exist). Close it, or use ``with``.
 
-    ``directory`` is its path without symbolic links, ``owner`` its owner, ``owners`` are the owners of all directories on the way.
+    ``directory`` is its path without symbolic links, ``owner`` its owner, ``owners`` are the owners of all directories on the way,
+    ``is_open`` whether every user may pass through all of them.
     For a path that leads to the root directory ``name`` is ``.``.
     """
 
@@ -94,6 +103,7 @@ class Found:
     links: tuple[Link, ...] = ()
     owner: int = 0
     owners: frozenset[int] = frozenset()
+    is_open: bool = False
 
     def __enter__(self) -> Found:
         return self
@@ -120,6 +130,11 @@ class Found:
         except OSError:
             file_owner = info.st_uid
         return Place(self.directory, self.name, info.st_dev, info.st_ino, info.st_uid, file_owner, boot_id())
+
+    def check_readable(self, info: os.stat_result) -> None:
+        """As ``check_links``, for reading what has that ``info``: every link may lead to what every user may read."""
+        if not (self.is_open and info.st_mode & stat.S_IROTH):
+            self.check_links(info.st_uid)
 
     def check_links(self, file_owner: int | None = None) -> None:
         """Raise ForeignError when another user's link leads to a directory, or a file, that is not that user's."""
@@ -201,11 +216,13 @@ def _read_link(name: str, directory: int, here: str, links: list[Link]) -> str |
 
 
 def _found(path: Path, opened: list[int], here: str, name: str, links: list[Link]) -> Found:
-    owners = [os.fstat(descriptor).st_uid for descriptor in opened]
+    passed = [os.fstat(descriptor) for descriptor in opened]
+    owners = [info.st_uid for info in passed]
+    is_open = all(info.st_mode & stat.S_IXOTH for info in passed)
     _close(opened[:-1])
     kept = opened[-1]
     del opened[:]
-    return Found(path, kept, here, name, tuple(links), owners[-1], frozenset(owners))
+    return Found(path, kept, here, name, tuple(links), owners[-1], frozenset(owners), is_open)
 
 
 def _close(descriptors: list[int]) -> None:

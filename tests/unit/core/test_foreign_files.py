@@ -111,6 +111,28 @@ def test_another_users_link_leads_only_to_what_that_user_owns(tmp_path: Path, th
 
 
 @needs_root
+def test_another_users_link_may_be_read_where_everybody_may_read_and_is_never_written() -> None:
+    """``~/bin/node`` that is a link to ``/usr/bin/node``, a shim of a version manager."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        (base / "program").write_text("#!/bin/sh\n")
+        (base / "program").chmod(0o755)
+        (base / "theirs").mkdir()
+        (base / "theirs" / "link").symlink_to("../program")
+        give(base / "theirs", base / "theirs" / "link")
+        assert read_text(base / "theirs" / "link", LIMIT) == "#!/bin/sh\n"
+        assert is_file(base / "theirs" / "link")
+        with walk(base / "theirs" / "link") as found, pytest.raises(ForeignError):
+            write(found, b"x", mode=0o755, owner=(0, 0))
+        (base / "program").chmod(0o750)
+        assert read_text(base / "theirs" / "link", LIMIT) is None
+        (base / "program").chmod(0o755)
+        base.chmod(0o700)
+        assert read_text(base / "theirs" / "link", LIMIT) is None
+
+
+@needs_root
 def test_a_refused_write_takes_nothing_away_where_it_was_led(tmp_path: Path, theirs: Path) -> None:
     roots = tmp_path / "roots"
     roots.mkdir()
