@@ -208,7 +208,7 @@ def open_directory(path: Path) -> Found:
     """The directory itself, open, with the name ``.``. Raises OSError as ``walk``, ForeignError for a wrong link to it."""
     found = walk(path / "_")
     try:
-        found.check_readable(os.fstat(found.descriptor))
+        found.check_links()  # although everybody may read it: files in it are then opened without any link
     except BaseException:
         os.close(found.descriptor)
         raise
@@ -217,7 +217,7 @@ def open_directory(path: Path) -> Found:
 
 def names_in(found: Found) -> list[str]:
     """The names in the open directory, sorted. Raises OSError, ForeignError when another user's link led here wrongly."""
-    found.check_readable(os.fstat(found.descriptor))
+    found.check_links()
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.descriptor)
     try:
         return sorted(os.listdir(descriptor))

@@ -81,7 +81,7 @@ def test_an_access_by_a_path_is_noticed(code: str) -> None:
 
 # --- a part of the matrix -----------------------------------------------------------------------------------
 
-NAMES = ("home/app/.env", "home/app/.env.pre-glitchtip-20270115-0800.part", "home/.pm2/dump.pm2")
+NAMES = ("home/app/.env", "home/app/package.json", "home/app/.env.pre-glitchtip-20270115-0800.part", "home/.pm2/dump.pm2")
 
 
 @pytest.mark.parametrize("kind", matrix.KINDS)

@@ -123,6 +123,9 @@ def test_another_users_link_may_be_read_where_everybody_may_read_and_is_never_wr
         give(base / "theirs", base / "theirs" / "link")
         assert read_text(base / "theirs" / "link", LIMIT) == "#!/bin/sh\n"
         assert is_file(base / "theirs" / "link")
+        (base / "theirs" / "directory").symlink_to("..")
+        give(base / "theirs" / "directory")
+        assert list_directory(base / "theirs" / "directory") == []  # what is in it is not for everybody
         with walk(base / "theirs" / "link") as found, pytest.raises(ForeignError):
             write(found, b"x", mode=0o755, owner=(0, 0))
         (base / "program").chmod(0o750)
