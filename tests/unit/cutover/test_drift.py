@@ -247,6 +247,9 @@ def test_the_env_that_the_switch_edits_is_read_as_the_switch_reads_it(product: P
     product.world.env_file.rename(product.root / "shared")
     product.world.env_file.symlink_to("shared")
     os.lchown(product.world.env_file, 65534, 65534)
+    (refused,) = product.problems()  # the switch would not edit a file of root's by another user's link
+    assert "by a symbolic link of that user" in refused
+    os.chown(product.root / "shared", 65534, 65534)
     assert product.problems() == []
     (product.root / "shared").write_text(f"{KEY}={OLD}\n")
     assert product.problems()[0].startswith(f"{product.world.env_file}:1 ")
