@@ -102,6 +102,7 @@ def simulated_processes(home: Path) -> Iterator[None]:
             patch.setattr(module, "read_running", simulation.read_running)
         patch.setattr(surroundings, "user_home", lambda _user: str(home))
         patch.setattr(surroundings, "ETC", home.parents[1] / "etc")
+        patch.setattr(surroundings, "SPOOL", home.parents[1] / "spool")
         patch.setattr(os, "fsync", lambda _descriptor: None)
         yield
 
