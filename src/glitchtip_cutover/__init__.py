@@ -13,15 +13,9 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
     import sys
 
-    from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process
+    # Named one by one: that is how Ansible finds what to send along.
+    from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process, text  # noqa: F401
 
-    for _part in (
-        sys.modules[errors.__name__.rpartition(".")[0]],
-        errors,
-        http,
-        json_text,
-        process,
-        pm2_list,
-        pm2,
-    ):
-        sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)
+    for _name, _part in list(sys.modules.items()):
+        if f"{_name}.".startswith("ansible.module_utils.glitchtip_core."):
+            sys.modules.setdefault(_name.removeprefix("ansible.module_utils."), _part)

@@ -7,7 +7,6 @@ medium, so that neither a fact nor a template can call a channel together, link 
 
 from __future__ import annotations
 
-import html
 import ipaddress
 import json
 import os
@@ -31,6 +30,15 @@ from urllib.parse import SplitResult, urlsplit
 
 from glitchtip_core.http import HttpError, request
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.text import (
+    escape_discord,
+    escape_slack,
+    escape_telegram,
+    one_line,
+    printable,
+    printable_lines,
+    without_mentions,
+)
 
 from .errors import CutoverError, UsageError
 
@@ -129,7 +137,6 @@ _FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     ),
 }
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 
 
@@ -251,7 +258,7 @@ def _known(data: Mapping[str, Any], fields: set[str] | frozenset[str], where: st
 def _line(data: Mapping[str, Any], name: str, where: str, default: str | None = None) -> str:
     """A text of one line; needed when there is no default."""
     value = data.get(name, default)
-    if not isinstance(value, str) or (default is None and not value) or _INVISIBLE.search(value):
+    if not isinstance(value, str) or (default is None and not value) or printable(value) != value:
         raise UsageError(f"{where}: {name} must be a text of one line")
     return value
 
@@ -361,7 +368,7 @@ def fact_text(value: object) -> str | None:
         texts = [text for item in value if (text := fact_text(item))]
         more = f" and {len(texts) - 20} more" if len(texts) > 20 else ""
         return ", ".join(texts[:20]) + more or None
-    text = _INVISIBLE.sub(" ", str(value).encode(errors="replace").decode()).strip()
+    text = one_line(value)
     return _CREDENTIALS.sub("***@", text) or None
 
 
@@ -410,35 +417,19 @@ def _filled(text: str, facts: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _slack(text: str) -> str:
-    return _still(html.escape(text, quote=False))
-
-
-def _discord(text: str) -> str:
-    return _still(re.sub(r"([\\*_~`|>\[\]()#<-])", r"\\\1", text))
-
-
-def _still(text: str) -> str:
-    """No mention: an invisible space parts @ from what follows it."""
-    return text.replace("@", "@\u200b")
-
-
-def _plain(text: str) -> str:
-    return text
-
-
 _ESCAPES: Mapping[str, Callable[[str], str]] = {
-    "slack": _slack,
-    "discord": _discord,
-    "telegram": lambda text: html.escape(text, quote=False),
-    "email": _plain,
-    "webhook": _plain,
+    "slack": escape_slack,
+    "discord": escape_discord,
+    "telegram": escape_telegram,
+    "email": str,
+    "webhook": without_mentions,
 }
 
 
 def clipped(text: str, kind: str) -> str:
     """``text`` escaped for a medium and cut to its limit, never within an escape."""
     escape, limit = _ESCAPES[kind], LIMITS[kind]
+    text = printable_lines(text)
 
     def size(part: str) -> int:
         return len(escape(part).encode("utf-16-le")) // 2
@@ -495,7 +486,7 @@ def _mail(options: Mapping[str, Any], message: Message, host: str, timeout: floa
     """Send one mail. Raises _NotSentError."""
     name = re.sub(r"[^A-Za-z0-9.-]", "", host) or "localhost"
     mail = EmailMessage()
-    mail["Subject"] = message.title[:150]
+    mail["Subject"] = printable(message.title, " ")[:150]
     mail["From"] = options["from"]
     mail["To"] = ", ".join(options["to"])
     mail["Date"] = format_datetime(message.moment)
@@ -644,9 +635,9 @@ class Notifier:
         else:
             document = {
                 "event": message.event,
-                "title": message.title,
+                "title": without_mentions(printable(message.title, " ")),
                 "text": text,
-                "facts": {name: value[:2000] for name, value in list(message.facts.items())[:50]},
+                "facts": {name: without_mentions(value[:2000]) for name, value in list(message.facts.items())[:50]},
                 "time": message.moment.isoformat(timespec="seconds"),
             }
             _post(options["url"], document, left)

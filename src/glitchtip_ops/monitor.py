@@ -22,6 +22,7 @@ from typing import Any
 
 from glitchtip_api import Client
 from glitchtip_core.http import HttpError, request
+from glitchtip_core.text import printable_document
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
@@ -439,7 +440,7 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             dry_run=arguments.dry_run,
         )
         if not arguments.dry_run:
-            append_line(Path(config.log_file), json.dumps(result, sort_keys=True), mode=0o640)
+            append_line(Path(config.log_file), json.dumps(printable_document(result), sort_keys=True), mode=0o640)
     if result["alert_error"]:
         return 1, result
     return (0 if result["ok"] else BAD_ANSWER), result
