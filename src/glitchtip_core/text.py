@@ -50,7 +50,10 @@ def printable_document(value: Any) -> Any:
     if isinstance(value, str):
         return printable_lines(value)
     if isinstance(value, Mapping):
-        return {printable(key) if isinstance(key, str) else key: printable_document(item) for key, item in value.items()}
+        return {
+            printable(key) if isinstance(key, str) else key: printable_document(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [printable_document(item) for item in value]
     return value

@@ -15,6 +15,21 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
 
     # Named one by one: that is how Ansible finds what to send along.
     from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process, text  # noqa: F401
+    from ansible.module_utils.glitchtip_core.notify import (  # noqa: F401
+        fields,
+        messages,
+        notifier,
+        settings,
+        throttle,
+        transport,
+    )
+    from ansible.module_utils.glitchtip_core.notify.transports import (  # noqa: F401
+        discord,
+        email,
+        slack,
+        telegram,
+        webhook,
+    )
 
     for _name, _part in list(sys.modules.items()):
         if f"{_name}.".startswith("ansible.module_utils.glitchtip_core."):

@@ -213,7 +213,7 @@ def _mirror_config(config: Config, host: Host, gone: bool) -> Result:
 
 
 def _announce(config: Config, arguments: argparse.Namespace) -> Result:
-    from .notify import announce, parse_facts
+    from .announce import announce, parse_facts
 
     return announce(config, arguments.event, parse_facts(arguments.fact), dry_run=arguments.dry_run)
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .announce import parse_settings
 from .config import Config, Service, parse_config
 from .dsn import parse_dsn
 from .envfile import EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
-from .notify import parse_settings
 from .planning import service_problems, strangers
 from .proof import instrument_paths
 from .services import of

@@ -10,6 +10,8 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from hypothesis import strategies as st
 import glitchtip_api.errors
 from glitchtip_api import GlitchTipError
 from glitchtip_core import text
+from glitchtip_core.http import Answer
+from glitchtip_core.notify import transport
+from glitchtip_core.notify.notifier import Notifier
+from glitchtip_core.notify.throttle import Decision
+from glitchtip_core.notify.transports import TRANSPORTS, webhook
 from glitchtip_core.process import Completed
 from glitchtip_core.text import (
     guarded_output,
@@ -29,11 +36,12 @@ from glitchtip_core.text import (
     printable_module,
 )
 from glitchtip_cutover import cli as cutover
-from glitchtip_cutover import notify
+from glitchtip_cutover.announce import CATALOGUE
 from glitchtip_cutover.errors import CutoverError, IncompleteError
 from glitchtip_cutover.findings import make_finding
 from glitchtip_ops import cli as ops
 from glitchtip_ops.local_test.report import _cell
+from glitchtip_ops.monitor import Check, Hooks, message_of
 from glitchtip_ops.parity.reporting import cell
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.report.chart import text as html_text
@@ -300,15 +308,77 @@ def test_sentences_about_a_server_a_program_and_a_file_are_one_line(told: str) -
 # ------------------------------------------------------------------ chats, pages, tickets
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that a transport sends, as its receiver decodes it."""
+    texts: list[str] = []
+
+    class Post:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def __enter__(self) -> Post:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def send_message(self, mail: Any, *_: Any) -> dict[str, Any]:
+            texts.extend(str(value) for value in mail.values())
+            head = bytes(mail).partition(b"\n\n")[0].decode("ascii")
+            assert set(re.findall(r"(?m)^([!-9;-~]+):", head)) == set(mail.keys())
+            texts.append(mail.get_content())
+            return {}
+
+    def request(_url: str, *, body: bytes, **_: Any) -> Answer:
+        texts.extend(leaves(json.loads(body)))
+        return Answer(200, {}, b"")
+
+    monkeypatch.setattr(transport, "request", request)
+    monkeypatch.setattr("glitchtip_core.notify.transports.email.smtplib.SMTP", Post)
+    return texts
+
+
+TARGETS: tuple[dict[str, Any], ...] = (
+    {"kind": "slack", "url": "https://h.example.org/x"},
+    {"kind": "discord", "url": "https://h.example.org/x"},
+    {"kind": "webhook", "url": "https://h.example.org/x"},
+    {"kind": "telegram", "token": "1:a", "chat_id": 1},
+    {"kind": "email", "host": "localhost", "security": "none", "from": "a@example.org", "to": ["b@example.org"]},
+)
+
+
 @FEW
 @given(TEXTS)
-def test_no_message_calls_anybody_or_acts(told: str) -> None:
-    parsed = notify.parse_settings({"targets": [], "templates": {"gate": f"$host {told.replace('$', '')}\n$reason $gate"}})
-    message = notify.compose(parsed, "gate", {"reason": told, "gate": {"name": told}, "passed": True}, told, 0.0)
-    for kind in notify.LIMITS:
-        shown = notify.clipped(message.text, kind)
-        assert bad_signs(shown) == set()
-        assert mentions(shown) == [] or kind == "email"  # a mail calls nobody
+def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told: str) -> None:
+    path = tmp_path / "notify.json"
+    template = f"$host {told.replace('$', '')}\n$reason $gate {told.replace('$', '')}"
+    facts = {"reason": told, "gate": {"name": told}, "passed": True, "problems": [told, told]}
+    for target in TARGETS:
+        del sent[:]
+        path.write_text(json.dumps({"targets": [{**target, "name": "t"}], "templates": {"gate": template}}))
+        path.chmod(0o600)
+        assert Notifier(path, CATALOGUE, host=told).send("gate", facts) == []
+        assert sent
+        assert bad_signs("".join(sent)) == set()
+        assert target["kind"] == "email" or mentions("\n".join(sent)) == []  # a mail calls nobody
+    assert {target["kind"] for target in TARGETS} == set(TRANSPORTS)
+
+
+@FEW
+@given(TEXTS)
+@example(NASTY[0])
+def test_no_alert_of_the_monitoring_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told: str) -> None:
+    del sent[:]
+    kept = tmp_path / "kept"
+    command = (sys.executable, "-c", f"import sys; open({str(kept)!r}, 'w').write(sys.stdin.read())")
+    checks = [Check("disk", False, told), Check(told, True, told)]
+    alert = message_of(Decision((checks[0],), (checks[1],), {}, {}), "host1", datetime.fromtimestamp(0, UTC))
+    Hooks("https://h.example.org/x", command if told == NASTY[0] else ()).deliver(alert)
+    assert bad_signs("".join(sent)) == set()
+    assert mentions("\n".join(sent)) == []
+    if kept.exists():
+        assert bad_signs("".join(leaves(json.loads(kept.read_text())))) == set()
 
 
 @FEW
@@ -333,8 +403,10 @@ def test_control_without_the_guards_everything_comes_through(
     module = Module()
     module.fail_json(told)
     assert bad_signs("".join(leaves(module.left))) == {"\x1b", "\u202e"}
-    monkeypatch.setattr(notify, "_ESCAPES", dict.fromkeys(notify.LIMITS, str))
-    assert mentions(notify.clipped(told, "slack")) == ["<!channel>", "@everyone"]
+    assert mentions(transport.clipped(told, TRANSPORTS["slack"])) == []
+    raw = replace(TRANSPORTS["slack"], escape=str)
+    assert mentions(transport.clipped(told, raw)) == ["<!channel>", "@everyone"]
+    assert mentions(webhook._harmless(told)) == []
 
 
 def test_a_document_keeps_its_shape() -> None:
