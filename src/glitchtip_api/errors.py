@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(" ", text).strip()
 
 
+def printable_lines(text: str) -> str:
+    """The same for a text of lines."""
+    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.split("\n"))
+
+
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     """Return `text` without the given `secrets`, and without what looks like one.
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import glitchtip_api.errors
 from glitchtip_api import GlitchTipError
+from glitchtip_api.ansible_support import printable_sentences
 from glitchtip_core import text
 from glitchtip_core.http import Answer
 from glitchtip_core.notify import transport
@@ -268,6 +269,20 @@ def test_a_module_leaves_nothing_that_acts(told: str) -> None:
     module.warn(told)
     assert bad_signs("".join(leaves(module.left))) == set()
     assert module.left[0]["number"] == 1
+
+
+@FEW
+@given(TEXTS)
+def test_a_module_of_the_api_says_nothing_that_acts(told: str) -> None:
+    module = printable_sentences(Module())
+    objects = [{"name": told}]
+    result = {"plan_text": [told], "diff": {"prepared": f"{told}\n"}, "unmanaged": [told], "objects": objects}
+    module.exit_json(changed=True, msg=told, **result)
+    module.fail_json(msg=told, complaints=[told], **result)
+    module.warn(told)
+    for left in module.left[:2]:
+        assert left.pop("objects") == objects, "what the server has stays as it is"
+    assert bad_signs("".join(leaves(module.left))) == set()
 
 
 def test_every_module_that_quotes_this_host_leaves_through_the_guard() -> None:
