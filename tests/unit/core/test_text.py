@@ -58,7 +58,7 @@ NASTY = (
 SIGNS = st.one_of(st.characters(), st.sampled_from("\x1b\x9b\x07\r\n\t\u202a\u202e\u2066\u2069\u200f\x85<>!@#&"))
 TEXTS = st.lists(st.one_of(st.sampled_from(NASTY), st.text(SIGNS, max_size=12)), max_size=4).map("".join)
 #: Enough to find a gap in a class of characters; the gate is not to wait for more.
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
