@@ -12,6 +12,11 @@ _OWN_WORDS = "non-zero return code"
 
 
 def command_reason(result: Mapping[str, Any]) -> str:
+    """Why a command failed, as one line without anything that acts on a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in _reason(result))
+
+
+def _reason(result: Mapping[str, Any]) -> str:
     """What a registered command printed last, without its program's name and the full stop; else its exit code.
 
     Ansible's own "non-zero return code" is never the answer.

@@ -101,6 +101,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 #: Other names in the directory are ignored by apt.
 FILE_NAME = re.compile(r"[A-Za-z0-9_.-]+\.(?:list|sources)")
@@ -328,6 +329,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     options: dict[str, Any] = dict(module.params)
     mark, directory = options.pop("own_mark"), Path(options.pop("directory"))
     wanted = Wanted(**options)

@@ -75,6 +75,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 #: Runs a docker command and returns its standard output, None when it failed or did not end in time.
 Docker = Callable[[Sequence[str]], "str | None"]
@@ -320,6 +321,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     if not numbers(module.params["version"]):
         module.fail_json(msg=f"version must be a version like 6.2.6, not {module.params['version']!r}.")
     if module.get_bin_path("docker") is None:

@@ -116,6 +116,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 MIB = 1024 * 1024
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
@@ -516,6 +517,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     options = module.params
     try:
         wanted = str(ipaddress.ip_address(options["bind_address"]))

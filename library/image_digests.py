@@ -91,6 +91,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 INSPECT_SECONDS = 60
@@ -402,6 +403,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     wrong = [name for name in ("pull_seconds", "stall_seconds") if module.params[name] < 1]
     if wrong:
         module.fail_json(msg=f"{wrong[0]} is a number of seconds from 1 on, not {module.params[wrong[0]]}")

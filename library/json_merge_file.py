@@ -77,6 +77,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 VALIDATE_SECONDS = 60
 
@@ -160,6 +161,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     path = Path(module.params["path"])
     wanted = module.params["merge"]
     result: dict[str, Any] = {}

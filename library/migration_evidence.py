@@ -133,6 +133,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 #: Id of the run that is under way.
 RUN_FILE = "run_id"
@@ -379,6 +380,7 @@ def main() -> None:
         required_if=[("state", "absent", ["phase"])],
         supports_check_mode=True,
     )
+    printable_module(module)
     try:
         result = act(module.params, module.check_mode, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     except (EvidenceError, OSError) as error:

@@ -136,6 +136,7 @@ from ansible.module_utils.glitchtip_core import pm2
 from ansible.module_utils.glitchtip_core.errors import CoreError
 from ansible.module_utils.glitchtip_core.pm2_list import Pm2Entry
 from ansible.module_utils.glitchtip_core.process import SYSTEM_PATH, account_of, run
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 MIB = 1024 * 1024
 # A process that was started lately and restarted before may be in a crash loop: it is watched (seconds, and between two looks).
@@ -375,6 +376,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     options = module.params
     access = pm2.Access.of(options["user"], options["home"] or "", options["binary"], options["node"] or "")
     processes: list[dict[str, Any]] = []

@@ -102,6 +102,7 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.text import printable_module
 
 IMPORT_PROBLEM = ""
 try:
@@ -164,6 +165,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    printable_module(module)
     if IMPORT_PROBLEM:
         module.exit_json(
             changed=False,

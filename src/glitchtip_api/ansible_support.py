@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .client import Client
 from .ensure.outcome import Outcome, masked
-from .errors import GlitchTipError, MissingError, UnreachableError
+from .errors import GlitchTipError, MissingError, UnreachableError, printable, printable_lines
 from .transport import Options
 
 TLS: dict[str, Any] = {
@@ -73,6 +73,32 @@ def not_there_yet(module: Any, error: GlitchTipError) -> bool:
     return isinstance(error, MissingError)
 
 
+#: Lists of sentences and plans among results; objects stay as the server has them.
+_SENTENCES = frozenset({"plan_text", "unmanaged", "complaints", "applied", "failed", "pending", "remaining", "left_out"})
+
+
+def printable_sentences(module: Any) -> Any:
+    """The same module, whose messages, warnings, plans and prepared differences act on no terminal: names are others' choice."""
+    leave, fail_json, warn = module.exit_json, module.fail_json, module.warn
+    module.exit_json = lambda **result: leave(**_for_people(result))
+    module.fail_json = lambda **result: fail_json(**_for_people(result))
+    module.warn = lambda warning: warn(printable(warning))
+    return module
+
+
+def _for_people(result: Mapping[str, Any]) -> dict[str, Any]:
+    shown = dict(result)
+    for name in _SENTENCES & shown.keys():
+        if isinstance(shown[name], list | tuple):
+            shown[name] = [printable(one) if isinstance(one, str) else one for one in shown[name]]
+    if isinstance(shown.get("msg"), str):
+        shown["msg"] = printable(shown["msg"])
+    diff = shown.get("diff")
+    if isinstance(diff, dict) and isinstance(diff.get("prepared"), str):
+        shown["diff"] = {**diff, "prepared": printable_lines(diff["prepared"])}
+    return shown
+
+
 def fail(module: Any, error: GlitchTipError) -> None:
     """End the module with one sentence, and the parts of the failure under `failure`."""
     module.fail_json(msg=str(error), failure=error.as_dict())
@@ -95,7 +121,9 @@ def run(
         predict: the object that would exist, where the server cannot be asked yet (check mode).
         returned: what of the object is returned; the default is all of it.
     """
-    module = AnsibleModule(argument_spec={**CONNECTION, **STATE, **options}, supports_check_mode=True)
+    module = printable_sentences(
+        AnsibleModule(argument_spec={**CONNECTION, **STATE, **options}, supports_check_mode=True)
+    )
     message = ""
     newer = None
     try:

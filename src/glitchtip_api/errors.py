@@ -17,6 +17,20 @@ _LINK_PATH = re.compile(r"(?<=/accept/)(\d+/)[^/\s]+|(?<=/heartbeat_check/)[0-9a
 _ADDRESS = re.compile(r"(https?://[^/?#\s'\"<>]+)[/?#][^\s'\"<>]+")
 _TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _LONGEST_DETAIL = 500
+# The same as in glitchtip_core.text, which this package cannot import; a test compares them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    """What a server said as one line, without control characters and without those that turn the direction of writing."""
+    return _UNPRINTABLE.sub(" ", text).strip()
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of lines."""
+    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.split("\n"))
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
@@ -61,11 +75,11 @@ class GlitchTipError(Exception):
         maybe_applied: bool = False,
     ) -> None:
         self.method = method
-        self.path = scrub(path)
+        self.path = printable(scrub(path))
         self.status = status
         self.code = code
-        self.detail = scrub(detail)[:_LONGEST_DETAIL]
-        self.hint = hint
+        self.detail = printable(scrub(detail))[:_LONGEST_DETAIL]
+        self.hint = printable(hint)
         self.maybe_applied = maybe_applied
         super().__init__(self._sentence())
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import CoreError
+from .text import printable
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Bytes that a program may print in all, unless its caller says otherwise; the largest expected is a container's log.
@@ -56,7 +57,7 @@ class Completed:
         Standard output is never quoted: PM2 prints whole environments there.
         """
         for line in self.errors.splitlines():
-            text = "".join(sign if sign.isprintable() else " " for sign in line).strip()
+            text = printable(line, " ").strip()
             if text:
                 return _CREDENTIALS.sub("://***@", text)[:_SHOWN]
         return ""

@@ -13,7 +13,8 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
     import sys
 
-    from ansible.module_utils.glitchtip_core import (
+    # Named one by one: that is how Ansible finds what to send along.
+    from ansible.module_utils.glitchtip_core import (  # noqa: F401
         errors,
         files,
         foreign_files,
@@ -24,19 +25,24 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         pm2,
         pm2_list,
         process,
+        text,
+    )
+    from ansible.module_utils.glitchtip_core.notify import (  # noqa: F401
+        fields,
+        messages,
+        notifier,
+        settings,
+        throttle,
+        transport,
+    )
+    from ansible.module_utils.glitchtip_core.notify.transports import (  # noqa: F401
+        discord,
+        email,
+        slack,
+        telegram,
+        webhook,
     )
 
-    for _part in (
-        sys.modules[errors.__name__.rpartition(".")[0]],
-        errors,
-        files,
-        http,
-        json_text,
-        process,
-        foreign_paths,
-        foreign_files,
-        foreign_search,
-        pm2_list,
-        pm2,
-    ):
-        sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)
+    for _name, _part in list(sys.modules.items()):
+        if f"{_name}.".startswith("ansible.module_utils.glitchtip_core."):
+            sys.modules.setdefault(_name.removeprefix("ansible.module_utils."), _part)

@@ -38,9 +38,9 @@ def bundle(package: Path, places: Mapping[str, str] | None = None) -> bytes:
     file is small.
     """
     members = [
-        (f"{directory.name}/{path.name}", path.read_bytes())
+        (path.relative_to(directory.parent).as_posix(), path.read_bytes())
         for directory in (package.parent / _CORE, package)
-        for path in sorted(directory.iterdir())
+        for path in sorted(directory.rglob("*"))
         if path.suffix in _SUFFIXES and path.is_file()
     ]
     lines = [

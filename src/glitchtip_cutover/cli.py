@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.text import guarded_output, printable_document
 
 from . import __version__
 from .back_plan import BEFORE, plan_rollback
@@ -212,7 +213,7 @@ def _mirror_config(config: Config, host: Host, gone: bool) -> Result:
 
 
 def _announce(config: Config, arguments: argparse.Namespace) -> Result:
-    from .notify import announce, parse_facts
+    from .announce import announce, parse_facts
 
     return announce(config, arguments.event, parse_facts(arguments.fact), dry_run=arguments.dry_run)
 
@@ -267,7 +268,12 @@ def _detached(config: Config, arguments: argparse.Namespace) -> tuple[int, dict[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; every failure is one sentence, never a traceback."""
+    """Run one command and return its exit code; every failure is one sentence, never a traceback, and printable."""
+    with guarded_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     progress: Callable[[str], None] = _progress
     hangup: Any = _interrupt
     if argv is None and Path(sys.argv[0]).name == BREAK_GLASS:
@@ -297,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = 1
         result = {"changed": False, "failed": True, "reason": unexpected(error)}
-    result = _with_table(result)
+    result = printable_document(_with_table(result))
     output = getattr(arguments, "output", None)
     if output is not None:
         # Where this fails, deadline.run_detached reports that the state is unknown.

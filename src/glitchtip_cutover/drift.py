@@ -16,12 +16,13 @@ from typing import Any
 
 from glitchtip_core.foreign_files import info_of
 from glitchtip_core.foreign_paths import real_path
+from glitchtip_core.text import printable
 
 from .active_target import Wanted, wanted_after, wanted_now
 from .config import Config
 from .envfile import find_assignment
 from .errors import CutoverError, InterruptedRunError
-from .findings import Finding, make_finding, names, printable
+from .findings import Finding, make_finding, names
 from .host import Host
 from .journal import Journal, State, fold
 from .manager import Process, manager_label

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glitchtip_core.text import printable
+
 from .dsn import shown
 from .mentions import mask
 
@@ -56,8 +58,3 @@ def make_finding(
     host = host_of(value) if "@" in value else "-"
     place, name, service, host, masked = map(printable, (place, name, service, host, mask(value)))
     return Finding(place, line, name, service, host, masked, problem, now, printable(text))
-
-
-def printable(text: str) -> str:
-    """Names of files and keys are others' choice: nothing of them may act on a terminal or begin a line."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .announce import notifier_of
 from .api import Tracker, send_test_event
 from .config import Config, Side
 from .deadline import Deadline
 from .dsn import Dsn
 from .manager import Manager, Process, manager_for
-from .notify import Notifier
 from .proof import Prober
 from .surroundings import Surroundings, read_surroundings
 
@@ -78,7 +78,7 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         deadline=Deadline(config),
         prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep, manager=manager),
         progress=progress,
-        notify=Notifier(config.notify_file).send,
+        notify=notifier_of(config.notify_file).send,
         start_watch=lambda facts: start_watch(config, facts),
         mirror_problem=lambda: problem(config),
         surroundings=lambda listed: read_surroundings(config, listed),

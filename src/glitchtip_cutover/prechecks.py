@@ -15,13 +15,13 @@ from glitchtip_core.foreign_files import is_file, list_directory, read_text
 from glitchtip_core.foreign_paths import real_path
 
 from .compose import Compose
+from .announce import parse_settings
 from .config import Config, Service, parse_config
 from .dsn import parse_dsn
 from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in
 from .manager import Manager, Process, manager_label
-from .notify import parse_settings
 from .planning import service_problems, strangers
 from .proof import instrument_paths
 from .services import of

@@ -18,6 +18,7 @@ from typing import Any
 
 from glitchtip_api import GlitchTipError
 from glitchtip_core.process import search_path
+from glitchtip_core.text import guarded_output, printable_document
 
 from .process import OpsError
 
@@ -50,7 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; its exit code. Whatever it prints is printable."""
+    with guarded_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     os.environ["PATH"] = search_path()  # also for programs that inherit this environment
     options = build_parser().parse_args(argv)
     handler: Handler = options.handler
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"glitchtip-ops: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(outcome.document, indent=1))
+        print(json.dumps(printable_document(outcome.document), indent=1))
     else:
         print("\n".join(outcome.lines))
     return outcome.code

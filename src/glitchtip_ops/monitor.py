@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from glitchtip_api import Client
-from glitchtip_core.http import HttpError, request
+from glitchtip_core.notify.throttle import Decision, decide
+from glitchtip_core.notify.transport import NotSentError, try_twice
+from glitchtip_core.notify.transports.webhook import post_document
+from glitchtip_core.text import printable_document
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
@@ -226,48 +229,7 @@ def product_checks(config: MonitorConfig) -> list[Check]:
 # --- alerts -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What to tell (``firing``, ``recovered``) and the state to keep when it was told, or could not be."""
-
-    firing: tuple[Check, ...]
-    recovered: tuple[Check, ...]
-    told: dict[str, dict[str, Any]]
-    untold: dict[str, dict[str, Any]]
-
-
-def decide(
-    state: Mapping[str, Mapping[str, Any]], checks: Sequence[Check], now: datetime, throttle: float
-) -> Decision:
-    """Which checks to tell about: trouble once in ``throttle`` seconds each, recovery of told trouble once.
-
-    ``state`` maps a check's name to ``{"since", "alerted_at"}`` while it is in trouble (ISO 8601, UTC).
-    """
-    firing: list[Check] = []
-    recovered: list[Check] = []
-    made = {check.name for check in checks}
-    told = {name: dict(entry) for name, entry in state.items() if name not in made}  # a quick run makes a few only
-    untold = {name: dict(entry) for name, entry in told.items()}
-    stamp = now.isoformat(timespec="seconds")
-    for check in checks:
-        before = state.get(check.name)
-        if check.ok:
-            if before is not None and before.get("alerted_at"):
-                recovered.append(check)
-                untold[check.name] = dict(before)
-            continue
-        entry: dict[str, Any] = {"since": stamp, "alerted_at": None, **(before or {})}
-        untold[check.name] = dict(entry)
-        last = datetime.fromisoformat(str(entry["alerted_at"])) if entry["alerted_at"] else None
-        # A mark in the future (clock set back) does not silence anything.
-        if last is None or not 0 <= (now - last).total_seconds() < throttle:
-            firing.append(check)
-            entry["alerted_at"] = stamp
-        told[check.name] = entry
-    return Decision(tuple(firing), tuple(recovered), told, untold)
-
-
-def message_of(decision: Decision, host: str, now: datetime) -> dict[str, Any]:
+def message_of(decision: Decision[Check], host: str, now: datetime) -> dict[str, Any]:
     """The alert as JSON: ``{"text" (for people), "host", "at", "firing": [...], "recovered": [...]}``."""
     lines = [f"GlitchTip on {host}"]
     lines += [f"TROUBLE {check.name}: {check.detail}" for check in decision.firing]
@@ -305,23 +267,20 @@ class Hooks:
         """Give ``message`` to every hook. Raises OpsError when one did not take it, after trying all."""
         failures: list[str] = []
         if self.webhook_url:
+            url, deadline = self.webhook_url, time.monotonic() + _HOOK_TIMEOUT
             try:
-                answer = request(
-                    self.webhook_url,
-                    what="the alert webhook",
-                    timeout=_HOOK_TIMEOUT,
-                    limit=0,
-                    method="POST",
-                    headers={"Content-Type": "application/json"},
-                    body=json.dumps(message).encode(),
+                try_twice(
+                    lambda left: post_document(url, message, left),
+                    deadline,
+                    monotonic=time.monotonic,
+                    sleep=time.sleep,
                 )
-                if not 200 <= answer.status < 300:
-                    failures.append(f"the alert webhook answered {answer.status}")
-            except HttpError as error:
-                failures.append(str(error))
+            except NotSentError as error:
+                failures.append(f"the alert webhook {error}")
         if self.command:
             try:
-                done = run(list(self.command), timeout=_HOOK_TIMEOUT, stdin=json.dumps(message) + "\n")
+                told = json.dumps(printable_document(message)) + "\n"
+                done = run(list(self.command), timeout=_HOOK_TIMEOUT, stdin=told)
                 if done.code != 0:
                     failures.append(f"the alert command ended with exit code {done.code}")
             except OpsError as error:
@@ -439,7 +398,7 @@ def _command(arguments: argparse.Namespace, settings: Settings) -> tuple[int, di
             dry_run=arguments.dry_run,
         )
         if not arguments.dry_run:
-            append_line(Path(config.log_file), json.dumps(result, sort_keys=True), mode=0o640)
+            append_line(Path(config.log_file), json.dumps(printable_document(result), sort_keys=True), mode=0o640)
     if result["alert_error"]:
         return 1, result
     return (0 if result["ok"] else BAD_ANSWER), result

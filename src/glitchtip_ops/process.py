@@ -10,6 +10,7 @@ from glitchtip_api.errors import scrub
 from glitchtip_core import process as core
 from glitchtip_core.errors import CoreError
 from glitchtip_core.process import search_path
+from glitchtip_core.text import printable
 
 
 class OpsError(Exception):
@@ -28,7 +29,7 @@ class Completed:
     def reason(self) -> str:
         """The first line of what it complained about, without secrets, at most 300 characters."""
         lines = (self.stderr or self.stdout).strip().splitlines()
-        return scrub(lines[0])[:300] if lines else "no message"
+        return printable(scrub(lines[0]), " ")[:300] if lines else "no message"
 
 
 def run(

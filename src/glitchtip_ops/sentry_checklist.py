@@ -20,6 +20,7 @@ from typing import Any
 from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.errors import scrub
 from glitchtip_api.resources.base import path_of
+from glitchtip_core.text import one_line
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
@@ -187,7 +188,7 @@ def _name(item: Mapping[str, Any]) -> str:
 
 def _line(text: str, longest: int = 300) -> str:
     """One line without secrets."""
-    return " ".join(scrub(str(text)).split())[:longest]
+    return one_line(scrub(str(text)))[:longest]
 
 
 # --- reading this host ------------------------------------------------------------------------------------

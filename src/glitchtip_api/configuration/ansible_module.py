@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..ansible_support import client_for, fail, not_there_yet
+from ..ansible_support import client_for, fail, not_there_yet, printable_sentences
 from ..client import Client
 from ..ensure.key import view_key
 from ..ensure.outcome import only
@@ -23,6 +23,7 @@ LARGEST_CONCURRENCY = 16
 
 def configure(module: Any) -> None:
     """Run ``glitchtip_configuration``."""
+    printable_sentences(module)
     params = module.params
     try:
         concurrency = _concurrency(params["concurrency"])
@@ -159,6 +160,7 @@ def _project_dsns(
 
 def describe(module: Any) -> None:
     """Run ``glitchtip_configuration_info``."""
+    printable_sentences(module)
     params = module.params
     try:
         concurrency = _concurrency(params["concurrency"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glitchtip_core.text import one_line, without_mentions
+
 Report = Mapping[str, Any]
 _MISSING = "-"
 
@@ -160,4 +162,4 @@ def _pipes(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return without_mentions(one_line(text)).replace("|", "\\|")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glitchtip_core.text import one_line, without_mentions
+
 from .comparing import sentence
 from .content import DIFFERENT, EQUAL, NOT_COMPARABLE
 
@@ -66,7 +68,7 @@ def _difference(finding: Mapping[str, Any]) -> str:
 
 def cell(text: Any) -> str:
     """A text that stays inside one cell of a Markdown table and is no markup."""
-    plain = " ".join(str(text).split())
+    plain = without_mentions(one_line(text))
     for sign in "\\`*_[]<>|#":
         plain = plain.replace(sign, f"\\{sign}")
     return plain

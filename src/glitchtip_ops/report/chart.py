@@ -12,28 +12,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 
+from glitchtip_core.text import printable
+
 WIDTH, HEIGHT = 640, 272
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 40, 34
 COLOURS = 8
 #: Points of one line at most (the extremes of each stretch are kept).
 MOST_POINTS = 600
-#: Control characters, and those that turn the direction of writing: a name must not rearrange the page.
-_CONTROL = dict.fromkeys(
-    (
-        *range(32),
-        *range(127, 160),
-        *(0x061C, 0x200E, 0x200F, 0xFEFF),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    ),
-    "\N{REPLACEMENT CHARACTER}",
-)
-
 
 
 def text(value: object, longest: int = 300) -> str:
     """``value`` for HTML and SVG: escaped, without control and direction characters, clipped."""
-    plain = str(value).translate(_CONTROL)
+    plain = printable(value, "\N{REPLACEMENT CHARACTER}")
     if len(plain) > longest:
         plain = plain[: longest - 1] + "…"
     return escape(plain, quote=True)

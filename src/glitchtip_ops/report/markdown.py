@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from glitchtip_core.text import escape_markdown, one_line
 
 from ..soak.plan import span_text, time_text
 from .collecting import Report
@@ -10,16 +10,14 @@ from .page import badge, headline
 
 LONGEST = 4000
 _MARKS = {True: "✅", False: "❌", None: "▫️"}
-_SPECIAL = re.compile(r"([\\`*_~\[\]()<>#|!])")
 
 
 def plain(value: object, longest: int = 200) -> str:
     """``value`` as text that Markdown leaves alone; mentions and addresses are broken by an empty character."""
-    line = " ".join("".join(each if each.isprintable() else " " for each in str(value)).split())
+    line = one_line(value)
     if len(line) > longest:
         line = line[: longest - 1] + "…"
-    line = line.replace("@", "@\u200b").replace("://", ":\u200b//")
-    return _SPECIAL.sub(r"\\\1", line)
+    return escape_markdown(line)
 
 
 def clip(text: str, longest: int = LONGEST) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
-from unit.cutover.test_notify import SECRET, Hook, serving, slack
+from unit.cutover.test_announce import SECRET, Hook, serving, slack
 
 from glitchtip_cutover.bundle import bundle
 

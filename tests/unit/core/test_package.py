@@ -25,7 +25,7 @@ PRODUCT = [
 
 def test_it_imports_nothing_but_the_standard_library_and_itself() -> None:
     """So that it works as Ansible's module_utils and in the cutover's file, with the system's Python alone."""
-    files = sorted(CORE.glob("*.py"))
+    files = sorted(CORE.rglob("*.py"))
     assert len(files) > 3
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -52,6 +52,7 @@ def test_pm2_is_called_and_its_list_read_in_one_place() -> None:
 CLIENTS = {
     "http.client": {"src/glitchtip_core/http.py", "src/glitchtip_api/connections.py"},
     "urllib.request": set(),
+    "smtplib": {"src/glitchtip_core/notify/transports/email.py"},
     "requests": {"src/glitchtip_api/connections.py"},
     "urllib3": {"src/glitchtip_api/connections.py"},
     "httpx": set(),
@@ -138,7 +139,9 @@ def test_what_the_tools_and_the_switch_import_is_installed_with_them(tmp_path: P
     program = tmp_path / "program.pyz"
     program.write_bytes(bundle(ROOT / "src" / "glitchtip_cutover"))
     with zipfile.ZipFile(program) as archive:
-        assert {f"glitchtip_core/{path.name}" for path in CORE.glob("*.py")} <= set(archive.namelist())
+        names = {path.relative_to(CORE.parent).as_posix() for path in CORE.rglob("*.py")}
+        assert any(name.count("/") == 3 for name in names)
+        assert names <= set(archive.namelist())
 
 
 def test_the_switch_is_imported_as_module_utils_where_only_ansible_finds_our_packages() -> None:
@@ -165,6 +168,7 @@ print(*sorted(name for name in sys.modules if name.startswith("glitchtip_core.")
     argv = [sys.executable, "-I", "-c", source, str(ROOT / "src")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
-    parts = {f"glitchtip_core.{path.stem}" for path in CORE.glob("*.py") if path.stem != "__init__"}
+    names = {path.relative_to(CORE.parent).with_suffix("").as_posix().replace("/", ".") for path in CORE.rglob("*.py")}
+    parts = {name.removesuffix(".__init__") for name in names} - {"glitchtip_core"}
     assert len(parts) > 3
     assert set(done.stdout.split()) == parts

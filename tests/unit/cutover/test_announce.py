@@ -20,19 +20,15 @@ from typing import Any
 
 import pytest
 
-from glitchtip_cutover import notify
+from glitchtip_core.errors import CoreError
+from glitchtip_core.notify.messages import fact_text
+from glitchtip_core.notify.notifier import Notifier
+from glitchtip_core.notify.transport import clipped
+from glitchtip_core.notify.transports import TRANSPORTS
+from glitchtip_cutover.announce import CATALOGUE, TEMPLATES, announce, parse_facts, parse_settings
 from glitchtip_cutover.errors import UsageError
-from glitchtip_cutover.notify import (
-    EVENTS,
-    LIMITS,
-    TEMPLATES,
-    Notifier,
-    announce,
-    clipped,
-    parse_facts,
-    parse_settings,
-)
 
+EVENTS = CATALOGUE.events
 TOKEN = "123456:canary-Telegram-Token"
 PASSWORD = "canary-password-of-mail"
 SECRET = "canary-secret-path"
@@ -213,7 +209,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 
 
 def notifier(path: Path | None, **more: Any) -> Notifier:
-    return Notifier(path, clock=lambda: NOW, host="app-1", **more)
+    return Notifier(path, CATALOGUE, clock=lambda: NOW, host="app-1", **more)
 
 
 def slack(hook: Hook, name: str = "team", **more: Any) -> dict[str, Any]:
@@ -296,11 +292,10 @@ def test_an_own_template_is_used_and_an_unknown_fact_in_its_subject_is_marked(
 
 
 def test_facts_are_one_line_each_and_lose_credentials_and_invisible_characters() -> None:
-    settings = parse_settings({"targets": []})
     reason = "no answer from https://0123456789abcdef@sentry.io/1\nAll clear!\u202e\x1b[31m"
-    message = notify.compose(settings, "rolled_back", {"reason": reason}, "app-1", NOW)
+    message, _ = notifier(None).preview("rolled_back", {"reason": reason})
     assert "Reason: no answer from https://***@sentry.io/1 All clear! [31m" in message.text
-    assert notify.fact_text([f"service {number}" for number in range(30)]) == (
+    assert fact_text([f"service {number}" for number in range(30)]) == (
         ", ".join(f"service {number}" for number in range(20)) + " and 10 more"
     )
 
@@ -400,15 +395,16 @@ def test_a_mail_subject_made_from_facts_stays_one_header(post: Post, written: Ca
     assert mail["Bcc"] is None
 
 
-@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("kind", TRANSPORTS)
 @pytest.mark.parametrize("text", ["x", "<&>", "🧀", "*_", "@"])
 def test_long_texts_are_cut_to_the_limit_of_the_medium_and_never_within_an_escape(
     kind: str, text: str
 ) -> None:
-    cut = clipped(text * 50_000, kind)
-    assert LIMITS[kind] - 20 < len(cut.encode("utf-16-le")) // 2 <= LIMITS[kind]
+    transport = TRANSPORTS[kind]
+    cut = clipped(text * 50_000, transport)
+    assert transport.limit - 20 < len(cut.encode("utf-16-le")) // 2 <= transport.limit
     assert cut.endswith(" …")
-    assert clipped("short", kind) == "short"
+    assert clipped("short", transport) == "short"
     if kind in ("slack", "telegram"):
         assert not cut.removesuffix(" …").rpartition(";")[2].startswith("&") or "&" not in cut
         assert cut.count("&") == cut.count(";")
@@ -525,10 +521,10 @@ def test_mail_is_encrypted_before_the_password_is_told(
             email(server, host="localhost", security="starttls", username="ops-canary", password=PASSWORD)
         )
         problems = notifier(path, sleep=lambda _: None).send("done", {})
-        assert problems == ["mail (email) has a certificate that cannot be trusted"]
+        assert problems == ["mail (email) has a certificate that cannot be trusted: self-signed certificate"]
         assert "AUTH" not in server.commands
         context = ssl.create_default_context(cafile=str(certificate[1]))
-        monkeypatch.setattr(notify.ssl, "create_default_context", lambda: context)
+        monkeypatch.setattr(ssl, "create_default_context", lambda: context)
         assert notifier(path).send("done", {}) == []
         assert server.encrypted == [True]
         assert "AUTH" in server.commands
@@ -566,11 +562,11 @@ def test_nothing_that_happens_inside_is_ever_raised(
 
     path = written(slack(hook))
     with monkeypatch.context() as patch:
-        patch.setattr(notify, "_post", broken)
+        patch.setattr("glitchtip_core.notify.transports.slack.post", broken)
         problems = notifier(path).send("done", {})
         assert problems == ["team (slack) was not told: unexpected ZeroDivisionError"]
     with monkeypatch.context() as patch:
-        patch.setattr(notify, "compose", broken)
+        patch.setattr("glitchtip_core.notify.notifier.compose", broken)
         assert notifier(path).send("done", {}) == ["nobody was told: unexpected ZeroDivisionError"]
     assert notifier(path).send("lunch", {})[0].startswith("there is no event lunch to tell")
     path.chmod(0o644)
@@ -703,16 +699,16 @@ def test_a_wrong_file_is_refused_in_one_sentence(document: Any, sentence: str) -
 def test_a_file_that_others_may_read_is_refused(written: Callable[..., Path], mode: int) -> None:
     path = written(GOOD)
     path.chmod(mode)
-    with pytest.raises(UsageError, match=f"may be read by others \\(mode {mode:o}\\)"):
+    with pytest.raises(CoreError, match=f"may be read by others \\(mode {mode:o}\\)"):
         notifier(path).settings()
 
 
 def test_a_missing_damaged_or_odd_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no file of notifications"):
+    with pytest.raises(CoreError, match="there is no file of notifications"):
         notifier(tmp_path / "gone").settings()
     (tmp_path / "damaged").write_text("{")
     (tmp_path / "damaged").chmod(0o600)
-    with pytest.raises(UsageError, match="cannot be read: JSONDecodeError"):
+    with pytest.raises(CoreError, match="cannot be read: JSONDecodeError"):
         notifier(tmp_path / "damaged").settings()
 
 
