@@ -13,7 +13,7 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Sent along with a module of Ansible, where the shared package is beside this one and not found by its own name.
     import sys
 
-    from ansible.module_utils.glitchtip_core import errors, http, json_text, pm2, pm2_list, process
+    from ansible.module_utils.glitchtip_core import errors, http, json_text, listener, pm2, pm2_list, process
 
     for _part in (
         sys.modules[errors.__name__.rpartition(".")[0]],
@@ -23,5 +23,6 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         process,
         pm2_list,
         pm2,
+        listener,
     ):
         sys.modules.setdefault(_part.__name__.removeprefix("ansible.module_utils."), _part)
