@@ -10,10 +10,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+# Sent along with each module; the rest of this package imports nothing of the others.
+from ansible.module_utils.glitchtip_core.listener import stranger
+
 from .client import Client
 from .ensure.outcome import Outcome, masked
 from .errors import GlitchTipError, MissingError, UnreachableError, printable, printable_lines
-from .transport import Options
+from .transport import Options, connections
+
+# Every request of every module passes there: no token or password to whoever took GlitchTip's port on that host.
+if connections is not None:
+    connections.guard = stranger
 
 TLS: dict[str, Any] = {
     "ca_path": {"type": "path"},

@@ -14,6 +14,7 @@ import http.client
 import io
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +49,11 @@ class Answer:
     def is_json(self) -> bool:
         """True when the answer calls itself JSON."""
         return "json" in self.headers.get("content-type", "").partition(";")[0].lower()
+
+
+#: Called with the socket of each new connection without TLS, before anything is sent: an empty text, or why nothing is.
+#: This package stands alone, so what uses it sets the check (`glitchtip_core.listener`).
+guard: Callable[[socket.socket], str] | None = None
 
 
 class Connections:
@@ -174,6 +180,8 @@ class Connections:
                 prepared, stream=True, timeout=timeout, verify=self._verify, proxies=self._proxies
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if line.refused:
+                return self._stranger(method, path, line)
             return self._no_answer(method, path, error, line)
         try:
             body = self._read(answer)
@@ -240,6 +248,10 @@ class Connections:
         detail = f"the request could not be made ({type(error).__name__})"
         return UnreachableError(method, path, None, "request", detail)
 
+    def _stranger(self, method: str, path: str, line: _Line) -> UnreachableError:
+        detail, line.refused = line.refused, ""
+        return UnreachableError(method, path, None, "stranger", detail)
+
     def _broken_off(self, method: str, path: str, error: Exception, line: _Line) -> UnreachableError:
         """Why an answer that had begun did not come to its end."""
         writing = method not in READ_METHODS
@@ -272,6 +284,7 @@ class _Line(requests.adapters.HTTPAdapter):
         self.opened = 0
         self.overdue = False
         self._end = 0.0
+        self.refused = ""
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def begin(self, end: float, limit: float) -> None:
@@ -337,6 +350,11 @@ class _PlainConnection(urllib3.connection.HTTPConnection):
     def connect(self) -> None:
         self.line.opened += 1
         super().connect()
+        if guard is not None and self.sock is not None and self.proxy is None:
+            self.line.refused = guard(self.sock)
+            if self.line.refused:
+                self.close()
+                raise ConnectionRefusedError
 
     def send(self, data: Any) -> None:
         _send_in_time(self, super().send, data)

@@ -28,7 +28,7 @@ from .limits import (
 )
 
 if TYPE_CHECKING:
-    from . import connections
+    from . import connections as connections
 else:
     try:
         from . import connections

@@ -19,7 +19,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
@@ -167,6 +167,7 @@ def request(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     ca_file: str | None = None,
+    check: Callable[[socket.socket], None] | None = None,
 ) -> Answer:
     """Send one request over a connection of its own and return its answer, whatever its status.
 
@@ -176,6 +177,7 @@ def request(
         timeout: seconds for everything together.
         limit: bytes of the body; 0 does not read it.
         ca_file: PEM file of the authorities to trust; without it the system's are.
+        check: called with a connection without TLS before anything is sent; what it raises ends the request.
 
     Raises HttpError.
     """
@@ -185,6 +187,8 @@ def request(
         with contextlib.closing(
             _connected(address.host, address.port, address.secure, clock, ca_file)
         ) as sock:
+            if check is not None and not address.secure:
+                check(sock)
             return _exchange(address, _Line(sock, clock), method, {**(headers or {})}, body, limit)
 
 

@@ -22,6 +22,7 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         foreign_search,
         http,
         json_text,
+        listener,
         pm2,
         pm2_list,
         process,

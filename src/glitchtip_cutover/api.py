@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from glitchtip_core.http import Answer, HttpError, request
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.listener import ListenerError, require_expected
 
 from .config import Side
 from .dsn import Dsn
@@ -77,7 +78,10 @@ def _exchange(
             method="GET" if body is None else "POST",
             headers={"User-Agent": _CLIENT, **headers},
             body=body,
+            check=require_expected,
         )
+    except ListenerError as error:
+        raise CutoverError(f"{what} was not asked: {error}") from None
     except HttpError as error:
         raise CutoverError(str(error)) from None
 

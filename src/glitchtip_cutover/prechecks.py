@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from glitchtip_core.foreign_files import is_file, list_directory, read_text
 from glitchtip_core.foreign_paths import real_path
 
-from .compose import Compose
 from .announce import parse_settings
+from .compose import Compose
 from .config import Config, Service, parse_config
 from .dsn import parse_dsn
 from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from drills import drift, drip, limits, operators, power, product, proof, queue, scheduler, trackers, wayback
+from drills import (
+    drift,
+    drip,
+    limits,
+    operators,
+    power,
+    product,
+    proof,
+    queue,
+    scheduler,
+    squatter,
+    trackers,
+    wayback,
+)
 from drills.framework import Drill
 
 DRILLS: tuple[Drill, ...] = (
@@ -17,5 +30,6 @@ DRILLS: tuple[Drill, ...] = (
     *scheduler.DRILLS,
     *drift.DRILLS,
     *drip.DRILLS,
+    *squatter.DRILLS,
 )
 SHORT: tuple[Drill, ...] = tuple(drill for drill in DRILLS if drill.short)

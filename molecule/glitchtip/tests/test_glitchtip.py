@@ -70,6 +70,7 @@ def test_every_container_has_limits_and_all_reservations_fit_the_host(containers
     assert sum(each["HostConfig"]["MemoryReservation"] for each in containers.values()) < 390 * MIB
     for name, container in containers.items():
         assert container["HostConfig"]["NanoCpus"] == 10**9, name
+        assert container["HostConfig"]["PidsLimit"] == 256, name
         assert 0 < container["HostConfig"]["CpuShares"] < 1024, name
         assert 0 < container["HostConfig"]["MemoryReservation"] < limits[name], name
 

@@ -102,6 +102,7 @@ def test_every_service_has_limits_and_reservations_below_them(model):
         assert 0 < reserved < mebibytes(limits[name]["memory"]), name
         assert float(limits[name]["cpus"]) == 1, name
         assert 0 < service["cpu_shares"] < 1024, name
+        assert service["pids_limit"] == 256, name
     # Ceilings may exceed what is free; what is needed at a time may not: 1.9 GB less 756 MB of the product and 200 of the system.
     assert glitchtip_sizing(**sized(model))["required_mib"] < 1900 - 756 - 200
 

@@ -85,3 +85,20 @@ def test_each_wrong_variable_has_a_sentence_and_together_they_have_all(wrong):
     assert told.startswith(f"{name} ({value}) ")
     both = refusals(**wrong, glitchtip_version="4.0.0")
     assert len(both) == 2
+
+
+def test_a_limit_of_processes_that_is_too_small_is_refused():
+    assert refusals(glitchtip_pids_limit=64) == []
+    (said,) = refusals(glitchtip_pids_limit=63)
+    assert "glitchtip_pids_limit (63) must be at least 64" in said
+
+
+def test_every_image_of_the_stack_can_be_pinned():
+    """What each image is expected to be reaches the module that compares it."""
+    tasks = yaml.safe_load((ROLE / "tasks/install.yml").read_text(encoding="utf-8"))
+    images = next(task["image_digests"]["images"] for task in tasks if "image_digests" in task)
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+    for entry in images.values():
+        name = entry["expected"].strip("{} ")
+        assert defaults[name] == ""
+        assert name == f"{entry['reference'].split('}}')[0].strip('{ ')}_digest"
