@@ -99,6 +99,7 @@ def test_every_image_of_the_stack_can_be_pinned():
     images = next(task["image_digests"]["images"] for task in tasks if "image_digests" in task)
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
     for entry in images.values():
-        name = entry["expected"].strip("{} ")
+        # What phase 1 tested comes after what the operator wants.
+        name = entry["expected"].strip("{} ").partition(" | default(")[0]
         assert defaults[name] == ""
         assert name == f"{entry['reference'].split('}}')[0].strip('{ ')}_digest"

@@ -40,7 +40,7 @@ def test_the_checks_of_the_product_take_the_managers_of_services_along(monkeypat
     monkeypatch.setattr(module_finder, "walk_imports", fast.walk_imports)
     found = module_finder.scan("product_checks", str(ROOT / "library/product_checks.py"), [str(ROOT / "src")])
     sent_names = {name.removeprefix(f"{PREFIX}glitchtip_cutover.") for name, _, _ in found}
-    assert {"prechecks", "pm2", "systemd", "compose", "notify", "token_check"} <= sent_names
-    assert {f"{PREFIX}glitchtip_core.{name}" for name in ("pm2", "pm2_list", "process", "errors")} <= {
+    assert {"prechecks", "pm2", "systemd", "compose", "announce", "token_check"} <= sent_names
+    assert {f"{PREFIX}glitchtip_core.{name}" for name in ("pm2", "pm2_list", "process", "errors", "notify.notifier")} <= {
         name for name, _, _ in found
     }
