@@ -65,7 +65,7 @@ def run_arguments(service: Mapping[str, Any], limits: Mapping[str, str]) -> list
     found = ["--memory", memory, "--memory-swap", memory]
     found += ["--cpus", service["deploy"]["resources"]["limits"]["cpus"], "--cpuset-cpus", "0"]
     found += ["--cpu-shares", str(service["cpu_shares"])]
-    found += ["--pids-limit", str(service["pids_limit"])]
+    found += ["--pids-limit", str(service["deploy"]["resources"]["limits"]["pids"])]
     found += ["--restart", service["restart"]]
     found += ["--read-only"] if service.get("read_only") else []
     for option, key in (

@@ -12,7 +12,7 @@ SECRETS = {
     "SECRET_KEY": r"[0-9a-f]{64}",
     "POSTGRES_PASSWORD": r"[0-9a-f]{32}",
 }
-PASSWORD = r"[A-Za-z0-9_-]{32}"
+GENERATED = r"[A-Za-z0-9_-]{32}"
 MIB = 1024 * 1024
 
 
@@ -169,7 +169,7 @@ def test_secrets_are_generated_and_for_root_only(host, secrets):
 def test_the_superusers_password_is_beside_the_file_that_backups_copy(host):
     file = host.file(f"{DIRECTORY}/.superuser-password")
     assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
-    assert re.fullmatch(PASSWORD, file.content_string.strip())
+    assert re.fullmatch(GENERATED, file.content_string.strip())
 
 
 def test_no_secret_stands_in_a_file_that_others_may_read(host, secrets):

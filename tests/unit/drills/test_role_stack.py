@@ -37,7 +37,7 @@ def test_no_restriction_of_the_compose_file_is_lost(document, service):
     assert found["--memory"] == found["--memory-swap"] == [limit["memory"]]
     assert found["--cpus"] == [limit["cpus"]]
     assert found["--cpu-shares"] == [str(wanted["cpu_shares"])]
-    assert found["--pids-limit"] == [str(wanted["pids_limit"])]
+    assert found["--pids-limit"] == [str(wanted["deploy"]["resources"]["limits"]["pids"])]
     assert found["--cap-drop"] == wanted["cap_drop"]
     assert found.get("--cap-add", []) == wanted.get("cap_add", [])
     assert found["--security-opt"] == wanted["security_opt"]
