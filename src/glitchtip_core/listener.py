@@ -9,8 +9,8 @@ Allowed is a socket that only these hold:
 
 - processes of root, and of our own user: they can read the token where it is kept. Of Docker's own (``docker-proxy``,
   ``dockerd``) the container behind them must be the service ``web`` of a Compose project that publishes this port;
-- the processes of the system's unit ``glitchtip-tunnel.service`` (role tunnel), whatever their user: only root can put a
-  process into that cgroup.
+- the processes of the system's units ``glitchtip-tunnel.service`` (role tunnel) and ``glitchtip-mirror.service`` (the
+  mirror of the parallel run), whatever their user: only root can put a process into such a cgroup.
 
 Where no socket of this host has the connection, a rule of the kernel's NAT passed it on (Docker without its userland
 proxy, whose daemon holds the port all the same). Only root sets such rules; the container that publishes the port must be
@@ -37,8 +37,8 @@ from .errors import CoreError
 from .json_text import decode_json
 from .process import run, search_path, user_name
 
-#: The system's unit that holds the tunnel to GlitchTip's server (role tunnel).
-TUNNEL_UNIT = "glitchtip-tunnel.service"
+#: The system's units that stand for GlitchTip: the tunnel to its server (role tunnel), and the mirror in front of it.
+UNITS = ("glitchtip-tunnel.service", "glitchtip-mirror.service")
 #: The service of the Compose project that publishes the port (role glitchtip).
 WEB_SERVICE = "web"
 _ENGINES = frozenset({"docker-proxy", "dockerd"})
@@ -74,7 +74,7 @@ class Holder:
     pid: int
     uid: int
     program: str
-    in_tunnel: bool
+    in_unit: bool
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.program}) of user {user_name(self.uid)} (uid {self.uid})"
@@ -155,8 +155,9 @@ def is_in_unit(cgroups: str, unit: str) -> bool:
 
 def _holder(process: Path) -> Holder:
     """Raises OSError, ValueError when the process has ended."""
-    in_tunnel = is_in_unit((process / "cgroup").read_text("utf-8", "replace"), TUNNEL_UNIT)
-    return Holder(int(process.name), _uid_of(process), _program_of(process), in_tunnel)
+    cgroups = (process / "cgroup").read_text("utf-8", "replace")
+    in_unit = any(is_in_unit(cgroups, unit) for unit in UNITS)
+    return Holder(int(process.name), _uid_of(process), _program_of(process), in_unit)
 
 
 def _has_open(process: Path, wanted: str) -> bool:
@@ -178,14 +179,14 @@ def _holders(inode: int, proc: Path) -> list[Holder]:
     return found
 
 
-def _tunnel_users(proc: Path) -> set[int]:
-    """The users of the tunnel's processes; everybody may read that."""
+def _users_of_units(proc: Path) -> set[int]:
+    """The users of our units' processes; everybody may read that."""
     found: set[int] = set()
     for process in proc.iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
                 holder = _holder(process)
-                if holder.in_tunnel:
+                if holder.in_unit:
                     found.add(holder.uid)
     return found
 
@@ -264,14 +265,14 @@ def _require_socket(entry: Entry, proc: Path) -> None:
     if _checked.has("inode", entry.inode):
         return
     if os.geteuid() != 0:
-        if entry.uid not in _own_users() | _tunnel_users(proc):
+        if entry.uid not in _own_users() | _users_of_units(proc):
             raise ListenerError(f"a process of user {user_name(entry.uid)} (uid {entry.uid}) listens there")
         return
     holders = _holders(entry.inode, proc)
     if not holders:
         raise ListenerError(f"a process that cannot be found, of uid {entry.uid}, listens there")
     for holder in holders:
-        if not holder.in_tunnel and holder.uid not in _own_users():
+        if not holder.in_unit and holder.uid not in _own_users():
             raise ListenerError(f"{holder} listens there")
     if any(holder.program in _ENGINES for holder in holders):
         _require_published(entry.local[1])

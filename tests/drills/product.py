@@ -50,7 +50,7 @@ NOT_ATOMIC = Control(
         "def write(found, data, *, name=None, **options):\n"
         "    path = found.path if name is None else found.path.with_name(name)\n"
         "    try:\n"
-        "        with open(path, 'wb', buffering=0) as file:\n"
+        "        with open(path, 'wb') as file:\n"
         "            file.write(data)\n"
         "    except OSError as error:\n"
         "        raise CutoverError(f'cannot write {path}: {error.strerror}') from error",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import glitchtip_ops
 from glitchtip_api import Client, GlitchTipError, connections
@@ -35,6 +36,7 @@ from glitchtip_cutover import api
 from glitchtip_cutover.api import Tracker
 from glitchtip_cutover.config import Side
 from glitchtip_cutover.errors import CutoverError
+from glitchtip_cutover.mirror import NginxSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY, OTHER = 65534, 65533
@@ -388,7 +390,7 @@ def test_without_roots_rights_the_user_of_the_socket_decides(squat: Callable[...
     assert "a process of user nobody (uid 65534) listens there" in found["theirs"]
 
 
-# --- the tunnel ---------------------------------------------------------------------------------------------
+# --- tunnel and mirror ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -406,25 +408,30 @@ def test_without_roots_rights_the_user_of_the_socket_decides(squat: Callable[...
     ],
 )
 def test_only_a_unit_of_the_systems_manager_is_the_tunnel(cgroups: str, expected: bool) -> None:
-    assert is_in_unit(cgroups, listener.TUNNEL_UNIT) is expected
+    assert is_in_unit(cgroups, "glitchtip-tunnel.service") is expected
 
 
-def test_the_tunnels_processes_may_listen_as_their_own_user(
-    squat: Callable[..., Squatter], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ours", listener.UNITS)
+def test_processes_of_tunnel_and_mirror_may_listen_as_their_own_user(
+    squat: Callable[..., Squatter], monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
     squatter = squat()
     cgroup = (Path("/proc") / str(squatter.pid) / "cgroup").read_text()
     with connected(squatter.port) as sock:
         assert stranger(sock) != ""
-        monkeypatch.setattr(
-            listener, "is_in_unit", lambda text, unit: text == cgroup and unit == "glitchtip-tunnel.service"
-        )
+        monkeypatch.setattr(listener, "is_in_unit", lambda text, unit: text == cgroup and unit == ours)
         assert stranger(sock) == ""
 
 
-def test_role_and_check_name_the_same_unit() -> None:
-    names = (ROOT / "roles/tunnel/vars/main.yml").read_text()
-    assert f"__tunnel_unit: {listener.TUNNEL_UNIT}\n" in names
+def test_roles_and_check_name_the_same_units() -> None:
+    def named(role: str, variable: str) -> str:
+        return str(yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())[variable])
+
+    assert listener.UNITS == (
+        named("tunnel", "__tunnel_unit"),
+        named("parallel_run", "__parallel_run_mirror_unit"),
+    )
+    assert NginxSettings.unit in listener.UNITS
 
 
 # --- Docker -------------------------------------------------------------------------------------------------
