@@ -427,10 +427,10 @@ def test_roles_and_check_name_the_same_units() -> None:
     def named(role: str, variable: str) -> str:
         return str(yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())[variable])
 
-    assert listener.UNITS == (
+    assert (
         named("tunnel", "__tunnel_unit"),
         named("parallel_run", "__parallel_run_mirror_unit"),
-    )
+    ) == listener.UNITS
     assert NginxSettings.unit in listener.UNITS
 
 
