@@ -129,11 +129,13 @@ def _cron(case: Case) -> None:
 
 
 def _small_disk(case: Case, pages: int = 2) -> None:
-    """.env, which fills one page, becomes a link into a file system of its own; with the new DSN it needs two."""
+    """.env, which fills one page, becomes a link into a file system of its own; with the new DSN it needs two. Recorded there."""
     case.world.root(
         f"mkdir -p {_SMALL}; mountpoint -q {_SMALL} || mount -t tmpfs -o size={pages * 4}k,mode=700 small {_SMALL};"
         f" cp -p {lite.ENV_FILE} {_SMALL}/env && ln -sf {_SMALL}/env {lite.ENV_FILE}.l && mv -T {lite.ENV_FILE}.l {lite.ENV_FILE}"
+        f" && rm -rf {lite.STATE_DIR}"
     )
+    case.expect_code(case.world.program("snapshot --json"), 0, "snapshot of the moved .env")
 
 
 def _fill(case: Case) -> None:
