@@ -22,7 +22,8 @@ from unit.cutover.test_watch import Watched
 from glitchtip_cutover import transaction, watch
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.transaction import Cutover
-from glitchtip_cutover.watch import Watch, watch_mark
+from glitchtip_cutover.watch import Watch
+from glitchtip_cutover.watch_mark import watch_mark
 
 #: What is active after the command succeeded: the target, and services that were rolled back alone.
 DONE = {
