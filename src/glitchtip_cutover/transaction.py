@@ -365,15 +365,17 @@ class Cutover:
 
     # ------------------------------------------------------------------ notes and notifications
 
-    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Notify people; what went wrong with that is noted in the journal and stops nothing."""
+    def tell(self, event: str, facts: Mapping[str, Any]) -> list[str]:
+        """Notify people; what went wrong with that is returned and noted in the journal, and stops nothing."""
         try:
             with self.host.limit(NOTIFYING, "the notification"):
                 problems = self.host.notify(event, {"migration_id": self.config.migration_id, **facts})
         except Exception as error:
             problems = [unexpected(error)]
-        for problem in problems:
-            self._note(f"notification {event}: {problem}")
+        notes = [f"notification {event}: {problem}" for problem in problems]
+        for note in notes:
+            self._note(note)
+        return notes
 
     def _note(self, text: str) -> None:
         self.host.progress(text)
@@ -958,9 +960,10 @@ class Cutover:
         try:
             self.way_back.raise_unrecorded()
         except UnrecordedError as error:
-            self.tell("incomplete", {**facts, **_told(result), **error.details, "reason": str(error)})
+            told = {**facts, **_told(result), **error.details, "reason": str(error)}
+            result["notes"] = self.tell("incomplete", told)
             raise UnrecordedError(str(error), {**result, **error.details}) from None
-        self.tell("rolled_back", {**facts, **_told(result)})
+        result["notes"] = self.tell("rolled_back", {**facts, **_told(result)})
 
     def _roll_back_one(self, state: State, before: Before, service: str, reason: str) -> Result:
         if state.phase in ("applying", "rolling_back"):

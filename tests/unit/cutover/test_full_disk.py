@@ -192,6 +192,14 @@ def test_a_damaged_journal_keeps_no_rollback_from_restoring(tmp_path: Path) -> N
     assert services_of(world) == BEFORE
 
 
+def test_a_notification_that_fails_is_a_note_of_the_result(tmp_path: Path) -> None:
+    world = switched(tmp_path)
+    world.notify_problems = ["the file of notifications cannot be read: Input/output error"]
+    result = world.cutover().rollback()
+    assert result["notes"] == ["notification rolled_back: the file of notifications cannot be read: Input/output error"]
+    assert services_of(world) == BEFORE
+
+
 # ------------------------------------------------------------------ every single write
 
 
