@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .files import fsync_directory, fsync_file, write_all
+from .files import fsync_directory, fsync_file, is_no_room, replace_bytes, write_all
 from .foreign_paths import ForeignError, Found, walk
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+_OVER = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The bits of a mode that are kept: no setuid, setgid or sticky bit.
 MODE_BITS = 0o777
 #: Extended attributes that are kept. A capability would give a program that the owner can change root's power.
 _KEPT = ("user.", "system.posix_acl_access", "security.selinux")
+_CAPABILITY = "security.capability"
 _CHANGED = "was changed by somebody else meanwhile"
 
 
@@ -302,11 +304,74 @@ def _write_part(
 
 
 def _keep_attributes(descriptor: int, attributes: Mapping[str, bytes], shown: Path) -> None:
+    refused: OSError | None = None
     for key, value in attributes.items():
-        with contextlib.suppress(OSError):
+        try:
             os.setxattr(descriptor, key, value)
+        except OSError as error:
+            refused = error
     if attributes_of(descriptor) != dict(attributes):
-        raise ForeignError(f"cannot write {shown}: its extended attributes cannot be kept")
+        raise ForeignError(f"cannot write {shown}: its extended attributes cannot be kept") from refused
+
+
+def write_over(
+    found: Found,
+    data: bytes,
+    *,
+    mode: int,
+    owner: tuple[int, int],
+    seen: Content,
+    replaces: Content | None = None,
+    guard: Callable[[], None] | None = None,
+    name: str | None = None,
+) -> None:
+    """As ``write``; where a full disk takes no second file, the bytes of the one that is there are replaced.
+
+    ``seen``: that file as it was read. Another one, also one with a second name, is left alone. A power cut in that moment can
+    leave a mix of both texts, so this is for files that a rollback must restore now, and whose earlier bytes are recorded
+    elsewhere. ``guard`` is called before any byte is changed. Raises ForeignError as ``write``.
+    """
+    try:
+        write(found, data, mode=mode, owner=owner, replaces=replaces, guard=guard, name=name)
+    except ForeignError as error:
+        if not is_no_room(error):
+            raise
+        try:
+            _replace(found, data, mode & MODE_BITS, owner, seen, guard, found.name if name is None else name)
+        except OSError as failure:
+            raise ForeignError(f"{error}; nor can its bytes be replaced: {failure.strerror}") from failure
+        except ForeignError as failure:
+            raise ForeignError(f"{error}; nor can its bytes be replaced: {failure}") from failure
+
+
+def _replace(
+    found: Found,
+    data: bytes,
+    mode: int,
+    owner: tuple[int, int],
+    seen: Content,
+    guard: Callable[[], None] | None,
+    wanted: str,
+) -> None:
+    """Replace the bytes of the file as it was ``seen``. Raises OSError or ForeignError, with the old bytes in place."""
+    shown = Path(found.directory) / wanted
+    check_file(found, found.stat(wanted), shown)
+    descriptor = os.open(wanted, _OVER, dir_fd=found.descriptor)
+    try:
+        info = os.fstat(descriptor)
+        check_file(found, info, shown)  # of what was opened, which may be another one
+        found.check_links(info.st_uid)
+        if info.st_nlink > 1:
+            raise ForeignError(f"{shown} has {info.st_nlink} names (hard links)")
+        if not seen.is_same(info):
+            raise ForeignError(f"{shown} {_CHANGED}")
+        if guard is not None:
+            guard()
+        with contextlib.suppress(OSError):
+            os.removexattr(descriptor, _CAPABILITY)
+        replace_bytes(descriptor, shown, seen.data, data, mode=mode, owner=owner)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_quietly(found: Found, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .api import Event
 from .config import Config
 from .files import read_json, write_json
 from .heard import Attribution
@@ -19,8 +20,11 @@ _FILE = "awaited.json"
 
 
 class Awaited:
-    """The list of an attempt, kept beside its states: when its switch began (epoch seconds), and for each service how
-    many events are expected within the confirm window."""
+    """The list of an attempt, kept beside its states: for each service how many events are expected within the confirm
+    window; when its switch began (epoch seconds); and the ids of the events that the new tracker held then (``known``).
+
+    Whether an event is new is told by its id: the host's clock may be set, and the tracker's is another one.
+    """
 
     def __init__(
         self, config: Config, host: Host, store: Store, journal: Journal, services: Services
@@ -32,7 +36,12 @@ class Awaited:
         self._services = services
 
     def record(
-        self, attempt: int, began: float, proofs: Mapping[str, Proof], talking: Mapping[str, float]
+        self,
+        attempt: int,
+        began: float,
+        known: Collection[str],
+        proofs: Mapping[str, Proof],
+        talking: Mapping[str, float],
     ) -> dict[str, float]:
         """Keep which services are still to be heard, and return them. Accepted ones are not awaited."""
         names = {
@@ -42,7 +51,8 @@ class Awaited:
             and proofs[name].kind != "own_event"
             and name not in self._config.accept_unproven
         }
-        write_json(self._store.attempt_directory(attempt) / _FILE, {"began": began, "services": names})
+        document = {"began": began, "known": sorted(known), "services": names}
+        write_json(self._store.attempt_directory(attempt) / _FILE, document)
         return names
 
     def hear(self, state: State, target: Target, skipped: Collection[str] = ()) -> list[str]:
@@ -64,7 +74,7 @@ class Awaited:
             sides = target.sides[name]
             tracker = self._host.tracker(sides[0])
             # A job that rests has not run since: what the tracker had before the switch proves nothing.
-            fresh = [event for event in tracker.recent_events() if event.created >= document["began"]]
+            fresh = [event for event in tracker.recent_events() if _is_new(event, document)]
             event = attribution.find(fresh, of(listed, name), (), tracker.event)
             if event is not None and all(self._host.tracker(side).event(event.event_id) for side in sides):
                 heard[name] = event.event_id
@@ -92,3 +102,9 @@ class Awaited:
             if row["name"] in heard:
                 row.update(proof="own_event", event_id=heard[row["name"]], note="")
         write_json(path, stored)
+
+
+def _is_new(event: Event, document: Mapping[str, Any]) -> bool:
+    """Whether the tracker got an event after the switch began; a list of an earlier version tells it by the date alone."""
+    known = document.get("known")
+    return event.event_id not in known if isinstance(known, list) else bool(event.created >= document["began"])

@@ -23,9 +23,10 @@ from .deadline import has_systemd, run_detached
 from .errors import CutoverError, IncompleteError, InterruptedRunError, UsageError, unexpected
 from .files import write_new
 from .host import Host, real_host
+from .limits import told_limits
 from .rows import figures, table
 from .targets import TARGETS
-from .transaction import Cutover, Result
+from .transaction import ROLLBACK_PROOF, Cutover, Result
 
 DEFAULT_CONFIG = Path("/etc/ai-admin-cutover/config.json")
 DEFAULT_STATE_ROOT = Path("/var/lib/ai-admin-cutover")
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ai-admin-cutover",
         description="Move a product's services to a new error tracker, and back.",
         epilog="Exit codes: 0 done, 1 refused or failed with nothing changed, 2 wrong use, "
-        "3 failed and rolled back, 4 a change was begun and is not complete, 5 everything is back but unproven, "
+        "3 failed and rolled back, 4 a change, or the record of it, is not complete, 5 everything is back but unproven, "
         "75 another run is under way.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -293,6 +294,8 @@ def _run(argv: Sequence[str] | None) -> int:
                 (signal.SIGHUP, hangup),
             ):
                 signal.signal(name, handler)
+            if arguments.command == "rollback":
+                progress(told_limits(config, ROLLBACK_PROOF))
             result = _execute(config, arguments, progress)
             if arguments.command in ("plan", "announce", "drift") and result["problems"]:
                 code = 1
@@ -306,8 +309,10 @@ def _run(argv: Sequence[str] | None) -> int:
     result = printable_document(_with_table(result))
     output = getattr(arguments, "output", None)
     if output is not None:
-        # Where this fails, deadline.run_detached reports that the state is unknown.
-        write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
+        try:
+            write_new(output, (json.dumps({**result, "exit_code": code}, sort_keys=True) + "\n").encode())
+        except CutoverError as error:  # deadline.run_detached reports that it knows of no result
+            _progress(f"{error}; the result: {result.get('reason') or result.get('state')}, exit code {code}")
     elif result.get("failed") and not arguments.json:
         if result.get("services"):
             _print({key: value for key, value in result.items() if key != "reason"}, as_json=False)

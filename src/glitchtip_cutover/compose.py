@@ -27,7 +27,7 @@ from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .config import Config
 from .envfile import EnvFile
-from .errors import CutoverError
+from .errors import CutoverError, InterruptedRunError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
@@ -298,7 +298,7 @@ class Compose:
     def _write_overrides(self, services: Mapping[str, Any]) -> None:
         if services:
             private_directory(self.override.parent)
-            write_json(self.override, {"services": services})
+            write_json(self.override, {"services": services}, over=True)
         else:
             self.override.unlink(missing_ok=True)
 
@@ -328,14 +328,29 @@ class Compose:
         """One ``docker compose up`` for all services; their containers are made anew at the same time."""
         if not self._files:
             self.processes()
-        self._set_variables(restarts)
-        names = list(dict.fromkeys(process.name for process, _ in restarts))
+        failed: dict[str, str] = {}
+        try:
+            self._set_variables(restarts)
+        except InterruptedRunError:
+            raise
+        except (OSError, CutoverError) as error:  # services that need none are made anew all the same
+            told = error.strerror if isinstance(error, OSError) else error
+            failed = {
+                process.name: f"the variables of {process.name} cannot be written: {told}"
+                for process, variables in restarts
+                if variables
+            }
+        names = [name for name in dict.fromkeys(process.name for process, _ in restarts) if name not in failed]
+        if not names:
+            raise_all(failed)
+            return
         done = self._compose(
             ["up", "--detach", "--force-recreate", "--no-deps", "--no-build", "--", *names],
             with_override=True,
             timeout=_UP_TIMEOUT,
         )
         if done.code == 0:
+            raise_all(failed)
             return
         old = {process.container for process, _ in restarts}
         there = self.processes()
@@ -346,7 +361,7 @@ class Compose:
                 process.name == name and process.healthy and process.container not in old for process in there
             )
         ]
-        raise_all({name: f"docker compose up of {name} failed" for name in bad or names})
+        raise_all(failed | {name: f"docker compose up of {name} failed" for name in bad or names})
 
     def save(self) -> None:
         """Nothing to do: a container keeps its environment over a boot."""

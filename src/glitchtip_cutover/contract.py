@@ -34,7 +34,7 @@ def accountable(
     command: str,
     journal: Journal,
     store: Store,
-    tell: Callable[[str, Mapping[str, Any]], None],
+    tell: Callable[[str, Mapping[str, Any]], object],
     *,
     unattended: bool = False,
 ) -> Iterator[None]:

@@ -8,6 +8,7 @@ exit code stands in the result document.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -30,6 +31,8 @@ RECOVER_UNIT = "ai-admin-cutover-recover"
 WATCH_UNIT = "ai-admin-cutover-watch"
 VERIFY_UNIT = "ai-admin-cutover-verify"
 _SYSTEMD = Path("/run/systemd/system")
+# Results of detached runs: in memory, so that a full disk does not keep a run from its caller.
+_RESULTS = Path("/run/ai-admin-cutover")
 _DECIDED = "1 2 3 5 75"
 
 
@@ -72,6 +75,7 @@ class Deadline:
                 f"--unit={DEADLINE_UNIT}",
                 f"--on-active={seconds:g}s",
                 "--timer-property=AccuracySec=1s",
+                f"--property=RuntimeMaxSec={self.config.run_max:g}",
                 f"--property=OnFailure={RECOVER_UNIT}.service",
                 "--property=SuccessExitStatus=1 2 3 5",
                 "--property=RestartForceExitStatus=75",
@@ -96,14 +100,23 @@ class Deadline:
         _systemctl(["reset-failed", f"{DEADLINE_UNIT}.timer", f"{DEADLINE_UNIT}.service"])
 
 
+def _results(config: Config) -> Path:
+    """Where the result of a run is left. That it can be written nowhere keeps no run from its start."""
+    for directory in (_RESULTS, config.state_dir / "runs"):
+        with contextlib.suppress(OSError):
+            private_directory(directory)
+            if directory.is_dir() and os.access(directory, os.W_OK):
+                return directory
+    return _RESULTS
+
+
 def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tuple[int, bytes]:
     """Run a command of ours as a systemd unit of its own and wait for it; return exit code and JSON result.
 
     A dropped session or a Ctrl-C ends only the waiting. The unit's name is the lock: while one runs, systemd
     refuses the next (BusyError). Should the run be killed, the recovery unit takes the change back.
     """
-    results = config.state_dir / "runs"
-    private_directory(results)
+    results = _results(config)
     # A run that failed, and whose recovery failed too, stays loaded: its name would be taken for ever. What runs is not touched by this.
     _systemctl(["reset-failed", f"{RUN_UNIT}.service", f"{RECOVER_UNIT}.service"])
     output = results / f"{uuid.uuid4().hex}.json"
@@ -149,7 +162,8 @@ def run_detached(config: Config, command: str, arguments: Sequence[str]) -> tupl
             f"the {command} ended with code {done.code} and its result cannot be read: "
             f"{error.strerror or type(error).__name__}"
         ) from None
-    output.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        output.unlink(missing_ok=True)
     try:
         document = decode_json(result)
         code = int(document.pop("exit_code", done.code))

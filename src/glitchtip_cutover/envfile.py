@@ -22,13 +22,14 @@ from glitchtip_core.foreign_files import (
     remove,
     set_aside,
     write,
+    write_over,
 )
 from glitchtip_core.foreign_paths import ForeignError, Found, Place, walk
 
 from .envtext import find_assignment as find_assignment
 from .envtext import read_variables as read_variables
 from .envtext import replace_value as replace_value
-from .errors import CutoverError, unexpected
+from .errors import CutoverError, InterruptedRunError, StepTooLongError, unexpected
 
 #: A larger file is no ``.env`` file.
 MAX_BYTES = 16 * 1024 * 1024
@@ -109,9 +110,10 @@ class EnvFile:
             raise CutoverError(f"cannot write {self.path}: its directory is not writable")
         return edited
 
-    def replace(self, value: str) -> bool:
+    def replace(self, value: str, *, in_place: bool = False) -> bool:
         """Set ``key`` to ``value`` atomically, keeping mode, owner and attributes; True when the file changed.
 
+        ``in_place``: on a full disk the bytes of the file itself are replaced (``foreign_files.write_over``).
         Raises CutoverError, and leaves the file as it is, when it cannot be edited or written, or when somebody
         else changes it at the same time.
         """
@@ -126,7 +128,8 @@ class EnvFile:
                     if now.path != found.path:
                         raise ForeignError(f"{self.path} was changed by somebody else meanwhile")
 
-            self._write(found, edited, seen.mode, seen.owner, replaces=seen, guard=guard)
+            over = seen if in_place else None
+            self._write(found, edited, seen.mode, seen.owner, replaces=seen, guard=guard, over=over)
             return True
 
     def _write(
@@ -139,9 +142,13 @@ class EnvFile:
         replaces: Content | None = None,
         guard: Callable[[], None] | None = None,
         name: str | None = None,
+        over: Content | None = None,
     ) -> None:
-        """Write into the open directory. Raises CutoverError or ForeignError, whatever goes wrong."""
+        """Write into the open directory, on a full disk ``over`` that file. Raises CutoverError or ForeignError."""
         try:
+            if over is not None:
+                write_over(found, data, mode=mode, owner=owner, seen=over, replaces=replaces, guard=guard, name=name)
+                return
             write(found, data, mode=mode, owner=owner, replaces=replaces, guard=guard, name=name)
         except (CutoverError, ForeignError):
             raise
@@ -171,23 +178,37 @@ class EnvFile:
                 return self.path.with_name(name)
         raise CutoverError(f"there are too many copies of {self.path} of {stamp}")
 
-    def put_back(self, data: bytes, mode: int, owner: tuple[int, int], stamp: str) -> None:
+    def put_back(
+        self,
+        data: bytes,
+        mode: int,
+        owner: tuple[int, int],
+        stamp: str,
+        keep: Callable[[bytes, CutoverError], None],
+    ) -> None:
         """Restore the whole file, and keep what had its name as ``<name>.damaged-<stamp>``.
 
-        A file is copied. What is not to be read (a pipe, another user's file with a second name here) gets that name itself,
-        once the new file is written. Raises CutoverError.
+        A file is copied; where that fails, ``keep`` gets its bytes and why, and on a full disk the bytes of the file itself are
+        replaced. What is not to be read (a pipe, another user's file with a second name here) gets that name itself, once the
+        new file is written. Raises CutoverError.
         """
         with self._found() as found:
             aside: Callable[[], None] | None = None
+            seen: Content | None = None
             try:
-                read(found, MAX_BYTES)
+                seen = read(found, MAX_BYTES)
             except FileNotFoundError:
                 pass
-            except ForeignError:
+            except (ForeignError, OSError):
                 aside = lambda: self._set_aside(found, stamp)  # noqa: E731
             else:
-                self.backup(stamp, "damaged")
-            self._write(found, data, mode, owner, guard=aside)
+                try:
+                    self.backup(stamp, "damaged")
+                except (InterruptedRunError, StepTooLongError):
+                    raise
+                except CutoverError as error:
+                    keep(seen.data, error)
+            self._write(found, data, mode, owner, guard=aside, over=seen)
 
     def _set_aside(self, found: Found, stamp: str) -> None:
         for name in self._copy_names("damaged", stamp):

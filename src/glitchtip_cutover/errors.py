@@ -36,6 +36,10 @@ class IncompleteError(CutoverError):
     exit_code = 4
 
 
+class UnrecordedError(IncompleteError):
+    """Everything is restored, but its record could not be written as a whole (exit code 4)."""
+
+
 class UnprovenError(CutoverError):
     """Every service is back on its DSN of before, but that could not be proven (exit code 5)."""
 
@@ -62,6 +66,10 @@ class ProcessGoneError(ServiceError):
 
 class UnprovenServiceError(ServiceError):
     """Whether a service uses the wanted DSN could not be determined; the operator may accept that by its name."""
+
+
+class StepTooLongError(CutoverError):
+    """A step of a rollback took longer than its limit and was given up."""
 
 
 class UnexpectedError(CutoverError):

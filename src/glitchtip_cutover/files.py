@@ -6,15 +6,18 @@ Files in directories of another user go through ``glitchtip_core.foreign_files``
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from glitchtip_core.files import fsync_directory as fsync_directory
 from glitchtip_core.files import fsync_file as fsync_file
-from glitchtip_core.files import write_all
+from glitchtip_core.files import is_no_room as is_no_room
+from glitchtip_core.files import replace_bytes, write_all
 from glitchtip_core.json_text import decode_json
 
 from .errors import CutoverError, unexpected
@@ -72,9 +75,41 @@ def write_new(
         raise CutoverError(f"cannot write {path}: {told}") from error
 
 
-def write_json(path: Path, data: Any, *, mode: int = 0o600) -> None:
-    """Write ``data`` durably as JSON to ``path``."""
-    write_new(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
+def write_over(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """As ``write_new``; where a full disk takes no second file, the bytes of the one that is there are replaced.
+
+    A power cut in the moment of that can leave a mix of both texts, so this is for files that a rollback must
+    restore now and whose earlier bytes are recorded elsewhere.
+    """
+    try:
+        write_new(path, data, mode=mode)
+    except CutoverError as error:
+        if not is_no_room(error):
+            raise
+        try:
+            _replace(path, data, mode)
+        except OSError as failure:
+            raise CutoverError(f"{error}; nor can its bytes be replaced: {failure.strerror}") from failure
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """Replace the content of the regular file at ``path``. Raises OSError, with the old bytes in place."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+            raise OSError(errno.EINVAL, "it is no regular file with one name")
+        with open(descriptor, "rb", closefd=False) as file:
+            old = file.read()
+        replace_bytes(descriptor, path, old, data, mode=mode)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, data: Any, *, mode: int = 0o600, over: bool = False) -> None:
+    """Write ``data`` durably as JSON to ``path``; with ``over`` as ``write_over`` does."""
+    write = write_over if over else write_new
+    write(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from .api import Tracker, send_test_event
 from .config import Config, Side
 from .deadline import Deadline
 from .dsn import Dsn
+from .limits import Limit, limit_step, unlimited
 from .manager import Manager, Process, manager_for
 from .proof import Prober
 from .surroundings import Surroundings, read_surroundings
@@ -45,8 +46,8 @@ class Host:
     """The services' manager, trackers, systemd, probes, time, and where progress and notifications go.
 
     ``notify`` takes an event and facts and returns problems; it never raises and takes a few seconds at most.
-    ``start_watch`` takes the facts of what was confirmed. ``mirror_problem`` says in one sentence why services must
-    not enter the mirror now, and is empty when they may. ``surroundings`` reads what may give services their DSN.
+    ``limit`` bounds the time of a step. ``start_watch`` takes the facts of what was confirmed. ``mirror_problem`` says in
+    one sentence why services must not enter the mirror now, and is empty when they may. ``surroundings`` reads what may give services their DSN.
     """
 
     manager: Manager
@@ -56,6 +57,7 @@ class Host:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    limit: Limit = unlimited
     progress: Callable[[str], None] = _silent
     observer: Callable[[str, str], None] | None = None
     send_test_event: Callable[[Dsn, Mapping[str, str], str, float], str] = send_test_event
@@ -77,6 +79,7 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
         tracker=Tracker,
         deadline=Deadline(config),
         prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep, manager=manager),
+        limit=limit_step,
         progress=progress,
         notify=notifier_of(config.notify_file).send,
         start_watch=lambda facts: start_watch(config, facts),

@@ -17,7 +17,7 @@ from .files import fsync_directory, fsync_file
 Record = dict[str, Any]
 #: Records of what was seen or decided; each other one is written before an act that changes something.
 _REMARKS = frozenset(
-    {"note", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected"}
+    {"note", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected", "record_incomplete"}
     | {"watch_begin", "watch_note", "watch_alarm", "watch_passed", "watch_stopped", "watch_drift"}
 )
 
@@ -77,6 +77,10 @@ class Journal:
         if self._observer is not None:
             self._observer(event, "after")
         return record
+
+    def count(self, event: str) -> None:
+        """Count an act that was begun although its record could not be written."""
+        self.acts += event not in _REMARKS
 
     def _undo(self, size: int) -> bool:
         """Cut the file back to ``size`` bytes; whether the record that could not be written is gone for sure."""
@@ -164,7 +168,7 @@ class _Fields:
         if default is None:
             raise CutoverError(
                 f"record {self._number} of the journal ({self.event}) is incomplete: it has no {name}; "
-                "glitchtip-rollback restores the original DSN once that record is corrected or removed"
+                "correct or remove that record; glitchtip-rollback restores the original DSN without it, too"
             )
         return default
 
@@ -224,7 +228,7 @@ def fold(records: Iterable[Record]) -> State:
             state = replace(
                 state, phase="rolling_back", rollback_target=fields.text("target"), problems=(), deadline=None
             )
-        elif event in ("rollback_incomplete", "override_incomplete", "unexpected"):
+        elif event in ("rollback_incomplete", "override_incomplete", "unexpected", "record_incomplete"):
             state = replace(state, problems=fields.sentences("problems"))
         elif event == "rolled_back":
             kept = stood if fields.text("target", state.rollback_target) == "attempt" else State()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .bookkeeping import Bookkeeping
 from .config import Config, Service
 from .dsn import shown
 from .errors import IncompleteError, ServiceError
 from .host import Host
-from .journal import Journal, State
+from .journal import State
+from .limits import restart_seconds
 from .manager import manager_label
 from .services import Services, Watched, of
 from .snapshot import Before
-from .store import Store
 from .wayback import WayBack, collect_into
 
 
@@ -28,15 +29,13 @@ class Override:
         self,
         config: Config,
         host: Host,
-        store: Store,
-        journal: Journal,
+        books: Bookkeeping,
         services: Services,
         way_back: WayBack,
     ) -> None:
         self._config = config
         self._host = host
-        self._store = store
-        self._journal = journal
+        self._books = books
         self._services = services
         self._way_back = way_back
 
@@ -56,9 +55,12 @@ class Override:
         )
 
     def put(self, state: State, unit: Service, before: Before, reason: str) -> None:
-        """Do it. Raises IncompleteError when the service did not come back on its DSN of before."""
-        self._store.mark_open(state.attempt)
-        self._journal.append("override_begin", service=unit.name, reason=reason)
+        """Do it. Raises IncompleteError when the service did not come back on its DSN of before.
+
+        UnrecordedError: it did, and the record of it is incomplete.
+        """
+        self._books.mark_open(state.attempt)
+        self._books.record("override_begin", service=unit.name, reason=reason)
         self._finish(state, unit, before)
 
     def recover(self, state: State, before: Before) -> str:
@@ -70,7 +72,7 @@ class Override:
         own = self._alone(unit)
         dsn = before.effective(unit.name)
         if own:
-            self._journal.append("rollback_env", file=str(unit.env_file), host=shown(dsn))
+            self._books.record("rollback_env", file=str(unit.env_file), host=shown(dsn))
             self._way_back.restore_env(unit.env_file, dsn)
         if own or before.carried.get(unit.name) is not None:
             self._host.manager.rewrite_dump(self._config.env_key, {unit.name: dsn})
@@ -94,23 +96,24 @@ class Override:
         dsn = before.effective(unit.name)
         self._services.watched.clear()
         self._way_back.clean_files()
-        with collect_into(problems):
+        limit = self._host.limit(restart_seconds(self._config), f"restarting {unit.name}")
+        with collect_into(problems), limit:
             if self._alone(unit):
-                self._journal.append("rollback_env", file=str(unit.env_file), host=shown(dsn))
+                self._books.record("rollback_env", file=str(unit.env_file), host=shown(dsn))
                 self._way_back.restore_env(unit.env_file, dsn)
-                self._journal.append("rollback_restart", service=unit.name)
+                self._books.record("rollback_restart", service=unit.name)
                 self._host.progress(f"restarting {unit.name} on the DSN of before")
                 self._services.restart(unit.name, dsn, strict=False)
             else:
-                self._journal.append("rollback_restart", service=unit.name)
+                self._books.record("rollback_restart", service=unit.name)
                 self._host.progress(f"restarting {unit.name} with the DSN of before in its environment")
                 self._pin(unit.name, {self._config.env_key: dsn})
             self._services.wait_online(unit.name)
             self._services.wait_stable([unit.name])
-            self._journal.append("rollback_save")
+            self._books.record("rollback_save")
             self._host.manager.save()
         if problems:
-            self._journal.append("override_incomplete", service=unit.name, problems=problems)
+            self._books.record("override_incomplete", service=unit.name, problems=problems)
             raise IncompleteError(
                 f"{unit.name} could not be put back alone: {'; '.join(problems)}",
                 {"problems": problems, "state": state.phase},
@@ -126,6 +129,6 @@ class Override:
         self._services.watched[name] = Watched(name, instances, {}, self._host.monotonic())
 
     def _close(self, state: State, event: str, name: str) -> None:
-        self._journal.append(event, service=name)
-        if not state.open:
-            self._store.unmark_open()
+        if self._books.record(event, service=name) and not state.open:
+            self._books.unmark_open()
+        self._way_back.raise_unrecorded()

@@ -23,7 +23,7 @@ from typing import Any
 
 from glitchtip_core import pm2 as core
 from glitchtip_core.errors import CoreError
-from glitchtip_core.foreign_files import is_file, open_directory, read, write
+from glitchtip_core.foreign_files import is_file, open_directory, read, write_over
 from glitchtip_core.foreign_paths import ForeignError, Found
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import Pm2Entry, as_text
@@ -314,7 +314,7 @@ def _rewrite_list(home: Found, name: str, key: str, values: Mapping[str, str]) -
     touched = [as_text(entry["name"]) for entry in data if _rewrite_entry(entry, key, values)]
     if touched:
         text = json.dumps(data, indent=2).encode()
-        write(home, text, mode=seen.mode, owner=seen.owner, replaces=seen, name=name)
+        write_over(home, text, mode=seen.mode, owner=seen.owner, seen=seen, replaces=seen, name=name)
     return touched
 
 

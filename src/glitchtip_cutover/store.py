@@ -72,35 +72,85 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """One run at a time; the lock dies with its holder. Raises BusyError after ``wait`` seconds."""
-        descriptor = self._acquire(wait)
+        """One run at a time; the lock dies with its holder. Raises BusyError after ``wait`` seconds.
+
+        The directory itself is locked, and the file ``lock`` in it: the directory needs no room on the disk and can
+        be locked on a read-only one, the file tells who holds it. CutoverError: neither can be locked.
+        """
+        descriptors = self._acquire(wait)
         try:
             yield
         finally:
-            os.close(descriptor)
+            for descriptor in reversed(descriptors):
+                os.close(descriptor)
 
-    def _acquire(self, wait: float) -> int:
-        """The descriptor that holds the lock. Raises BusyError after ``wait`` seconds, CutoverError otherwise."""
+    def _acquire(self, wait: float) -> list[int]:
+        """The descriptors that hold the lock. Raises BusyError after ``wait`` seconds, CutoverError otherwise."""
         deadline = self._monotonic() + wait
-        descriptor = -1
+        held: list[int] = []
+        refused: OSError | None = None
+        path = self.directory / "lock"
         try:
-            private_directory(self.directory)
-            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            while True:
+            if not self.directory.is_dir():
+                private_directory(self.directory)
+            for place in (self.directory, path):
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._monotonic() >= deadline:
-                        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-                        raise BusyError(f"another run is under way on this host (process {holder})") from None
-                    self._sleep(_LOCK_POLL)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                    descriptor = _open_to_lock(place)
+                except OSError as error:
+                    refused = error
+                    continue
+                held.append(descriptor)
+                try:
+                    self._wait_for(descriptor, deadline)
+                except OSError as error:  # a file system that locks no directories, or nothing that is read-only
+                    refused = error
+                    os.close(held.pop())
+            if not held:
+                raise refused or OSError("there is nothing to lock")
+            _write_holder(path)
         except BaseException as error:
-            if descriptor >= 0:
+            for descriptor in reversed(held):
                 os.close(descriptor)
             if isinstance(error, CutoverError) or not isinstance(error, Exception):
                 raise
-            raise CutoverError(f"cannot lock {self.directory / 'lock'}: {unexpected(error)}") from error
-        return descriptor
+            raise CutoverError(f"cannot lock {path}: {unexpected(error)}") from error
+        return held
+
+    def _wait_for(self, descriptor: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if self._monotonic() >= deadline:
+                    holder = _holder(self.directory / "lock")
+                    raise BusyError(f"another run is under way on this host (process {holder})") from None
+                self._sleep(_LOCK_POLL)
+
+
+def _open_to_lock(place: Path) -> int:
+    """A descriptor of the directory or of the lock's file, which is made where there is none and the disk allows it."""
+    if place.is_dir():
+        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def _write_holder(path: Path) -> None:
+    """Tell who holds the lock, where the disk takes it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            name = str(os.getpid()).encode()
+            os.ftruncate(descriptor, os.pwrite(descriptor, name, 0))
+        finally:
+            os.close(descriptor)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_bytes()[:20].decode("ascii", "replace").strip() or "unknown"
+    except OSError:
+        return "unknown"

@@ -9,6 +9,7 @@ systemd.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +20,8 @@ from glitchtip_core.foreign_paths import real_path
 
 from .config import Config
 from .envfile import MAX_BYTES
-from .errors import CutoverError
-from .files import private_directory, write_new
+from .errors import CutoverError, InterruptedRunError
+from .files import private_directory, write_new, write_over
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process, Restart, file_watcher, raise_all
 from .process import SYSTEM_PATH, Completed, run, search_path, user_home
@@ -239,12 +240,13 @@ class Systemd:
         if all(by_itself.get(key) == value for key, value in variables.items()):
             there = drop_in.exists()
             drop_in.unlink(missing_ok=True)
-            self._variable_file(process.name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # nothing reads it any more
+                self._variable_file(process.name).unlink(missing_ok=True)
             if there and not any(drop_in.parent.iterdir()):
                 drop_in.parent.rmdir()
             return there
         private_directory(self._variables)
-        write_new(
+        write_over(
             self._variable_file(process.name),
             "".join(f'{key}="{_quoted(value)}"\n' for key, value in sorted(variables.items())).encode(),
         )
@@ -267,24 +269,28 @@ class Systemd:
     def restart_together(self, restarts: Sequence[Restart]) -> None:
         """One ``systemctl restart`` for all: systemd stops and starts them at the same time."""
         reload = False
+        failed: dict[str, str] = {}
         for process, variables in restarts:
             if variables:
                 try:
                     reload = self._set_variables(process, variables) or reload
-                except OSError as error:
-                    raise CutoverError(
-                        f"the variables of {process.name} cannot be written: {error.strerror}"
-                    ) from error
+                except InterruptedRunError:
+                    raise
+                except (OSError, CutoverError) as error:  # the others are restarted all the same
+                    told = error.strerror if isinstance(error, OSError) else error
+                    failed[process.name] = f"the variables of {process.name} cannot be written: {told}"
         if reload:
             self._systemctl(["daemon-reload"], timeout=_RESTART_TIMEOUT)
-        names = list(dict.fromkeys(process.name for process, _ in restarts))
-        done = self._systemctl(
-            ["restart", "--", *map(unit_name, names)], check=False, timeout=_RESTART_TIMEOUT
-        )
-        if done.code == 0:
-            return
-        dead = [process.name for process in self.processes() if process.name in names and not process.healthy]
-        raise_all({name: f"systemctl restart of {name} failed" for name in dead or names})
+        names = [name for name in dict.fromkeys(process.name for process, _ in restarts) if name not in failed]
+        if names:
+            done = self._systemctl(
+                ["restart", "--", *map(unit_name, names)], check=False, timeout=_RESTART_TIMEOUT
+            )
+            if done.code != 0:
+                listed = [process for process in self.processes() if process.name in names]
+                dead = [process.name for process in listed if not process.healthy]
+                failed |= {name: f"systemctl restart of {name} failed" for name in dead or names}
+        raise_all(failed)
 
     def save(self) -> None:
         """Nothing to do: units and drop-ins are files."""
@@ -301,7 +307,7 @@ class Systemd:
             if key in content and content[key] != value:
                 content[key] = value
                 text = "".join(f'{item}="{_quoted(text)}"\n' for item, text in sorted(content.items()))
-                write_new(path, text.encode())
+                write_over(path, text.encode())
                 changed.append(name)
         return sorted(changed)
 

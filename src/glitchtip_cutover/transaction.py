@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from .api import Event, await_event, verify_dsn
 from .awaited import Awaited
+from .bookkeeping import Bookkeeping
 from .config import Config, Side
 from .containment import contain_host
 from .contract import accountable
@@ -32,6 +33,7 @@ from .errors import (
     ServiceError,
     UnprovenError,
     UnprovenServiceError,
+    UnrecordedError,
     UsageError,
     unexpected,
 )
@@ -40,6 +42,7 @@ from .findings import Finding
 from .heard import Attribution, rates, talkers
 from .host import Host
 from .journal import Journal, State, fold
+from .limits import FILE, MARGIN, NOTIFYING
 from .manager import Process
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
@@ -47,6 +50,7 @@ from .pm2 import check_node
 from .proof import SERVER_TAG, Proof, environment_problem
 from .proving import Proving
 from .rehearsal import ACCEPT, rehearse
+from .reserve import Reserve
 from .rows import one_per_service
 from .running import service_processes
 from .services import Services, of
@@ -77,8 +81,10 @@ class Cutover:
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
         self.proving = Proving(config, host, self.services)
         self.awaited = Awaited(config, host, self.store, self.journal, self.services)
-        self.way_back = WayBack(config, host, self.store, self.journal, self.services)
-        self.override = Override(config, host, self.store, self.journal, self.services, self.way_back)
+        self.reserve = Reserve(config.state_dir)
+        self.books = Bookkeeping(self.store, self.journal, self.reserve, host.progress)
+        self.way_back = WayBack(config, host, self.store, self.books, self.services)
+        self.override = Override(config, host, self.books, self.services, self.way_back)
 
     def env(self, path: Path) -> EnvFile:
         """The editor of one ``.env``, which must be where it was at the snapshot."""
@@ -159,9 +165,14 @@ class Cutover:
     def snapshot(self) -> Result:
         """Record the state of before the migration, once; a repeat changes nothing."""
         if self.snapshots.exists:
-            return {"changed": False, "path": str(self.snapshots.path), **self.snapshots.facts()}
+            changed = False
+            if not self.reserve.is_whole:
+                with self.store.lock():
+                    changed = self.reserve.set_aside()
+            return {"changed": changed, "path": str(self.snapshots.path), **self.snapshots.facts()}
         with self.store.lock():
             self.store.clean()
+            self.reserve.set_aside()
             values = self._env_values()
             for path, value in values.items():
                 self._refuse_switched(path, value)
@@ -354,14 +365,17 @@ class Cutover:
 
     # ------------------------------------------------------------------ notes and notifications
 
-    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Notify people; what went wrong with that is noted in the journal and stops nothing."""
+    def tell(self, event: str, facts: Mapping[str, Any]) -> list[str]:
+        """Notify people; what went wrong with that is returned and noted in the journal, and stops nothing."""
         try:
-            problems = self.host.notify(event, {"migration_id": self.config.migration_id, **facts})
+            with self.host.limit(NOTIFYING, "the notification"):
+                problems = self.host.notify(event, {"migration_id": self.config.migration_id, **facts})
         except Exception as error:
             problems = [unexpected(error)]
-        for problem in problems:
-            self._note(f"notification {event}: {problem}")
+        notes = [f"notification {event}: {problem}" for problem in problems]
+        for note in notes:
+            self._note(note)
+        return notes
 
     def _note(self, text: str) -> None:
         self.host.progress(text)
@@ -371,18 +385,25 @@ class Cutover:
             self.host.progress(str(error))
 
     @contextmanager
-    def _alone(self, command: str, *, wait: float = 0.0, unattended: bool = False) -> Iterator[None]:
-        """Hold the lock, and hold the command to what it may end as (see ``contract``)."""
+    def _alone(
+        self, command: str, *, wait: float = 0.0, unattended: bool = False, restores: bool = False
+    ) -> Iterator[None]:
+        """Hold the lock, and hold the command to what it may end as (see ``contract``).
+
+        ``restores``: the command restores what was recorded before. It runs even where nothing can be locked, and
+        that is a problem to report at its end.
+        """
         with ExitStack() as stack:
+            self.books.begin(restores=restores)
             try:
-                stack.enter_context(self.store.lock(wait=wait))
+                with self.host.limit(wait + MARGIN, "waiting for the lock"):
+                    stack.enter_context(self.store.lock(wait=wait))
             except (BusyError, InterruptedRunError):
                 raise
             except CutoverError as error:
-                if not unattended:
+                if not restores:
                     raise
-                self.host.notify("incomplete", {"reason": str(error), "problems": [str(error)]})
-                raise IncompleteError(f"{error}; {command} was not run", {"problems": [str(error)]}) from error
+                self.books.add(str(error))
             stack.enter_context(
                 accountable(command, self.journal, self.store, self.tell, unattended=unattended)
             )
@@ -431,6 +452,7 @@ class Cutover:
                 "old_host": plan["old"],
                 "new_host": target.label,
             }
+            self.reserve.set_aside()
             self.tell("start", facts)
             try:
                 self._gate(target)
@@ -555,7 +577,7 @@ class Cutover:
         for path, dsn in target.files.items():
             if self.env(path).value() != dsn.value:
                 raise CutoverError(f"{path} was changed by somebody else meanwhile")
-        for name, expected in self.awaited.record(attempt, began, proofs, talking).items():
+        for name, expected in self.awaited.record(attempt, began, baseline, proofs, talking).items():
             told = f"has to be heard before confirm: about {expected:g} events expected"
             proofs[name] = replace(proofs[name], note="; ".join(filter(None, (told, proofs[name].note))))
         self.journal.append("pm2_save", attempt=attempt)
@@ -625,6 +647,9 @@ class Cutover:
         try:
             self.way_back.put_back(before, "attempt", reason)
             stands = self.state().stands
+        except UnrecordedError as failure:
+            self.tell("incomplete", {**facts, "reason": reason, **failure.details})
+            raise UnrecordedError(f"{reason}; {failure}", failure.details) from error
         except Exception as failure:
             told = unexpected(failure)
             details = failure.details if isinstance(failure, IncompleteError) else {"problems": [told]}
@@ -811,6 +836,15 @@ class Cutover:
         if problem := environment_problem(self.config, process, dsn):
             raise CutoverError(f"not confirmed: {problem}")
 
+    def _rows_of(self, name: str) -> list[Result]:
+        """The rows of an earlier result, to show; none where its file cannot be read."""
+        try:
+            stored = read_json(self.config.state_dir / name)
+        except CutoverError:
+            return []
+        rows = stored.get("services") if isinstance(stored, dict) else None
+        return rows if isinstance(rows, list) else []
+
     def _applied_rows(self) -> list[Result]:
         """The rows of the change that was applied last."""
         stored = read_json(self.config.state_dir / "applied.json")
@@ -854,25 +888,28 @@ class Cutover:
         if service is not None:
             self.config.service(service)
         unattended = unconfirmed_attempt is not None
-        with self._alone("rollback", wait=120.0 if unattended else 0.0, unattended=unattended):
-            state = self.state()
+        with self._alone(
+            "rollback", wait=120.0 if unattended else 0.0, unattended=unattended, restores=True
+        ):
             if unconfirmed_attempt is not None:
+                state = self.state()
                 if not state.open or state.attempt != unconfirmed_attempt:
                     return {"changed": False, "state": state.phase, "services": []}
                 return self._recover(state, "it was not confirmed in time")
             self.way_back.clean_files()
-            before = self.snapshots.before()
+            with self.host.limit(FILE, "reading the snapshot"):
+                before = self.snapshots.before()
             if service is not None:
-                return self._roll_back_one(state, before, service, reason)
-            if self._stands(state, before):
-                stored = read_json(self.config.state_dir / "rolled_back.json")
-                rows = stored.get("services", []) if isinstance(stored, dict) else []
+                return self._roll_back_one(self.state(), before, service, reason)
+            known = self.books.state()  # without it everything is restored
+            if known is not None and self._stands(known, before):
+                self.way_back.raise_unrecorded()
                 return {
                     "changed": False,
-                    "state": state.phase,
+                    "state": known.phase,
                     "seconds_to_last_restart": 0.0,
                     "seconds_proof": 0.0,
-                    "services": rows,
+                    "services": self._rows_of("rolled_back.json"),
                 }
             return self._roll_back_all(before, reason)
 
@@ -899,6 +936,8 @@ class Cutover:
         began = self.host.monotonic()
         try:
             self.way_back.put_back(before, "snapshot", reason)
+        except UnrecordedError as error:
+            self.host.progress(str(error))  # everything is back: it is proven all the same, and raised at the end
         except IncompleteError as error:
             self.tell("incomplete", {"reason": reason, **error.details})
             raise
@@ -909,14 +948,22 @@ class Cutover:
             {"name": name, "dsn_host": "-", "proof": "none", "event_id": "", "seconds": 0.0, "note": "no SDK"}
             for name in self.config.without_sdk
         ]
-        try:
-            write_json(self.config.state_dir / "rolled_back.json", {**result, **self._run(self.state().attempt)})
-        except CutoverError as error:  # every service is back all the same
-            self._note(str(error))
-        self.tell("rolled_back", {"reason": reason, "stands": "before", **_told(result)})
+        state = self.books.state() or State()
+        self.books.write(self.config.state_dir / "rolled_back.json", {**result, **self._run(state.attempt)})
+        self._end_rollback(result, {"reason": reason, "stands": "before"})
         if result["unproven"]:
             raise UnprovenError(f"every service is {_UNPROVEN}: {result['unproven'][0]}", result)
         return result
+
+    def _end_rollback(self, result: Result, facts: Mapping[str, Any]) -> None:
+        """Notify people of what is restored. Raises UnrecordedError, with the result, where records are missing."""
+        try:
+            self.way_back.raise_unrecorded()
+        except UnrecordedError as error:
+            told = {**facts, **_told(result), **error.details, "reason": str(error)}
+            result["notes"] = self.tell("incomplete", told)
+            raise UnrecordedError(str(error), {**result, **error.details}) from None
+        result["notes"] = self.tell("rolled_back", {**facts, **_told(result)})
 
     def _roll_back_one(self, state: State, before: Before, service: str, reason: str) -> Result:
         if state.phase in ("applying", "rolling_back"):
@@ -940,6 +987,8 @@ class Cutover:
         self.way_back.restarted_at = began
         try:
             self.override.put(state, unit, before, reason)
+        except UnrecordedError as error:
+            self.host.progress(str(error))
         except IncompleteError as error:
             self.tell("incomplete", {"reason": str(error)})
             raise
@@ -947,7 +996,7 @@ class Cutover:
         result = self._rollback_result([service], before, began)
         after = self.state()
         result |= {"state": after.phase, "stands": after.stands, "overrides": list(after.overrides)}
-        self.tell("rolled_back", {"reason": reason, "service": service, **_told(result)})
+        self._end_rollback(result, {"reason": reason, "service": service})
         if result["unproven"]:
             raise UnprovenError(f"{service} is {_UNPROVEN}: {result['unproven'][0]}", result)
         return result
@@ -959,13 +1008,14 @@ class Cutover:
         target = to_before(self.config, before)
         outcomes: dict[str, Proof | CutoverError] = {}
         try:
-            outcomes = dict(self.proving.outcomes(names, target, until=proof_began + ROLLBACK_PROOF))
+            with self.host.limit(ROLLBACK_PROOF + MARGIN, "proving the services"):
+                outcomes.update(self.proving.outcomes(names, target, until=proof_began + ROLLBACK_PROOF))
         except Exception as error:  # the services are back: whatever fails from here on is no failure of that
-            outcomes |= {name: CutoverError(unexpected(error)) for name in names}
+            outcomes |= {name: CutoverError(unexpected(error)) for name in names if name not in outcomes}
         rows: list[Result] = []
         unproven: list[str] = list(self.proving.unread)
         for name in names:
-            outcome = outcomes.get(name, CutoverError(f"{name} was not proven"))
+            outcome = outcomes.get(name) or CutoverError(f"{name} was not proven")
             if isinstance(outcome, CutoverError):
                 accepted = isinstance(outcome, UnprovenServiceError) and name in self.config.accept_unproven
                 unproven += [] if accepted else [str(outcome)]
@@ -993,7 +1043,7 @@ class Cutover:
 
     def recover(self) -> Result:
         """Take back what an interrupted run left open (at boot, or after its process was killed)."""
-        with self._alone("recover", wait=60.0, unattended=True):
+        with self._alone("recover", wait=60.0, unattended=True, restores=True):
             state = self.state()
             self.way_back.clean_files()
             if state.open:
@@ -1001,7 +1051,8 @@ class Cutover:
             if state.overriding:
                 return self._recover_override(state)
             changed = self.store.open_marker.exists()
-            self.store.unmark_open()
+            self.books.unmark_open()
+            self.way_back.raise_unrecorded()
             return {"changed": changed, "state": state.phase, "services": []}
 
     def _recover_override(self, state: State) -> Result:
@@ -1012,7 +1063,8 @@ class Cutover:
             self.tell("incomplete", {"reason": str(error)})
             raise
         if not running:
-            self.store.mark_verify({"event": "rolled_back", "reason": done, "target": "service"})
+            self.books.mark_verify({"event": "rolled_back", "reason": done, "target": "service"})
+            self.way_back.raise_unrecorded()
         after = self.state()
         return {
             "changed": True,
@@ -1032,8 +1084,8 @@ class Cutover:
         try:
             self.way_back.put_back(before, target, reason)
         except IncompleteError as error:
-            if running:
-                self.tell("incomplete", {"reason": f"{reason}; {error}"})
+            if running or isinstance(error, UnrecordedError):  # else the verify unit notifies, if its mark could be left
+                self.tell("incomplete", {**error.details, "reason": f"{reason}; {error}"})
             raise
         stands = self.state().stands
         if running:  # at boot there may be no network yet, and services wait: verify tells it

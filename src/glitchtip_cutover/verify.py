@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .bookkeeping import Bookkeeping
 from .config import Config
 from .containment import contain_host
 from .drift import add_drift, find_drift
@@ -18,6 +19,7 @@ from .host import Host
 from .journal import Journal, fold
 from .manager import Process, manager_label
 from .proof import environment_problem
+from .reserve import Reserve
 from .store import Store
 
 Result = dict[str, Any]
@@ -73,9 +75,11 @@ def _run_verify(config: Config, host: Host) -> Result:
     except CutoverError as error:
         result["problems"] = [*problems, str(error)]
     problems = result["problems"]
+    books = Bookkeeping(store, journal, Reserve(config.state_dir), host.progress)
     with store.lock(wait=_MANAGER_WAIT):
-        journal.append("verified", services=len(rows), problems=problems)
-        store.unmark_verify()
+        books.record("verified", services=len(rows), problems=problems)
+        books.unmark_verify()
+    result["problems"] = problems = [*problems, *books.problems]
     told = {**(facts or {}), "problems": problems}
     if problems:
         host.notify("incomplete", told)

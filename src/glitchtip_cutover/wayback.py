@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+from .bookkeeping import Bookkeeping
 from .config import Config
 from .dsn import shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError, unexpected
+from .errors import CutoverError, IncompleteError, StepTooLongError, UnrecordedError, unexpected
 from .host import Host
-from .journal import Journal, State, fold
+from .journal import State
+from .limits import CLEANING, FILE, SAVING, restart_seconds
 from .manager import Process
 from .services import Services, of
 from .snapshot import Before, Snapshot, pids_of
@@ -30,12 +33,12 @@ class WayBack:
     """
 
     def __init__(
-        self, config: Config, host: Host, store: Store, journal: Journal, services: Services
+        self, config: Config, host: Host, store: Store, books: Bookkeeping, services: Services
     ) -> None:
         self._config = config
         self._host = host
         self._store = store
-        self._journal = journal
+        self._books = books
         self._services = services
         self._snapshots = Snapshot(config.state_dir)
         self.restarted_at: float = 0.0
@@ -43,39 +46,65 @@ class WayBack:
     def put_back(self, before: Before, target: str, reason: str) -> None:
         """The way back itself: ``.env`` files, environments, restarts. IncompleteError when parts failed.
 
-        A failure with one service does not stop the others.
+        A failure with one service does not stop the others, and a record that cannot be written stops nothing: where
+        everything is restored, UnrecordedError says so at the end.
         """
-        state = fold(self._journal.records())
-        self._store.mark_open(state.attempt)
-        self._journal.append("rollback_begin", target=target, reason=reason)
+        books = self._books
+        state = books.state() or State()
+        books.mark_open(state.attempt)
+        books.record("rollback_begin", target=target, reason=reason)
         problems: list[str] = []
         self._services.watched.clear()
         self.clean_files()
         for path in self._config.env_files:
-            with collect_into(problems):
+            with collect_into(problems), self._host.limit(FILE, f"restoring {path}"):
                 value = before.value(path)
-                self._journal.append("rollback_env", file=str(path), host=shown(value))
+                books.record("rollback_env", file=str(path), host=shown(value))
                 self.restore_env(path, value)
         running = self._host.manager.running
         if running:
-            with collect_into(problems):
-                self._restart_back(state, before, target, problems)
+            done = False
+            with collect_into(problems), self._host.limit(restart_seconds(self._config), "restarting the services"):
+                self._restart_back(before, target, problems)
+                done = True
+            if done and (target == "snapshot" or state.saved):
+                self._save(problems)
         else:
-            with collect_into(problems):
+            with collect_into(problems), self._host.limit(FILE, "restoring the manager's saved list"):
                 self._host.manager.rewrite_dump(
                     self._config.env_key, {name: before.effective(name) for name in before.carried}
                 )
             self._host.progress("the services do not run yet; they will start with the DSN of before")
         self.restarted_at = self.restarted_at if running else self._host.monotonic()
         if problems:
-            self._journal.append("rollback_incomplete", problems=problems)
-            raise IncompleteError("; ".join(problems), {"problems": problems, "state": "rolling_back"})
+            books.record("rollback_incomplete", problems=problems)
+            told = [*problems, *books.problems]
+            raise IncompleteError("; ".join(told), {"problems": told, "state": "rolling_back"})
         if not running:
-            self._store.mark_verify({"event": "rolled_back", "reason": reason, "target": target})
-        self._journal.append("rolled_back", target=target)
-        self._store.unmark_open()
+            books.mark_verify({"event": "rolled_back", "reason": reason, "target": target})
+        if books.record("rolled_back", target=target):
+            books.unmark_open()
         with contextlib.suppress(CutoverError):
             self._host.deadline.disarm()
+        self.raise_unrecorded()
+
+    def raise_unrecorded(self) -> None:
+        """Raise UnrecordedError where something is restored and records of that are missing."""
+        problems = list(self._books.problems)
+        if not problems:
+            return
+        self._books.record("record_incomplete", problems=problems)
+        raise UnrecordedError(
+            f"everything is restored, but the record of it is incomplete: {problems[0]}. Free disk space, or make "
+            f"{self._config.state_dir} writable, then run the rollback again to complete the record",
+            {"problems": problems, "restored": True},
+        )
+
+    def _save(self, problems: list[str]) -> None:
+        """Have the manager keep what runs now for the next boot."""
+        with collect_into(problems), self._host.limit(SAVING, "saving the manager's list"):
+            self._books.record("rollback_save")
+            self._host.manager.save()
 
     def env(self, path: Path) -> EnvFile:
         """The editor of one ``.env``, which must be where it was at the snapshot."""
@@ -86,29 +115,38 @@ class WayBack:
 
         What cannot be removed stops nothing.
         """
-        with collect_into([]):
+        with collect_into([]), self._host.limit(CLEANING, "removing unfinished files"):
             self._store.clean()
         for path in self._config.env_files:
-            with collect_into([]):
+            with collect_into([]), self._host.limit(CLEANING, "removing unfinished files"):
                 self.env(path).clean()
 
     def restore_env(self, path: Path, dsn: str) -> None:
         """Set the one value back; a file that can no longer be edited is replaced by the snapshot's bytes."""
         env = self.env(path)
         try:
-            env.replace(dsn)
+            env.replace(dsn, in_place=True)
+        except StepTooLongError:
+            raise
         except CutoverError as error:
             if not self._snapshots.exists:
                 raise
             copy = self._snapshots.env(path)
             self._host.progress(f"{error}; the file of the snapshot is put back")
             stamp = time.strftime("%Y%m%d-%H%M", time.localtime(self._host.clock()))
-            env.put_back(copy.data, copy.mode, copy.owner, stamp)
-            env.replace(dsn)
+            keep = partial(self._keep, env, stamp)
+            env.put_back(copy.data, copy.mode, copy.owner, stamp, keep)
+            env.replace(dsn, in_place=True)
         if env.value() != dsn:
             raise CutoverError(f"{path} does not read back as the DSN of before")
 
-    def _restart_back(self, state: State, before: Before, target: str, problems: list[str]) -> None:
+    def _keep(self, env: EnvFile, stamp: str, data: bytes, why: CutoverError) -> None:
+        """Keep a damaged file, of which no copy could be made beside it, in the state directory."""
+        copy = self._config.state_dir / f"damaged-{stamp}{str(env.path).replace('/', '-')}"
+        if not self._books.write_bytes(copy, data):
+            self._books.add(f"no copy of the damaged {env.path} could be kept: {why}")
+
+    def _restart_back(self, before: Before, target: str, problems: list[str]) -> None:
         """Restart every service that may have seen another DSN, together, and see that all of them run."""
         listed = self._services.processes()
         wanted: dict[str, str] = {}
@@ -117,16 +155,13 @@ class WayBack:
             if not instances:
                 problems.append(f"the service {name} is not there any more")
             elif target == "snapshot" or self._touched(before, name, instances):
-                self._journal.append("rollback_restart", service=name)
+                self._books.record("rollback_restart", service=name)
                 wanted[name] = before.effective(name)
         self.restart_together(wanted, problems)
         for process in self._services.processes():
             carried = process.environment.get(self._config.env_key)
             if process.name in before.carried and carried not in (None, before.effective(process.name)):
                 problems.append(f"{process.name} is still given another DSN by its manager")
-        if target == "snapshot" or state.saved:
-            self._journal.append("rollback_save")
-            self._host.manager.save()
 
     def restart_together(self, wanted: dict[str, str], problems: list[str]) -> None:
         """Restart the services of ``wanted`` on those DSNs, and see them online and steady."""

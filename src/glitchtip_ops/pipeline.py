@@ -113,6 +113,10 @@ def mark_times(marks: Mapping[str, str]) -> dict[str, float]:
     return times
 
 
+#: Marks of containers on the same host may be a little ahead (seconds).
+_AHEAD = 120.0
+
+
 def check_scheduler(marks: Mapping[str, str], now: datetime, limit: float, *, is_6: bool = False) -> Check:
     """The scheduler (alerts, uptime checks, retention) ran lately. 5.2 leaves no marks: not checked then.
 
@@ -126,6 +130,14 @@ def check_scheduler(marks: Mapping[str, str], now: datetime, limit: float, *, is
         return Check("scheduler", False, "the scheduler has left no mark: restart the worker's container")
     ages = {task: now.timestamp() - times[task] for task in _SCHEDULED if task in times}
     ages = ages or {"any task": now.timestamp() - max(times.values())}
+    ahead = -min(ages.values())
+    if ahead > _AHEAD:
+        return Check(
+            "scheduler",
+            False,
+            f"the scheduler's last run lies {ahead:.0f} s in the future: the clock was set back, so whether the scheduler runs is "
+            "not known; check it with `timedatectl`, then restart its container (glitchtip-ops stack restart worker)",
+        )
     late = [f"{task} for {age:.0f} s" for task, age in ages.items() if age > limit]
     if late:
         return Check(

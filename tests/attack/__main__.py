@@ -25,14 +25,15 @@ def main() -> int:
     cells = measured.cells()
     held = proven = 0
     for cell in cells:
-        calls = measured.calls[cell.name]
+        calls = measured.calls_of(cell)
         told = run(cell, calls, RACES)
         without = run(cell, calls, RACES, protected=False)
         held += not told
         proven += bool(without)
         if told or not without:
             state = f"BROKEN: {told}" if told else "held, but without the protection it holds too"
-            print(f"{cell.kind} in place of {cell.name} ({cell.command}): {state}", flush=True)
+            written = ", written in place" if cell.in_place else ""
+            print(f"{cell.kind} in place of {cell.name}{written} ({cell.command}): {state}", flush=True)
     print(f"{proven} of {len(cells)} succeed with the protection off")
     print(f"{held} of {len(cells)} held ({time.monotonic() - began:.0f} s)")
     return 0 if held == proven == len(cells) and not measured.outside else 1

@@ -20,8 +20,18 @@ from typing import Any
 import pytest
 
 from attack.off import protection_off
-from attack.touches import Touches, recorded
-from attack.world import COMMANDS, SECRET, USER, Attacked, fingerprint, leaks, perform, simulated_processes
+from attack.touches import OVERWRITE, Touches, recorded
+from attack.world import (
+    COMMANDS,
+    SECRET,
+    USER,
+    Attacked,
+    fingerprint,
+    leaks,
+    no_room,
+    perform,
+    simulated_processes,
+)
 from glitchtip_core import foreign_files
 from glitchtip_core.errors import CoreError
 from glitchtip_core.foreign_paths import walk
@@ -38,11 +48,15 @@ _NUMBERED = re.compile(r"-\d{4}-2(\.part)?$")
 
 @dataclass(frozen=True)
 class Cell:
-    """One attack: on which name (relative to the user's directory), of which kind, during which command."""
+    """One attack: on which name (relative to the user's directory), of which kind, during which command.
+
+    ``in_place``: the command writes over the file itself.
+    """
 
     name: str
     kind: str
     command: str
+    in_place: bool = False
 
 
 @dataclass
@@ -51,6 +65,8 @@ class Measured:
 
     commands: dict[str, str] = field(default_factory=dict)
     calls: dict[str, set[str]] = field(default_factory=dict)
+    #: Names that are written over, with the first command that does.
+    overwritten: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     outside: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
@@ -58,7 +74,9 @@ class Measured:
     def add(self, command: str, touches: Touches) -> None:
         for name, calls in touches.acted.items():
             self.commands.setdefault(name, command)
-            self.calls.setdefault(name, set()).update(calls)
+            self.calls.setdefault(name, set()).update(calls - {OVERWRITE})
+            if OVERWRITE in calls:
+                self.overwritten.setdefault(name, command)
         self.seen |= touches.seen
         self.outside |= {f"{command}: {text}" for text in touches.outside}
 
@@ -67,7 +85,12 @@ class Measured:
         return sorted(name for name in self.calls if name not in _directories() and not _NUMBERED.search(name))
 
     def cells(self) -> list[Cell]:
-        return [Cell(name, kind, self.commands[name]) for name in self.files() for kind in KINDS]
+        over = [Cell(name, kind, command, in_place=True) for name, command in self.overwritten.items() for kind in KINDS]
+        return [Cell(name, kind, self.commands[name]) for name in self.files() for kind in KINDS] + over
+
+    def calls_of(self, cell: Cell) -> set[str]:
+        """What is done with the name in that attack."""
+        return {OVERWRITE} if cell.in_place else self.calls[cell.name]
 
 
 def _directories() -> set[str]:
@@ -243,7 +266,12 @@ class Watched:
 def replay(path: Path, calls: set[str]) -> None:
     """What the layer does with a name, once."""
     with suppress(OSError, CoreError):
-        if path.suffix == ".part" or "rename" in calls:
+        if OVERWRITE in calls:
+            with walk(path) as found, no_room():
+                seen = foreign_files.read(found, 1 << 20)
+                data = str(time.monotonic_ns()).encode()
+                foreign_files.write_over(found, data, mode=seen.mode, owner=seen.owner, seen=seen)
+        elif path.suffix == ".part" or "rename" in calls:
             with walk(path.with_name(path.name.removesuffix(".part"))) as found:
                 foreign_files.write(found, b"A=1\n", mode=0o600, owner=(USER, USER))
         else:

@@ -63,6 +63,12 @@ def _write(
     os.rename(part, _path(found, name))
 
 
+def _write_over(found: Found, data: bytes, *, name: str | None = None, **_named: object) -> None:
+    descriptor = os.open(_path(found, name), os.O_WRONLY | os.O_TRUNC)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
 def _info_of(path: Path, *, follow: bool = True) -> os.stat_result | None:
     try:
         return os.stat(path, follow_symlinks=follow)
@@ -88,6 +94,7 @@ REPLACED: Mapping[str, Callable[..., Any]] = {
     "open_regular": _open_regular,
     "read": _read,
     "write": _write,
+    "write_over": _write_over,
     "info_of": _info_of,
     "remove": _remove,
     "names_in": lambda found: sorted(os.listdir(found.directory)),

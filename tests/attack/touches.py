@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYER = {"foreign_files.py", "foreign_paths.py", "foreign_search.py"}
 #: Calls that open, list, change or remove a name; the others only look at it.
 _ACTS = {"open", "unlink", "remove", "rename", "chmod", "chown", "link", "symlink", "mkdir", "rmdir", "truncate", "listdir", "scandir"}
+#: A file that is there is opened to be written.
+OVERWRITE = "overwrite"
 _WRAPPED = (*sorted(_ACTS - {"chmod", "chown"}), "stat", "lstat", "readlink", "access", "listxattr", "getxattr", "setxattr")
 _EVENTS = ("open", "os.", "shutil.", "glob.", "pathlib.", "subprocess.Popen", "socket.connect")
 
@@ -49,7 +51,8 @@ class Touches:
             place = f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
             self.outside.add(f"{place} {call} {name}")
         elif call in _ACTS and not flags & os.O_PATH:
-            self.acted.setdefault(name, set()).add(call)
+            over = call == "open" and flags & (os.O_WRONLY | os.O_CREAT) == os.O_WRONLY
+            self.acted.setdefault(name, set()).add(OVERWRITE if over else call)
         else:
             self.seen.add(name)
 

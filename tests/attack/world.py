@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from unit.cutover import simulation
 from unit.cutover.simulation import KEY, OLD, OWN_OLD, Crash, Simulation
 
+from glitchtip_core import foreign_files
 from glitchtip_core import pm2 as core_pm2
 from glitchtip_cutover import drift, mirror, pm2, prechecks, running, surroundings, systemd, verify
 from glitchtip_cutover.config import Pm2Settings
@@ -157,6 +159,27 @@ def _phase_0(world: Attacked) -> None:
     prechecks.check_product(world.config, world.pm2, prechecks.Findings())  # type: ignore[arg-type]
 
 
+@contextmanager
+def no_room() -> Iterator[None]:
+    """The user's disk takes no new file."""
+    import pytest
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(foreign_files, "_write_part", full)
+        yield
+
+
+def _full(act: Callable[[Attacked], object]) -> Callable[[Attacked], None]:
+    def on_full_disk(world: Attacked) -> None:
+        with no_room():
+            act(world)
+
+    return on_full_disk
+
+
 def _watch(world: Attacked) -> None:
     start_watch(world.config, world.watches[-1])
     docker = SimpleNamespace(binary=world.root / "node", containers=lambda _project: [])
@@ -203,6 +226,8 @@ COMMANDS: dict[str, Command] = {
     "rollback of one service": (_switched, lambda world: world.cutover().rollback(service="silent")),
     "recover": (_torn, lambda world: world.cutover().recover()),
     "recover at boot": (_torn, _boot),
+    "rollback on a full disk": (_switched, _full(lambda world: world.cutover().rollback())),
+    "recover at boot on a full disk": (_torn, _full(_boot)),
     "mirror": (_switched, lambda world: mirror.still_mirrored(world.config, world.host(), mirror.settings_of(world.config))),
     "counts of the mirror": (_nothing, _count_legs),
     "systemd": (_nothing, _systemd),

@@ -13,6 +13,7 @@ from drills import (
     queue,
     scheduler,
     squatter,
+    state_disk,
     trackers,
     wayback,
 )
@@ -26,6 +27,7 @@ DRILLS: tuple[Drill, ...] = (
     *trackers.DRILLS,
     *queue.DRILLS,
     *wayback.DRILLS,
+    *state_disk.DRILLS,
     *limits.DRILLS,
     *scheduler.DRILLS,
     *drift.DRILLS,

@@ -358,6 +358,7 @@ class Lite:
             rm -rf /etc/systemd/system/{PROGRAM}*.d /run/systemd/system/{PROGRAM}*.d /etc/systemd/system/pm2-root.service.d
             iptables -F OUTPUT 2>/dev/null
             rm -f {ENV_FILE}; umount -l /srv/small 2>/dev/null; rm -rf /srv/small
+            umount -l {STATE_DIR} 2>/dev/null; rm -rf /srv/state-copy /run/clock-jump
             cp -p {BASE}/units/* /etc/systemd/system/; systemctl daemon-reload
             systemctl enable --quiet {PROGRAM}-recover.service 2>/dev/null
             cp -p {BASE}/program.pyz $(readlink -f /usr/local/sbin/{PROGRAM})

@@ -31,6 +31,31 @@ NO_WATCH_UNIT = Control(
 )
 
 
+#: The fault of the clock drill: the program's wall clock is two hours ahead while a file is there. The clock of a container is
+#: that of the whole machine, so it is not set.
+_SETTABLE = """
+_real_host = real_host
+def real_host(config, progress):
+    import dataclasses, os
+    ahead = lambda: 7200.0 if os.path.exists("/run/clock-jump") else 0.0
+    return dataclasses.replace(_real_host(config, progress), clock=lambda: time.time() + ahead())
+"""
+_BY_THE_CLOCK = """
+_init = Watch.__init__
+def __init__(self, config, host, **named):
+    import dataclasses
+    _init(self, config, host, **named)
+    self.host = dataclasses.replace(self.host, monotonic=self.host.clock)
+Watch.__init__ = __init__
+Watch._longest = property(lambda self: 1e9)
+"""
+WATCH_BY_CLOCK = Control(
+    "the watch measures with the wall clock",
+    off.patched("watch", "Watch._watch", _BY_THE_CLOCK),
+    r"\.env holds",
+)
+
+
 def _one_service(case: Case) -> None:
     """One service goes back alone; the others stay."""
     case.applied()
@@ -81,6 +106,32 @@ def _watch(case: Case) -> None:
     _end_watch(case.world)
 
 
+def _clock_jump(case: Case) -> None:
+    """The clock is set two hours ahead in the first minute of the watch; a service stops after that."""
+    off.patched("host", "real_host", _SETTABLE)(case.world)
+    case.world.configure(
+        watch={
+            "seconds": 300,
+            "interval": 3,
+            "max_memory_percent": 100,
+            "missed_events": 3,
+            "compose_project": "",
+        }
+    )
+    case.applied()
+    try:
+        time.sleep(5)
+        case.world.root("touch /run/clock-jump")
+        time.sleep(25)  # some checks: a watch that ends by the clock has ended
+        case.world.root("PM2_HOME=/root/.pm2 pm2 stop ai-admin-api >/dev/null")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and case.observer.collected()["journal"] != "rolled_back":
+            time.sleep(1)
+    finally:
+        case.world.root("rm -f /run/clock-jump")
+        _end_watch(case.world)
+
+
 def _end_watch(world: Lite) -> None:
     world.root(f"systemctl stop {lite.PROGRAM}-watch.service", check=False)
 
@@ -116,5 +167,12 @@ DRILLS = (
         "the watch takes it back by itself",
         _watch,
         NO_WATCH_UNIT,
+    ),
+    Drill(
+        "clock jump",
+        "the clock is set two hours ahead in the watch of the first hour, then a service stops",
+        "the watch goes on and takes it back by itself",
+        _clock_jump,
+        WATCH_BY_CLOCK,
     ),
 )

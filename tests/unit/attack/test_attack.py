@@ -92,6 +92,15 @@ def test_an_attack_is_held_and_works_without_the_protection(measured: Measured, 
     assert run(cell, calls, 1000, protected=False)
 
 
+@pytest.mark.parametrize("kind", matrix.KINDS)
+def test_an_attack_on_a_file_that_is_written_in_place_is_held_and_works_without_the_protection(measured: Measured, kind: str) -> None:
+    assert {"home/app/.env", "home/app/own/.env", "home/.pm2/dump.pm2"} <= measured.overwritten.keys()
+    name = "home/app/.env"
+    cell = Cell(name, kind, measured.overwritten[name], in_place=True)
+    assert run(cell, measured.calls_of(cell), 20) == ""
+    assert run(cell, measured.calls_of(cell), 1000, protected=False)
+
+
 # --- what was reproduced ------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
     lambda: MemoryError(),
     lambda: TypeError("x"),
 )
+#: The distance of two refused writes in the sweep over the state directory (FAULTS_STEP=1: each write).
+STATE_FAULTS_STEP = int(os.environ.get("FAULTS_STEP", "9"))
 #: What changes something outside: these also fail after they did their work.
 _ACTS = {"restart", "restart_together", "save", "rewrite_dump", "arm", "disarm"}
 _FILE_CALLS = ("open", "write", "fsync", "ftruncate", "rename", "unlink", "mkdir", "pwrite")

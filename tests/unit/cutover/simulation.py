@@ -91,6 +91,8 @@ class MemoryPm2:
 
     def env_dsn(self, name: str = "") -> str:
         file = self.own.get(name, self.env_file)
+        if file.is_fifo():  # a service would wait for it, and be given up by its manager
+            return ""
         return next(iter(reversed(re.findall(rf"^{KEY}=(.*)$", file.read_text(), re.MULTILINE))), "")
 
     def processes(self) -> list[Process]:

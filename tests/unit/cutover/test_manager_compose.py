@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from unit.cutover.simulation import PROCESSES
 
+from glitchtip_cutover import compose
 from glitchtip_cutover.compose import Compose, epoch
 from glitchtip_cutover.config import parse_config
 from glitchtip_cutover.errors import CutoverError
@@ -215,6 +216,22 @@ def test_a_service_that_does_not_start_is_named(host: Host) -> None:
         "text": "docker compose up of text failed"
     }
     assert set(services.watched) == {"file"}
+
+
+def test_variables_that_cannot_be_written_keep_no_other_service_from_being_made_anew(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise CutoverError("cannot write the file: No space left on device")
+
+    monkeypatch.setattr(compose, "write_json", full)
+    host.env_file.write_text(f"{KEY}={NEW}\n")
+    failed = host.services().restart_together(dict.fromkeys(("file", "text", "reads"), NEW))
+    assert all("cannot be written: cannot write the file" in str(error) for error in failed.values())
+    made = host.calls("up")[0].split(" -- ")[1].split()
+    assert "text" in failed
+    assert sorted([*made, *failed]) == ["file", "reads", "text"]
+    assert "reads" in made
 
 
 def test_a_container_that_restarts_by_itself_is_not_stable(host: Host) -> None:

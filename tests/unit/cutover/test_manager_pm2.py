@@ -14,7 +14,7 @@ import pytest
 
 from glitchtip_cutover import deadline
 from glitchtip_cutover.config import Pm2Settings, parse_config
-from glitchtip_cutover.errors import CutoverError
+from glitchtip_cutover.errors import CutoverError, IncompleteError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.pm2 import Pm2
 from glitchtip_cutover.process import Completed
@@ -187,6 +187,7 @@ class FakeSystemdRun:
         )
         systemctl.chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
+        monkeypatch.setattr(deadline, "_RESULTS", root / "results")
         self.config = parse_config(
             {
                 "migration_id": "m",
@@ -232,6 +233,22 @@ def test_a_run_that_failed_together_with_its_recovery_does_not_stand_in_the_way_
     fake = FakeSystemdRun(tmp_path, monkeypatch, '{"exit_code": 0}')
     fake.failed.touch()
     assert deadline.run_detached(fake.config, "rollback", [])[0] == 0
+
+
+@pytest.mark.parametrize("blocked", [(), ("results",), ("results", "state")], ids=["room", "no /run", "nowhere"])
+def test_a_result_that_can_be_left_nowhere_keeps_no_run_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocked: tuple[str, ...]
+) -> None:
+    fake = FakeSystemdRun(tmp_path, monkeypatch, '{"exit_code": 0, "state": "rolled_back"}')
+    for name in blocked:
+        (tmp_path / name).write_text("no directory")
+    if len(blocked) < 2:
+        assert deadline.run_detached(fake.config, "rollback", []) == (0, b'{"state": "rolled_back"}')
+        assert not list(tmp_path.glob("**/*.json"))
+    else:
+        with pytest.raises(IncompleteError, match=r"left no result|cannot be read"):
+            deadline.run_detached(fake.config, "rollback", [])
+    assert "rollback" in fake.words()
 
 
 def test_the_program_starts_itself_again_under_any_name(

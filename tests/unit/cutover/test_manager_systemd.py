@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from unit.cutover.simulation import PROCESSES
 
+from glitchtip_cutover import systemd
 from glitchtip_cutover.config import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
@@ -209,6 +210,20 @@ def test_a_unit_that_does_not_start_is_named_and_the_others_are_watched(host: Ho
         "file": "systemctl restart of file failed"
     }
     assert set(services.watched) == {"reads"}
+
+
+def test_variables_that_cannot_be_written_keep_no_other_unit_from_its_restart(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise CutoverError("cannot write the file: No space left on device")
+
+    monkeypatch.setattr(systemd, "write_over", full)
+    failed = host.services().restart_together(dict.fromkeys(("reads", "file", "text"), NEW))
+    assert {name: str(error) for name, error in failed.items()} == {
+        "text": "the variables of text cannot be written: cannot write the file: No space left on device"
+    }
+    assert host.calls("restart") == ["restart -- reads.service file.service"]
 
 
 def test_a_unit_that_is_not_installed_is_not_listed(host: Host) -> None:

@@ -13,7 +13,8 @@ from unit.cutover.simulation import NEW, OLD, Simulation
 
 from glitchtip_cutover.errors import BusyError, CutoverError, InterruptedRunError, RolledBackError
 from glitchtip_cutover.memory import Memory, read_memory
-from glitchtip_cutover.watch import Watch, start_watch, watch_mark
+from glitchtip_cutover.watch import Watch, start_watch
+from glitchtip_cutover.watch_mark import watch_mark
 
 CONTAINERS = ("glitchtip-web-1", "glitchtip-worker-1")
 
@@ -292,7 +293,7 @@ def test_a_stop_in_the_middle_of_a_look_is_no_finding(
     elif place == "look_at_containers":
         monkeypatch.setattr(watched.docker, "containers", interrupted)
     elif place == "look_at_memory":
-        monkeypatch.setattr(watch, "_memory", interrupted)
+        monkeypatch.setattr(watch.checks, "_memory", interrupted)
     else:
         watch.host.send_test_event = interrupted
     assert watch.run()["state"] == "stopped"

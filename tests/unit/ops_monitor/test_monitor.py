@@ -269,6 +269,15 @@ def test_the_daily_task_may_be_old_and_each_of_the_others_must_be_young() -> Non
     assert "send-alert-notifications for 400 s" in check.detail
 
 
+def test_marks_of_the_scheduler_in_the_future_are_trouble() -> None:
+    """The clock was set back: a scheduler that died before that would look fresh for as long as the jump was."""
+    mark = {"vtasks_last_run:send-alert-notifications": str((NOW + timedelta(hours=1)).timestamp())}
+    check = check_scheduler(mark, NOW, 300)
+    assert not check.ok
+    assert "lies 3600 s in the future: the clock was set back" in check.detail
+    assert check_scheduler(mark, NOW + timedelta(hours=1) - timedelta(seconds=30), 300).ok
+
+
 def test_a_new_server_without_any_mark_is_trouble() -> None:
     assert not check_scheduler({}, NOW, 300, is_6=True).ok
     assert not check_scheduler({"vtasks_last_run:x": "odd"}, NOW, 300, is_6=True).ok
