@@ -12,7 +12,8 @@ _TASK = re.compile(r"\s*(?:- )?['\"]?TASK \[(?:[\w-]+ : )?(.*?)\]?$")
 #: Also in the output of a playbook that a task ran.
 _FAILED_TASK = re.compile(r"\s*(?:- )?['\"]?((?:fatal|failed): \[[^\]]*\].*)")
 _FAILED_TEST = re.compile(r"(?:FAILED (?!- RETRYING)|E  ).*")
-_FAILED_RUN = re.compile(r"ERROR .*")
+#: What Molecule says, and the last line of a traceback of its own.
+_FAILED_RUN = re.compile(r"ERROR .*|\w*(?:Error|Exception): .*")
 #: A key of a task's result, as the callback prints it in YAML.
 _KEY = re.compile(r"\s+(\w+):(?: (.*))?$")
 _TOLD_KEYS = ("msg", "stderr")

@@ -41,3 +41,4 @@ def test_only_the_last_ones_are_told() -> None:
 
 def test_what_molecule_says_is_told_where_nothing_else_is() -> None:
     assert reasons("a line\nERROR    no such image\n") == ["ERROR    no such image"]
+    assert reasons("Traceback:\n  File x\nTypeError: not a text\n") == ["TypeError: not a text"]
