@@ -40,8 +40,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new file can be made."""
+def full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new file can be made, once there is the one at ``path``."""
+    assert path.exists()
     opening = os.open
 
     def opened(name: Any, flags: int, *arguments: Any, **named: Any) -> int:
