@@ -65,15 +65,16 @@ def attributes_of(descriptor: int) -> dict[str, bytes]:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def open_regular(found: Found, name: str | None = None) -> tuple[int, os.stat_result]:
+def open_regular(found: Found, name: str | None = None, *, any_names: bool = False) -> tuple[int, os.stat_result]:
     """A descriptor for reading the regular file of that name, and its ``fstat``; never waits.
 
+    ``any_names``: also one whose second name may be somebody else's doing, for bytes that are neither kept nor written.
     Raises OSError when it cannot be opened (FileNotFoundError when there is none), ForeignError when it is something else
     than a regular file, a symbolic link by now, or another user's file that got a second name here.
     """
     wanted = found.name if name is None else name
     shown = found.asked if name is None else Path(found.directory) / name
-    check_file(found, found.stat(wanted), shown)
+    check_file(found, found.stat(wanted), shown, any_names=any_names)
     try:
         descriptor = os.open(wanted, _READ, dir_fd=found.descriptor)
     except OSError as error:
@@ -82,18 +83,18 @@ def open_regular(found: Found, name: str | None = None) -> tuple[int, os.stat_re
         raise
     try:
         info = os.fstat(descriptor)
-        check_file(found, info, shown)  # of what was opened, which may be another one
+        check_file(found, info, shown, any_names=any_names)  # of what was opened, which may be another one
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor, info
 
 
-def check_file(found: Found, info: os.stat_result, shown: Path) -> None:
-    """Raise ForeignError for anything but a regular file that its owner, or root, gave this name."""
+def check_file(found: Found, info: os.stat_result, shown: Path, *, any_names: bool = False) -> None:
+    """Raise ForeignError for anything but a regular file that its owner, or root, gave this name (or ``any_names``)."""
     if not stat.S_ISREG(info.st_mode):
         raise ForeignError(f"{shown} is not a regular file")
-    if has_risky_name(os.fstat(found.descriptor), info):
+    if not any_names and has_risky_name(os.fstat(found.descriptor), info):
         raise ForeignError(
             f"{shown} has {info.st_nlink} names (hard links), and may be a file of another user that got a name here: "
             "remove the others, or copy the file"
@@ -176,9 +177,12 @@ def is_program(path: Path) -> bool:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The first bytes of a regular file. Raises OSError or ForeignError."""
+    """The first bytes of a regular file, to be compared only. Raises OSError or ForeignError.
+
+    A program may have several names: pnpm and others link each one from their store.
+    """
     with walk(path) as found:
-        descriptor, _ = open_regular(found)
+        descriptor, _ = open_regular(found, any_names=True)
         try:
             return os.read(descriptor, count)
         finally:
@@ -208,7 +212,7 @@ def open_socket(path: Path) -> Iterator[str]:
 
 def open_directory(path: Path) -> Found:
     """The directory itself, open, with the name ``.``. Raises OSError as ``walk``, ForeignError for a wrong link to it."""
-    found = walk(path / "_")
+    found = walk(path / "_", follow=False)  # whatever has that name: only the directory is used
     try:
         found.check_links()  # although everybody may read it: files in it are then opened without any link
     except BaseException:
@@ -285,11 +289,7 @@ def _write_part(
     descriptor = os.open(part, _NEW, 0o600, dir_fd=found.descriptor)
     try:
         write_all(descriptor, data)
-        if owner != (os.geteuid(), os.getegid()):
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode & MODE_BITS)
-        if replaces is not None:
-            _keep_attributes(descriptor, replaces.attributes, shown)
+        _dress(descriptor, mode, owner, replaces, shown)
         fsync_file(descriptor, Path(found.directory) / part)
         if replaces is not None and not replaces.is_same(found.stat(wanted)):
             raise ForeignError(f"{shown} {_CHANGED}")
@@ -301,6 +301,43 @@ def _write_part(
     finally:
         os.close(descriptor)
     fsync_directory(Path(found.directory), opened=found.descriptor)
+
+
+def _dress(
+    descriptor: int, mode: int, owner: tuple[int, int], replaces: Content | None, shown: Path
+) -> None:
+    """Owner, mode and attributes of a new file. Raises OSError, ForeignError when attributes cannot be kept."""
+    if owner != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, *owner)
+    _drop_inherited(descriptor, replaces.attributes if replaces else {})
+    os.fchmod(descriptor, mode & MODE_BITS)
+    if replaces is not None:
+        _keep_attributes(descriptor, replaces.attributes, shown)
+
+
+def _drop_inherited(descriptor: int, wanted: Mapping[str, bytes]) -> None:
+    """Remove what a new file got from its directory: a default ACL would let others read it. A label of SELinux stays."""
+    for key in attributes_of(descriptor):
+        if key not in wanted and not key.startswith("security."):
+            with contextlib.suppress(OSError):
+                os.removexattr(descriptor, key)
+
+
+def rehearse_write(found: Found, replaces: Content) -> None:
+    """Raise ForeignError when a new file in the directory cannot get owner, mode and attributes of the one that was read.
+
+    Tried with a file that never has a name; where the file system has none such, nothing is found.
+    """
+    try:
+        descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=found.descriptor)
+    except OSError:
+        return
+    try:
+        _dress(descriptor, replaces.mode, replaces.owner, replaces, found.asked)
+    except OSError as error:
+        raise ForeignError(f"cannot write {found.asked}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _keep_attributes(descriptor: int, attributes: Mapping[str, bytes], shown: Path) -> None:

@@ -58,11 +58,19 @@ class Place:
         if self.path != now.path:
             return f"is really {now.path} now, and was {self.path} when it was recorded"
         same = (self.inode, self.owner) == (now.inode, now.owner)
-        if not same or (self.boot == now.boot and self.device != now.device):
+        if not same or (self.boot == now.boot and self._is_other_device(now)):
             return f"is in another directory than the one that was recorded: {self.directory} was replaced"
         if now.file_owner not in (self.file_owner, 0, now.owner):
             return f"belongs to {user_name(now.file_owner)} now, and belonged to {user_name(self.file_owner)}"
         return ""
+
+    def _is_other_device(self, now: Place) -> bool:
+        """Whether the file system is another one.
+
+        Overlay, NFS, btrfs, ZFS, FUSE and tmpfs get an anonymous number (major number 0), another one at each mount.
+        """
+        anonymous = os.major(self.device) == os.major(now.device) == 0
+        return self.device != now.device and not anonymous
 
 
 def boot_id() -> str:
@@ -93,7 +101,8 @@ class Found:
 
     ``directory`` is its path without symbolic links, ``owner`` its owner, ``owners`` are the owners of all directories on the way,
     ``is_open`` whether every user may pass through all of them.
-    For a path that leads to the root directory ``name`` is ``.``.
+    For a path that leads to the root directory ``name`` is ``.``. ``recorded_owner``: owner of the file when root recorded this
+    very place, whose links to it are trusted also while the file is missing or damaged.
     """
 
     asked: Path
@@ -104,6 +113,7 @@ class Found:
     owner: int = 0
     owners: frozenset[int] = frozenset()
     is_open: bool = False
+    recorded_owner: int | None = None
 
     def __enter__(self) -> Found:
         return self
@@ -131,6 +141,10 @@ class Found:
             file_owner = info.st_uid
         return Place(self.directory, self.name, info.st_dev, info.st_ino, info.st_uid, file_owner, boot_id())
 
+    def is_in(self, other: Found) -> bool:
+        """Whether both are in the same directory."""
+        return os.path.samestat(os.fstat(self.descriptor), os.fstat(other.descriptor))
+
     def check_readable(self, info: os.stat_result) -> None:
         """As ``check_links``, for reading what has that ``info``: every link may lead to what every user may read."""
         if not (self.is_open and info.st_mode & stat.S_IROTH):
@@ -139,12 +153,12 @@ class Found:
     def check_links(self, file_owner: int | None = None) -> None:
         """Raise ForeignError when another user's link leads to a directory, or a file, that is not that user's."""
         for link in self.links:
-            if link.owner not in (0, os.geteuid(), self.owner, file_owner):
+            if link.owner not in (0, os.geteuid(), self.owner, file_owner, self.recorded_owner):
                 user = user_name(link.owner)
                 raise ForeignError(
                     f"{self.asked} leads to {self.path}, which is not of user {user}, by a symbolic link of that user "
-                    f"({link.path}), so it is not used. Where that is intended, give the link to root: "
-                    f"chown -h root {link.path}"
+                    f"({link.path}), so it is not used. Where that is intended, name {self.path} itself in the settings, or "
+                    f"give the link to root: chown -h root {link.path}"
                 )
 
 

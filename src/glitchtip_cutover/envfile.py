@@ -19,6 +19,7 @@ from glitchtip_core.foreign_files import (
     is_writable,
     names_in,
     read,
+    rehearse_write,
     remove,
     set_aside,
     write,
@@ -52,11 +53,13 @@ class EnvFile:
         """The open directory that really holds the file. Raises CutoverError, also for what fails in the meantime."""
         try:
             with walk(self.path) as found:
-                if self.recorded is not None and (told := self.recorded.difference(found.place())):
-                    raise CutoverError(
-                        f"{self.path} {told}. It was left alone: put it back where it was, or set {self.key} there by hand and "
-                        "restart its services"
-                    )
+                if self.recorded is not None:
+                    if told := self.recorded.difference(found.place()):
+                        raise CutoverError(
+                            f"{self.path} {told}. It was left alone: put it back where it was, or set {self.key} there by hand "
+                            "and restart its services"
+                        )
+                    found.recorded_owner = self.recorded.file_owner
                 yield found
         except ForeignError as error:
             raise CutoverError(str(error)) from None
@@ -101,14 +104,30 @@ class EnvFile:
         edited = replace_value(seen.data, self.key, value, str(self.path))
         if edited == seen.data:
             return edited
+        self._check_names(seen)
+        if not is_writable(found):
+            raise CutoverError(f"cannot write {self.path}: its directory is not writable")
+        return edited
+
+    def _check_names(self, seen: Content) -> None:
         if seen.info.st_nlink > 1:
             raise CutoverError(
                 f"{self.path} has {seen.info.st_nlink} names (hard links): the others would keep the old value, "
                 "so remove them or make them symbolic links"
             )
-        if not is_writable(found):
-            raise CutoverError(f"cannot write {self.path}: its directory is not writable")
-        return edited
+
+    def check(self) -> None:
+        """Raise CutoverError for whatever would keep the file from being edited, copied or put back. Its text is not judged."""
+        with self._found() as found:
+            seen = read(found, MAX_BYTES)
+            self._check_names(seen)
+            if not is_writable(found):
+                raise CutoverError(f"cannot write {self.path}: its directory is not writable")
+            found.check_links(seen.info.st_uid)
+            rehearse_write(found, seen)
+            with self._beside(found, seen) as beside:
+                if not is_writable(beside):
+                    raise CutoverError(f"cannot keep a copy of {self.path} beside it: its directory is not writable")
 
     def replace(self, value: str, *, in_place: bool = False) -> bool:
         """Set ``key`` to ``value`` atomically, keeping mode, owner and attributes; True when the file changed.
@@ -167,8 +186,7 @@ class EnvFile:
 
     def backup(self, stamp: str, label: str = "pre-glitchtip") -> Path:
         """Copy the file beside itself as ``<name>.<label>-<stamp>`` with its mode; reuse an equal copy."""
-        seen = self.content()
-        with self._beside() as found:
+        with self._found() as real, self._beside(real, seen := read(real, MAX_BYTES)) as found:
             for name in self._copy_names(label, stamp):
                 with contextlib.suppress(FileNotFoundError):
                     if _holds(found, name, seen.data):
@@ -221,10 +239,16 @@ class EnvFile:
             yield f"{self.path.name}.{label}-{stamp}" + ("" if number == 1 else f"-{number}")
 
     @contextlib.contextmanager
-    def _beside(self) -> Iterator[Found]:
-        """The open directory that ``path`` itself names, where copies are kept. Raises CutoverError."""
+    def _beside(self, real: Found | None = None, seen: Content | None = None) -> Iterator[Found]:
+        """The open directory that ``path`` itself names, where copies are kept. Raises CutoverError.
+
+        Where that is the ``real`` directory of the file that was ``seen``, who owns the file counts as for writing it.
+        """
         try:
             with walk(self.path, follow=False) as found:
+                if real is not None and seen is not None and real.is_in(found):
+                    known = real.recorded_owner
+                    found.recorded_owner = seen.info.st_uid if known is None else known
                 found.check_links()
                 yield found
         except ForeignError as error:

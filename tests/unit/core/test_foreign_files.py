@@ -6,6 +6,7 @@ import dataclasses
 import os
 import socket
 import stat
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from glitchtip_core import foreign_files
 from glitchtip_core.errors import CoreError
 from glitchtip_core.foreign_files import (
+    first_bytes,
     is_file,
     is_program,
     list_directory,
@@ -176,7 +178,7 @@ def test_a_place_differs_by_its_path_its_directory_and_its_owner(tmp_path: Path)
     assert place.difference(place) == ""
     moved = dataclasses.replace(place, directory=str(tmp_path / "6"))
     assert place.difference(moved) == f"is really {tmp_path}/6/file now, and was {tmp_path}/5/file when it was recorded"
-    for change in ({"inode": 1}, {"owner": OTHER}, {"device": 1}):
+    for change in ({"inode": 1}, {"owner": OTHER}, {"device": os.makedev(8, 250)}):
         assert "was replaced" in place.difference(dataclasses.replace(place, **change))
     assert "belongs to 54322 now" in place.difference(dataclasses.replace(place, file_owner=54322))
 
@@ -184,8 +186,23 @@ def test_a_place_differs_by_its_path_its_directory_and_its_owner(tmp_path: Path)
 def test_a_device_number_counts_within_one_boot_only(tmp_path: Path) -> None:
     with walk(tmp_path / "file") as found:
         place = found.place()
-    assert place.difference(dataclasses.replace(place, device=1, boot="another")) == ""
+    another = os.makedev(8, 250)
+    assert place.difference(dataclasses.replace(place, device=another, boot="another")) == ""
     assert place.difference(dataclasses.replace(place, inode=1, boot="another"))
+
+
+def test_an_anonymous_device_number_changes_at_each_mount_and_does_not_decide(tmp_path: Path) -> None:
+    """Overlay, NFS, btrfs, ZFS, FUSE, tmpfs: their major number is 0."""
+    with walk(tmp_path / "file") as found:
+        place = dataclasses.replace(found.place(), device=os.makedev(0, 40))
+    assert place.difference(dataclasses.replace(place, device=os.makedev(0, 41))) == ""
+    # Controls: everything else still decides, and so does a number of a disk.
+    assert place.difference(dataclasses.replace(place, device=os.makedev(0, 41), inode=1))
+    assert place.difference(dataclasses.replace(place, device=os.makedev(0, 41), owner=OTHER))
+    assert place.difference(dataclasses.replace(place, device=os.makedev(8, 1)))
+    disk = dataclasses.replace(place, device=os.makedev(8, 1))
+    assert disk.difference(dataclasses.replace(disk, device=os.makedev(8, 2)))
+    assert disk.difference(dataclasses.replace(disk, device=os.makedev(0, 41)))
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -244,6 +261,95 @@ def test_bytes_mode_owner_and_attributes_are_of_one_file(theirs: Path, monkeypat
     monkeypatch.setattr(os, "open", swapped)
     seen = read_file(path, LIMIT)
     assert (seen.data, seen.mode, seen.owner) == (b"their bytes", 0o640, (OTHER, OTHER))
+
+
+@needs_root
+def test_the_first_bytes_of_a_program_with_several_names_are_compared(tmp_path: Path, theirs: Path) -> None:
+    """pnpm links each program from its store, in directories that a group may write."""
+    (theirs / "program").write_text("#!/usr/bin/env node\n")
+    give(theirs / "program")
+    os.link(theirs / "program", theirs / "in_the_store")
+    theirs.chmod(0o775)
+    assert first_bytes(theirs / "program", 11) == b"#!/usr/bin/"
+    with pytest.raises(ForeignError, match="2 names"):  # the control: what is kept is not read
+        read_file(theirs / "program", LIMIT)
+    (tmp_path / "secret").write_text("root's bytes")
+    (tmp_path / "secret").chmod(0o600)
+    (theirs / "link").symlink_to(tmp_path / "secret")
+    give(theirs / "link")
+    with pytest.raises(ForeignError, match="by a symbolic link of that user"):
+        first_bytes(theirs / "link", 11)
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
+def test_no_name_in_a_directory_leads_elsewhere_when_the_directory_is_opened(tmp_path: Path, theirs: Path, kind: str) -> None:
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / "secret").touch()
+    if kind == "file":
+        (theirs / "_").touch()
+    else:
+        (theirs / "_").symlink_to(roots / "secret" if kind == "link" else roots / "absent" / "x")
+        give(theirs / "_")
+    assert list_directory(theirs) == ["_", "file"]
+
+
+# --- attributes -----------------------------------------------------------------------------------------------
+
+#: A default ACL that lets another user read and write (linux/posix_acl_xattr.h): version 2, then tag, rights and id of each entry.
+_ACL = ((1, 7, -1), (2, 7, 54322), (4, 5, -1), (0x10, 7, -1), (0x20, 0, -1))
+DEFAULT_ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in _ACL)
+ACCESS = "system.posix_acl_access"
+
+
+@pytest.fixture
+def shared(theirs: Path) -> Path:
+    """The other user's directory with a default ACL; ``file`` was there before it."""
+    try:
+        os.setxattr(theirs, "system.posix_acl_default", DEFAULT_ACL)
+    except OSError as error:
+        pytest.skip(f"no ACL can be set here: {error.strerror}")
+    (theirs / "probe").touch()
+    assert ACCESS in os.listxattr(theirs / "probe"), "the control: a new file inherits it"
+    (theirs / "probe").unlink()
+    return theirs
+
+
+@needs_root
+@pytest.mark.parametrize("kept", [True, False], ids=["edited", "put back"])
+def test_a_new_file_has_no_rights_that_its_directory_would_give(shared: Path, kept: bool) -> None:
+    (shared / "file").chmod(0o640)
+    with walk(shared / "file") as found:
+        seen = read(found, LIMIT)
+        write(found, b"new", mode=0o640, owner=(OTHER, OTHER), replaces=seen if kept else None)
+    assert (shared / "file").read_bytes() == b"new"
+    assert ACCESS not in os.listxattr(shared / "file")
+    assert stat.S_IMODE((shared / "file").stat().st_mode) == 0o640
+
+
+@needs_root
+def test_rights_that_a_file_has_itself_are_kept(shared: Path) -> None:
+    os.setxattr(shared / "file", ACCESS, DEFAULT_ACL)
+    with walk(shared / "file") as found:
+        seen = read(found, LIMIT)
+        write(found, b"new", mode=seen.mode, owner=(OTHER, OTHER), replaces=seen)
+    assert os.getxattr(shared / "file", ACCESS) == seen.attributes[ACCESS]
+
+
+@needs_root
+def test_without_the_removal_an_edit_fails_and_the_rehearsal_says_so(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control, and what the rehearsal is for."""
+    with walk(shared / "file") as found:
+        seen = read(found, LIMIT)
+        foreign_files.rehearse_write(found, seen)
+        assert os.listdir(shared) == ["file"]
+        monkeypatch.setattr(foreign_files, "_drop_inherited", lambda *_: None)
+        with pytest.raises(ForeignError, match="extended attributes cannot be kept"):
+            foreign_files.rehearse_write(found, seen)
+        with pytest.raises(ForeignError, match="extended attributes cannot be kept"):
+            write(found, b"new", mode=0o640, owner=(OTHER, OTHER), replaces=seen)
+    assert os.listdir(shared) == ["file"]
 
 
 # --- writing ------------------------------------------------------------------------------------------------
