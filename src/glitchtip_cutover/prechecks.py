@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from glitchtip_core.foreign_files import is_file, list_directory, read_text
-from glitchtip_core.foreign_paths import real_path
+from glitchtip_core.foreign_files import is_file, names_in, open_directory, read_text
+from glitchtip_core.foreign_paths import ForeignError, real_path
+from glitchtip_core.foreign_search import read_foreign
 
 from .announce import parse_settings
 from .compose import Compose
@@ -146,9 +147,11 @@ def _is_about_status(config: Config, listed: Sequence[Process], missing: Iterabl
 
 def _read_env(path: Path, key: str, findings: Findings) -> dict[str, str] | None:
     """All variables of one ``.env``, whose DSN must be there and valid."""
-    data = findings.attempt(EnvFile(path, key).read)
+    file = EnvFile(path, key)
+    data = findings.attempt(file.read)
     if data is None:
         return None
+    findings.attempt(file.check)
     found = findings.attempt(lambda: find_assignment(data, key, str(path)))
     if found is not None and not found.value:
         findings.problems.append(
@@ -247,47 +250,63 @@ def _check_other_files(config: Config, listed: Sequence[Process], findings: Find
     edited = {real_path(path) for path in config.env_files}
     told: set[Path] = set()
     for directory, processes in sorted(by_directory.items()):
-        for path in _env_files_in(directory):
+        for path in _env_files_in(directory, findings):
             if real_path(path) in edited | told:
                 continue
             told.add(real_path(path))
-            line = _line_that_sets(path, config.env_key)
-            if line:
-                _report_other_file(config, path, line, processes, findings)
+            found = read_foreign(path, MAX_BYTES)
+            if found is None:
+                continue
+            line = _line_that_sets(found.text, config.env_key)
+            if found.problem or line:
+                _report_other_file(config, path, found.problem or line, processes, findings)
 
 
-def _env_files_in(directory: Path) -> list[Path]:
-    names = [name for name in list_directory(directory) if name == ".env" or name.startswith(".env.")]
-    wanted = [name for name in names if not _UNREAD.search(name[4:]) and not _COPY.search(name[4:])]
-    return [directory / name for name in wanted if is_file(directory / name)]
+def _env_files_in(directory: Path, findings: Findings) -> list[Path]:
+    """The files that loaders may read; a directory that cannot be listed is a problem, one that is not there is none."""
+    try:
+        with open_directory(directory) as opened:
+            listed = names_in(opened)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return []
+    except (OSError, ForeignError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        findings.problems.append(_sentence(f"files beside .env in {directory} cannot be judged: {reason}"))
+        return []
+    names = [name for name in listed if name == ".env" or name.startswith(".env.")]
+    return [directory / name for name in names if not _UNREAD.search(name[4:]) and not _COPY.search(name[4:])]
 
 
-def _line_that_sets(path: Path, key: str) -> int:
-    """Number of the line that sets ``key`` in a file; 0 where there is none or the file cannot be read."""
-    text = read_text(path, MAX_BYTES)
-    if text is None:
-        return 0
+def _line_that_sets(text: str, key: str) -> int:
+    """Number of the line that sets ``key`` in a text; 0 where there is none."""
     match = re.search(rf"^[ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:]", text, re.MULTILINE)
     return 0 if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def _report_other_file(
-    config: Config, path: Path, line: int, processes: Sequence[Process], findings: Findings
+    config: Config, path: Path, found: int | str, processes: Sequence[Process], findings: Findings
 ) -> None:
-    """A problem when the file wins for one of these services, else a note."""
+    """A problem when the file wins for one of these services, else a note.
+
+    ``found``: the line that sets the DSN, or why the file cannot be read.
+    """
     modes = {process.environment.get("NODE_ENV") or "production" for process in processes}
     names = ", ".join(dict.fromkeys(process.name for process in processes))
     words = [word for word in path.name[4:].split(".") if word]
     mode = next((word for word in words if word != "local"), "")
-    if path.name == ".env" or not mode or mode in modes:
+    wins = path.name == ".env" or not mode or mode in modes
+    if isinstance(found, str):
+        told = f"whether {path} sets {config.env_key} too cannot be judged ({names}): {found}"
+        (findings.problems if wins else findings.notes).append(_sentence(told))
+    elif wins:
         findings.problems.append(
-            f"{path} line {line} sets {config.env_key} too, and the switch does not edit this file. With loaders such as "
+            f"{path} line {found} sets {config.env_key} too, and the switch does not edit this file. With loaders such as "
             f"dotenv-flow, Next.js or Vite it wins over {config.env_file.name} ({names}). Remove the line, or give the services "
             "that read it this env_file in ai_admin_cutover_services."
         )
     else:
         findings.notes.append(
-            f"{path} line {line} sets {config.env_key} too, for NODE_ENV={mode}; the services here run with "
+            f"{path} line {found} sets {config.env_key} too, for NODE_ENV={mode}; the services here run with "
             f"{', '.join(sorted(modes))}."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,44 @@ def test_a_file_of_another_mode_is_only_noted(product: Product) -> None:
     found = product.find().result()
     assert found["problems"] == []
     assert ".env.test line 1 sets SENTRY_DSN too, for NODE_ENV=test" in found["notes"][0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+@pytest.mark.parametrize("name", [".env.local", ".env.test"])
+def test_a_file_that_cannot_be_judged_is_told(product: Product, name: str) -> None:
+    """The user's link to a file that root and the group of the product may read: the product reads it, and it wins."""
+    vault = product.root / "vault"
+    vault.mkdir()
+    (vault / "env").write_text(f"SENTRY_DSN={OLD}\n")
+    (vault / "env").chmod(0o640)
+    (product.root / name).symlink_to(vault / "env")
+    assert f"{name} line 1 sets SENTRY_DSN too" in str(product.find().result())  # the control: root's own link is read
+    os.lchown(product.root / name, 54321, 54321)
+    told = product.find().result()["problems" if name == ".env.local" else "notes"]
+    assert len(told) == 1
+    assert told[0].startswith(f"whether {product.root / name} sets SENTRY_DSN too cannot be judged (api, bot): {product.root / name} leads to")
+    assert OLD not in told[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+def test_a_working_directory_that_cannot_be_listed_is_told(product: Product) -> None:
+    """``current`` of another user leads to it, and ``.env.local`` in it would win."""
+    (product.root / "releases" / "src").mkdir(parents=True)
+    (product.root / "releases" / "src" / "instrument.js").write_text(INSTRUMENT)
+    (product.root / "releases" / ".env.local").write_text(f"SENTRY_DSN={OLD}\n")
+    (product.root / "current").symlink_to("releases")
+    product.change("bot", cwd=str(product.root / "current"))
+    assert "releases/.env.local line 1 sets" in str(product.find().result()).replace("current", "releases")  # the control
+    os.lchown(product.root / "current", 54321, 54321)
+    problems = product.find().result()["problems"]
+    assert [text for text in problems if text.startswith(f"files beside .env in {product.root / 'current'} cannot be judged: ")]
+    product.change("bot", cwd=str(product.root / "absent"))
+    assert "cannot be judged" not in str(product.find().result())
+
+
+def test_a_second_name_of_the_file_is_told_before_anything_else(product: Product) -> None:
+    os.link(product.env_file, product.root / "second")
+    assert [text for text in product.find().result()["problems"] if "has 2 names (hard links)" in text]
 
 
 def test_a_file_that_the_switch_edits_is_no_other_file(product: Product) -> None:
