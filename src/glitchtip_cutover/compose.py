@@ -26,14 +26,15 @@ from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .config import Config
+from .engine import CALL_TIMEOUT, Docker, may_read, owner_and_mode, reason_of
 from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
 from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import Completed, run, search_path, user_home, user_name
+from .process import Completed, user_name
+from .snapshot import Snapshot
 
-_CALL_TIMEOUT = 30.0
 _UP_TIMEOUT = 180.0
 #: The Compose file that is read from standard input.
 _STDIN = "-"
@@ -53,67 +54,6 @@ def epoch(text: str) -> float:
     if match is None or match[1].startswith("0001-"):
         return 0.0
     return datetime.fromisoformat(f"{match[1]}{match[2] or ''}{match[3].replace('Z', '+00:00')}").timestamp()
-
-
-class Docker:
-    """The engine, asked through its command line."""
-
-    def __init__(self, binary: Path) -> None:
-        self.binary = binary
-
-    def call(
-        self,
-        arguments: Sequence[str],
-        *,
-        timeout: float = _CALL_TIMEOUT,
-        cwd: Path | str = "/",
-        stdin: str = "",
-        variables: Mapping[str, str] | None = None,
-        user: str | None = None,
-    ) -> Completed:
-        """Run ``docker ARGUMENTS`` with a minimal environment, and ``variables`` that it hands on by their names.
-
-        ``user``: as that user, in place of root.
-        """
-        home = "/root" if user is None else user_home(user)
-        own = {"PATH": search_path(), "HOME": home, "LC_ALL": "C.UTF-8"}
-        return run(
-            [self.binary, *arguments],
-            environment={**(variables or {}), **own},
-            timeout=timeout,
-            cwd=cwd,
-            stdin=stdin,
-            user=user,
-        )
-
-    def answers(self, user: str | None = None) -> bool:
-        """Whether the engine answers us, or that ``user``."""
-        try:
-            return self.call(["version", "--format", "{{.Server.Version}}"], user=user).code == 0
-        except CutoverError:
-            return False
-
-    def containers(self, project: str) -> list[dict[str, Any]]:
-        """What ``docker inspect`` tells of every container of a Compose project, one-off ones left out."""
-        listed = self.call(
-            ["ps", "--all", "--quiet", "--no-trunc", f"--filter=label=com.docker.compose.project={project}"]
-        )
-        if listed.code != 0:
-            raise CutoverError("Docker does not answer: is its service running?")
-        names = listed.output.split()
-        if not names:
-            return []
-        done = self.call(["inspect", "--type=container", *names])
-        try:
-            data = decode_json(done.output)
-        except ValueError:
-            raise CutoverError("docker inspect did not print JSON") from None
-        return [
-            item
-            for item in (data if isinstance(data, list) else [])
-            if isinstance(item, dict)
-            and as_mapping(as_mapping(item.get("Config")).get("Labels")).get("com.docker.compose.oneoff") != "True"
-        ]
 
 
 class Compose:
@@ -209,29 +149,46 @@ class Compose:
         labels = (containers[0].get("Config") or {}).get("Labels") or {}
         files = str(labels.get("com.docker.compose.project.config_files") or "").split(",")
         self._files = tuple(path for path in files if path not in ("", _STDIN, str(self.override)))
+        if not self._files:
+            kept = Snapshot(self.config.state_dir).manager().get("files")
+            self._files = tuple(str(path) for path in kept) if isinstance(kept, list) else ()
 
     def user(self) -> str | None:
         """As whom ``docker compose`` runs: it does what the project's files say, so as the user who can change them.
 
-        None: they are root's alone, or ours. Raises CutoverError when several users can.
+        None: they are root's alone, or ours. Where several users can, it is the one of the snapshot, as long as the project's
+        directory is that user's: a colleague's editor has given a file another owner since. Else raises CutoverError.
         """
         if os.geteuid() != 0:
             return None
-        found = [controllers_of(path) for path in (self.settings.directory, *map(Path, self._files))]
-        names = sorted({user_name(number) for users in found for number in users})
-        if len(names) > 1:
-            raise CutoverError(
-                f"the Compose project {self.settings.project} in {self.settings.directory} belongs to several users "
-                f"({', '.join(names)}), so it is not clear as whom `docker compose` has to run: give its directory and files "
-                "to one of them, or to root"
-            )
-        return names[0] if names else None
+        owners = self._owners()
+        names = sorted({name for found in owners.values() for name in found})
+        if len(names) <= 1:
+            return names[0] if names else None
+        known = Snapshot(self.config.state_dir).manager().get("user")
+        info = info_of(self.settings.directory)
+        if isinstance(known, str) and known in names and info is not None and user_name(info.st_uid) == known:
+            return known
+        told = "; ".join(f"{path}: {', '.join(found) or 'root'}" for path, found in owners.items())
+        raise CutoverError(
+            f"the Compose project {self.settings.project} belongs to several users ({told}), so it is not clear as whom "
+            "`docker compose` has to run: give its directory and files to one of them, or to root"
+        )
+
+    def _owners(self) -> dict[str, list[str]]:
+        """Who, other than root, can change the project's directory and each of its files."""
+        paths = (str(self.settings.directory), *self._files)
+        return {path: sorted(map(user_name, controllers_of(Path(path)))) for path in paths}
+
+    def recorded(self) -> dict[str, Any]:
+        """As whom ``docker compose`` runs, and with which files. Raises CutoverError as ``user``."""
+        if not self._files and self.running:
+            self._remember_files(self.docker.containers(self.settings.project))
+        return {"user": self.user(), "files": list(self._files)}
 
     def check_access(self) -> None:
         """Raise CutoverError when the project is another user's, and that user may not use the engine."""
-        if not self._files and self.running:
-            self._remember_files(self.docker.containers(self.settings.project))
-        user = self.user()
+        user = self.recorded()["user"]
         if user is not None and self.running and not self.docker.answers(user):
             raise CutoverError(
                 f"the Compose project {self.settings.project} in {self.settings.directory} belongs to user {user}, who has no "
@@ -240,7 +197,7 @@ class Compose:
             )
 
     def _compose(
-        self, arguments: Sequence[str], *, with_override: bool, timeout: float = _CALL_TIMEOUT
+        self, arguments: Sequence[str], *, with_override: bool, timeout: float = CALL_TIMEOUT
     ) -> Completed:
         """Run ``docker compose ARGUMENTS`` for the project, as the user whose files it is made of.
 
@@ -266,7 +223,21 @@ class Compose:
         )
         if done.code != 0:
             self.check_access()
+            self._check_readable(user)
         return done
+
+    def _check_readable(self, user: str | None) -> None:
+        """Raise CutoverError for files of the project that the user cannot read as whom ``docker compose`` runs."""
+        if user is None:
+            return
+        paths = dict.fromkeys((*map(Path, self._files), *self.config.env_files, self.settings.directory / ".env"))
+        closed = [f"{path} ({owner_and_mode(path)})" for path in paths if not may_read(user, path)]
+        if closed:
+            raise CutoverError(
+                f"`docker compose` of {self.settings.project} runs as user {user}, who can change what it does, and that user cannot "
+                f"read {', '.join(closed)}: let {user} read it (`setfacl -m u:{user}:r`, or its group), or give the project's "
+                "directory and files to root"
+            )
 
     def _services(self, *, with_override: bool) -> dict[str, Any]:
         """``services`` as Compose resolves them now; asked again only when a file has changed."""
@@ -281,7 +252,7 @@ class Compose:
             done = self._compose(["config", "--format=json"], with_override=with_override)
             if done.code != 0:
                 raise CutoverError(
-                    f"docker compose config of {self.settings.project} failed with exit code {done.code}"
+                    f"docker compose config of {self.settings.project} failed with exit code {done.code}{reason_of(done)}"
                 )
             try:
                 services = decode_json(done.output).get("services") or {}
@@ -361,7 +332,8 @@ class Compose:
                 process.name == name and process.healthy and process.container not in old for process in there
             )
         ]
-        raise_all(failed | {name: f"docker compose up of {name} failed" for name in bad or names})
+        told = reason_of(done)
+        raise_all(failed | {name: f"docker compose up of {name} failed{told}" for name in bad or names})
 
     def save(self) -> None:
         """Nothing to do: a container keeps its environment over a boot."""

@@ -17,7 +17,7 @@ from .files import fsync_directory, fsync_file
 Record = dict[str, Any]
 #: Records of what was seen or decided; each other one is written before an act that changes something.
 _REMARKS = frozenset(
-    {"note", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected", "record_incomplete"}
+    {"note", "env_recorded_anew", "gate_overridden", "proved", "heard", "unproven_accepted", "verified", "unexpected", "record_incomplete"}
     | {"watch_begin", "watch_note", "watch_alarm", "watch_passed", "watch_stopped", "watch_drift"}
 )
 

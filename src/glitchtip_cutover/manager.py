@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import CutoverError
 from .launch import Launch
@@ -102,6 +102,9 @@ class Manager(Protocol):
 
     def save(self) -> None:
         """Make what runs now survive a boot, where that is a step of its own."""
+
+    def recorded(self) -> dict[str, Any]:
+        """What a way back has to know of the manager although it may be another one then: kept in the snapshot."""
 
     def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
         """Without asking the manager: set ``key`` to ``values[service]`` in what it will start services with

@@ -232,6 +232,10 @@ class Pm2:
         if done.code != 0:
             raise CutoverError(core.failure("save", done))
 
+    def recorded(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
         """Set ``key`` in the saved list for the services of ``values`` that carry it; return those changed.
 

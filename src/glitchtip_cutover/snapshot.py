@@ -111,7 +111,7 @@ def load_before(path: Path) -> Before:
 
 
 class Snapshot:
-    """The state of before the migration, in the directory ``before``; written once, never overwritten."""
+    """The state of before the migration, in the directory ``before``; written once. Only the place of a ``.env`` may change."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "before"
@@ -139,17 +139,7 @@ class Snapshot:
         for number, copy in enumerate(copies, start=1):
             name = "env" if number == 1 else f"env-{number}"
             write_new(part / name, copy.data)
-            rows.append(
-                {
-                    "path": str(copy.path),
-                    "name": name,
-                    "sha256": hashlib.sha256(copy.data).hexdigest(),
-                    "mode": f"{copy.mode:04o}",
-                    "uid": copy.owner[0],
-                    "gid": copy.owner[1],
-                    "place": asdict(copy.place) if copy.place else None,
-                }
-            )
+            rows.append(_row_of(copy, name, hashlib.sha256(copy.data).hexdigest()))
         write_new(part / "dsn", before.dsn.encode())
         save_before(part / "services.json", before)
         write_json(part / "config.json", dict(document))
@@ -167,6 +157,33 @@ class Snapshot:
                 "there is no snapshot of the state before the migration; run snapshot (phase 0) first"
             )
         return data
+
+    def move(self, copy: EnvCopy) -> None:
+        """Record a ``.env`` that still holds its DSN of before, and is elsewhere by now, anew: its bytes and its place.
+
+        The bytes come under a name of their own first, so that the snapshot is the earlier or the later one as a whole.
+        """
+        facts = self.facts()
+        rows = [dict(row) for row in facts.get("files") or []]
+        row = next((row for row in rows if row["path"] == str(copy.path)), None)
+        if row is None:
+            raise CutoverError(f"the snapshot holds no {copy.path}")
+        digest = hashlib.sha256(copy.data).hexdigest()
+        name = f"{str(row['name']).partition('.')[0]}.{digest[:16]}"
+        (self.path / name).unlink(missing_ok=True)
+        write_new(self.path / name, copy.data)
+        fsync_directory(self.path)
+        row |= _row_of(copy, name, digest)
+        first = {key: rows[0][key] for key in ("sha256", "mode", "uid", "gid")}
+        write_json(self.path / "snapshot.json", {**facts, **first, "files": rows})
+
+    def manager(self) -> Mapping[str, Any]:
+        """What the manager had recorded of itself (see ``Manager.recorded``); nothing without a snapshot, or in an older one."""
+        try:
+            found = self.facts().get("manager")
+        except CutoverError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def before(self) -> Before:
         """The recorded state. Raises CutoverError when there is none."""
@@ -196,3 +213,16 @@ class Snapshot:
             return Place(**kept) if kept else None
         except (CutoverError, KeyError, TypeError):
             return None
+
+
+def _row_of(copy: EnvCopy, name: str, digest: str) -> dict[str, Any]:
+    """What is recorded of one ``.env``, whose bytes are in the file ``name``."""
+    return {
+        "path": str(copy.path),
+        "name": name,
+        "sha256": digest,
+        "mode": f"{copy.mode:04o}",
+        "uid": copy.owner[0],
+        "gid": copy.owner[1],
+        "place": asdict(copy.place) if copy.place else None,
+    }

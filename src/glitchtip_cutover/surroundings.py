@@ -19,9 +19,9 @@ from glitchtip_core.foreign_paths import real_path
 from glitchtip_core.foreign_search import ForeignFile, find_files, read_foreign
 from glitchtip_core.json_text import decode_json
 
-from .compose import Docker
 from .config import Config
 from .crontabs import named_files, owners_of, read_crontabs
+from .engine import Docker
 from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
 from .manager import Process

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.foreign_paths import real_path
@@ -294,6 +295,10 @@ class Systemd:
 
     def save(self) -> None:
         """Nothing to do: units and drop-ins are files."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
         """Mend the variables that our drop-ins name; systemd is not asked and reads them when it starts the

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from glitchtip_core.foreign_paths import Place
 
 from .api import Event, await_event, verify_dsn
 from .awaited import Awaited
@@ -44,6 +46,7 @@ from .host import Host
 from .journal import Journal, State, fold
 from .limits import FILE, MARGIN, NOTIFYING
 from .manager import Process
+from .moved import find_moved, record_moved
 from .override import Override
 from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
 from .pm2 import check_node
@@ -76,6 +79,7 @@ class Cutover:
         self.config = config
         host = self.host = contain_host(host)
         self.snapshots = Snapshot(config.state_dir)
+        self._moved: dict[Path, Place] = {}
         self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
         self.services = Services(config, host.manager, monotonic=host.monotonic, sleep=host.sleep)
         self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
@@ -87,8 +91,25 @@ class Cutover:
         self.override = Override(config, host, self.books, self.services, self.way_back)
 
     def env(self, path: Path) -> EnvFile:
-        """The editor of one ``.env``, which must be where it was at the snapshot."""
-        return EnvFile(path, self.config.env_key, self.snapshots.place(path))
+        """The editor of one ``.env``, which must be where it was at the snapshot, or may be recorded anew."""
+        return EnvFile(path, self.config.env_key, self._moved.get(path) or self.snapshots.place(path))
+
+    def _see_moved(self, state: State) -> list[str]:
+        """From now on look for each ``.env`` where it would be recorded anew; a note about each of them."""
+        moved = find_moved(self.config, self.snapshots, state)
+        self._moved = {copy.path: copy.place for copy in moved if copy.place}
+        return [
+            f"{path} is really {place.path} now, in another directory than the one that was recorded. It still holds its DSN of "
+            "before, so the next apply or snapshot records it anew"
+            for path, place in self._moved.items()
+        ]
+
+    def _record_moved(self) -> bool:
+        """Record each ``.env`` anew that a deploy moved while nothing is switched; whether there was one. Raises CutoverError."""
+        moved = find_moved(self.config, self.snapshots, self.state())
+        record_moved(self.snapshots, self.journal, moved)
+        self._moved = {}
+        return bool(moved)
 
     # ------------------------------------------------------------------ what stands
 
@@ -108,6 +129,7 @@ class Cutover:
         """What stands now; reads only, and neither the manager nor a tracker has to answer."""
         state = self.state()
         problems = list(state.problems)
+        notes = self._see_moved(state)
         result: Result = {
             "changed": False,
             "migration_id": self.config.migration_id,
@@ -149,6 +171,7 @@ class Cutover:
         result["services"] = one_per_service(rows)
         found = self._collect(problems, lambda: find_drift(self.config, self.host, state, listed))
         add_drift(result, *(found or ([], [])))
+        result["notes"] = [*notes, *result["notes"]]
         return result
 
     def _process_dsn_host(self, process: Process) -> str:
@@ -163,12 +186,13 @@ class Cutover:
     # ------------------------------------------------------------------ snapshot
 
     def snapshot(self) -> Result:
-        """Record the state of before the migration, once; a repeat changes nothing."""
+        """Record the state of before the migration, once. A repeat records a ``.env`` anew that a deploy moved meanwhile."""
         if self.snapshots.exists:
             changed = False
-            if not self.reserve.is_whole:
+            if not self.reserve.is_whole or find_moved(self.config, self.snapshots, self.state()):
                 with self.store.lock():
                     changed = self.reserve.set_aside()
+                    changed = self._record_moved() or changed
             return {"changed": changed, "path": str(self.snapshots.path), **self.snapshots.facts()}
         with self.store.lock():
             self.store.clean()
@@ -188,6 +212,7 @@ class Cutover:
                 "migration_id": self.config.migration_id,
                 "recorded_at": round(self.host.clock()),
                 "dsn_host": parse_dsn(before.dsn).netloc,
+                "manager": self.host.manager.recorded(),
                 "services": one_per_service(
                     [
                         {
@@ -231,6 +256,7 @@ class Cutover:
         problems: list[str] = []
         notes: list[str] = []
         state = self.state()
+        notes += self._see_moved(state)
         if not self.snapshots.exists:
             problems.append(
                 "there is no snapshot of the state before the migration; run snapshot (phase 0) first"
@@ -430,6 +456,7 @@ class Cutover:
                 raise UsageError(f"--override-{gate} needs a reason, which the journal keeps")
         with self._alone("apply"):
             self.store.clean()
+            self._record_moved()
             plan, target, gates = self._plan(to)
             closed = {gate: why for gate, why in gates.items() if reasons[gate] is None}
             problems = [text for text in plan["problems"] if text not in gates.values()]
@@ -897,6 +924,8 @@ class Cutover:
                     return {"changed": False, "state": state.phase, "services": []}
                 return self._recover(state, "it was not confirmed in time")
             self.way_back.clean_files()
+            with suppress(CutoverError), self.host.limit(FILE, "looking where .env is"):
+                self._record_moved()
             with self.host.limit(FILE, "reading the snapshot"):
                 before = self.snapshots.before()
             if service is not None:

@@ -21,10 +21,10 @@ from glitchtip_core.clock import WatchedTime
 from glitchtip_core.json_text import decode_json
 
 from .bookkeeping import Bookkeeping
-from .compose import Docker
 from .config import Config
 from .containment import contain, contain_host, contain_port
 from .deadline import WATCH_UNIT, has_systemd, run_detached
+from .engine import Docker
 from .errors import (
     BusyError,
     CutoverError,

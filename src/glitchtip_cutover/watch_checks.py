@@ -12,8 +12,8 @@ from typing import Any
 from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .api import await_event
-from .compose import Docker
 from .config import Config
+from .engine import Docker
 from .errors import CutoverError, InterruptedRunError, unexpected
 from .host import Host
 from .manager import Process

@@ -95,6 +95,14 @@ def main(arguments: list[str]) -> int:
         files = [word.removeprefix("--file=") for word in arguments if word.startswith("--file=")]
         if files[:1] not in ([], [project["file"]]):
             return 14
+        for path in files[:1]:
+            Path(path).is_file() and Path(path).read_bytes()
+        if project.get("complains"):
+            print(project["complains"], file=sys.stderr)
+            return 3
+        if "up" in arguments and project.get("fails_to_start"):
+            print(project["fails_to_start"], file=sys.stderr)
+            return 1
         environments = resolved(project, files[1:])
         if "config" in arguments:
             doubled = {

@@ -129,6 +129,10 @@ class MemoryPm2:
     def save(self) -> None:
         self.saved = {n: p.environment[KEY] for n, p in self.table.items() if KEY in p.environment}
 
+    def recorded(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def rewrite_dump(self, key: str, values: Mapping[str, str]) -> list[str]:
         assert key == KEY
         changed = [name for name in self.saved if self.saved[name] != values.get(name, self.saved[name])]

@@ -18,11 +18,14 @@ from unit.cutover.simulation import PROCESSES
 from glitchtip_cutover import compose
 from glitchtip_cutover.compose import Compose, epoch
 from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.engine import reason_of
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.prechecks import Findings, check_product
+from glitchtip_cutover.process import Completed
 from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
+from glitchtip_cutover.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -335,5 +338,97 @@ def test_phase_0_refuses_a_project_whose_user_has_no_access_to_the_engine(foreig
 @as_root
 def test_a_project_of_several_users_is_refused(foreign: Host) -> None:
     os.chown(foreign.root / "compose.yaml", 1, 1)
-    with pytest.raises(CutoverError, match=r"belongs to several users \(daemon, nobody\)"):
+    with pytest.raises(CutoverError, match="belongs to several users"):
         foreign.manager.check_access()
+
+
+@as_root
+def test_each_path_of_a_project_of_several_users_is_named_with_its_owner(foreign: Host) -> None:
+    os.chown(foreign.root / "compose.yaml", 1, 1)
+    with pytest.raises(CutoverError) as caught:
+        foreign.manager.check_access()
+    assert f"({foreign.root}: nobody; {foreign.root}/compose.yaml: daemon, nobody)" in str(caught.value)
+
+
+def record(host: Host) -> None:
+    """A snapshot with what the manager says of itself."""
+    before = host.config.state_dir / "before"
+    before.mkdir(parents=True)
+    (before / "snapshot.json").write_text(json.dumps({"manager": host.manager.recorded()}))
+
+
+@as_root
+def test_a_way_back_runs_as_the_user_of_the_snapshot_whoever_edited_a_file_since(foreign: Host) -> None:
+    record(foreign)
+    assert Snapshot(foreign.config.state_dir).manager() == {"user": "nobody", "files": [str(foreign.root / "compose.yaml")]}
+    os.chown(foreign.root / "compose.yaml", 1, 1)
+    Compose(foreign.config).restart(foreign.processes()["text"], {KEY: NEW})
+    assert foreign.uses()["text"] == NEW
+    assert {line.partition("] ")[0] for line in foreign.calls("compose")} == {f"[by {NOBODY} in {foreign.root}"}
+    # Controls: in a directory of somebody else that user is not asked to run it, and never one who can change nothing.
+    os.chown(foreign.root, 1, 1)
+    os.chown(foreign.root / "compose.yaml", NOBODY, NOBODY)
+    with pytest.raises(CutoverError, match="belongs to several users"):
+        foreign.manager.user()
+    os.chown(foreign.root / "compose.yaml", 2, 2)
+    with pytest.raises(CutoverError, match="belongs to several users"):
+        foreign.manager.user()
+
+
+@as_root
+def test_the_files_of_the_snapshot_are_used_where_no_container_names_any(foreign: Host) -> None:
+    record(foreign)
+    project = foreign.project()
+    for one in project["containers"].values():
+        one["files"] = ""
+    foreign.store.write_text(json.dumps(project))
+    Compose(foreign.config).restart(foreign.processes()["text"], {KEY: NEW})
+    assert foreign.uses()["text"] == NEW
+    (foreign.config.state_dir / "before" / "snapshot.json").unlink()
+    with pytest.raises(CutoverError, match="Compose files of shop are not known"):  # the control
+        Compose(foreign.config).processes()
+
+
+@as_root
+@pytest.mark.parametrize("name", [".env", "compose.yaml"])
+def test_a_file_that_the_project_s_user_cannot_read_is_named_in_phase_0(foreign: Host, name: str) -> None:
+    os.chown(foreign.root / name, 0, 0)
+    findings = Findings()
+    check_product(foreign.config, foreign.manager, findings)
+    assert not [text for text in findings.problems if "cannot read" in text]  # the control: everybody may read it
+    (foreign.root / name).chmod(0o600)
+    (foreign.root / ".env").touch()
+    check_product(foreign.config, Compose(foreign.config), findings)
+    told = [text for text in findings.problems if "cannot read" in text]
+    assert told
+    assert f"runs as user nobody, who can change what it does, and that user cannot read {foreign.root / name} (root, mode 0600)" in told[0]
+    assert OLD not in str(findings.problems)
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ("", ""),
+        ('time="x" level=warning msg="old"\n', ""),
+        ('time="x" level=warning msg="old"\nno configuration file provided: not found\n', ": no configuration file provided: not found"),
+        (
+            'failed to read /x/.env: line 1: unexpected character "+" in variable name "A+B=s3cret"\n',
+            ': failed to read /x/.env: line 1: unexpected character "+" in variable name "A+B=***',
+        ),
+    ],
+)
+def test_docker_s_reason_is_told_without_values(errors: str, told: str) -> None:
+    assert reason_of(Completed(1, "", errors)) == told
+
+
+def test_every_failed_call_tells_its_reason(host: Host) -> None:
+    host.change(complains="no space left on device")
+    with pytest.raises(CutoverError, match=r"docker compose config of shop failed with exit code 3: no space left on device$"):
+        host.processes()
+    host.change(complains="")
+    host.change(fails_to_start="driver failed programming external connectivity")
+    with pytest.raises(CutoverError) as caught:
+        host.manager.restart(host.processes()["text"], {KEY: NEW})
+    assert caught.value.details["failed"]["text"] == (
+        "docker compose up of text failed: driver failed programming external connectivity"
+    )
