@@ -191,19 +191,32 @@ def test_release_directories_work_while_the_file_stays_where_it_was() -> None:
             assert env.is_symlink()
 
 
-def test_a_directory_that_was_replaced_is_refused_before_anything_is_changed() -> None:
+@pytest.mark.parametrize("told", ["another DSN", "a link to a file of root"])
+def test_a_directory_that_was_replaced_is_refused_before_anything_is_changed(told: str) -> None:
+    """Only the user's own file with the very DSN of before is recorded anew."""
     with product("apply") as made:
+        victim = made.root / "env_of_root"
+        victim.write_text(f"{KEY}={world.OLD}\n")
+        victim.chmod(0o600)
+        text = f"{KEY}={world.OLD.replace('//', '//0')}\n"
 
         def replace() -> None:
             made.app.rename(made.home / "old")
             made.app.mkdir()
-            made.env_file.write_text(f"{KEY}={world.OLD}\n")
+            (made.home / "old" / "own").rename(made.app / "own")
+            if told == "another DSN":
+                made.env_file.write_text(text)
+            else:
+                made.env_file.symlink_to(victim)
 
         before = made.pm2.restarted[:]
         as_user(replace)
-        assert "is in another directory than the one that was recorded" in perform(made, "apply")
+        refused = perform(made, "apply")
+        assert "is in another directory than the one that was recorded" in refused or f"is really {victim} now" in refused
         assert made.pm2.restarted == before
-        assert made.env_file.read_text() == f"{KEY}={world.OLD}\n"
+        assert victim.read_text() == f"{KEY}={world.OLD}\n"
+        assert made.env_file.is_symlink() or made.env_file.read_text() == text
+        assert "env_recorded_anew" not in {row["event"] for row in made.cutover().journal.records()}
 
 
 def test_a_snapshot_of_before_places_were_recorded_is_still_used() -> None:

@@ -132,10 +132,14 @@ def dripping_handshake(peer: Peer, connection: socket.socket) -> None:
 
 
 def test_a_peer_that_drips_its_tls_handshake_is_given_up_in_time() -> None:
-    with running(dripping_handshake) as peer:
-        error = trouble_of(f"https://127.0.0.1:{peer.port}")
-    assert error.trouble is Trouble.TIME
-    assert peer.sent > 5, "the control: it did drip"
+    dripped = 0
+    for _ in range(10):  # a busy machine may give the peer no turn within the limit
+        with running(dripping_handshake) as peer:
+            assert trouble_of(f"https://127.0.0.1:{peer.port}").trouble is Trouble.TIME
+        dripped = max(dripped, peer.sent)
+        if dripped > 5:
+            break
+    assert dripped > 5, "the control: it did drip"
 
 
 @pytest.mark.slow

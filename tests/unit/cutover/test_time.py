@@ -243,6 +243,7 @@ def test_every_step_has_a_limit(tmp_path: Path) -> None:
     limited(world, noted).rollback()
     assert set(steps) == {
         "waiting for the lock",
+        "looking where .env is",
         "reading the snapshot",
         "removing unfinished files",
         "restoring",
