@@ -371,7 +371,7 @@ def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told:
     facts = {"reason": told, "gate": {"name": told}, "passed": True, "problems": [told, told]}
     for target in TARGETS:
         del sent[:]
-        path.write_text(json.dumps({"targets": [{**target, "name": "t"}], "templates": {"gate": template}}))
+        path.write_text(json.dumps({"targets": [{**target, "name": "t"}], "templates": {"gate": template}, "timeout": 30}))
         path.chmod(0o600)
         assert Notifier(path, CATALOGUE, host=told).send("gate", facts) == []
         assert sent
