@@ -109,7 +109,8 @@ class UnreachableError(GlitchTipError):
     """No whole answer: `code` says why.
 
     ``refused`` (nobody listens, unknown host), ``connect_timeout``, ``timeout``, ``broken``, ``not_http``,
-    ``too_large``, ``untrusted`` (certificate), ``tls``, ``proxy``, ``request`` (could not be made),
+    ``stranger`` (somebody else answers on this host), ``not_known`` (it is not known who answers on this host, or nobody
+    does yet), ``too_large``, ``untrusted`` (certificate), ``tls``, ``proxy``, ``request`` (could not be made),
     ``no_requests`` (library missing), ``circuit_open`` (not even asked: the server has been down).
     """
 
