@@ -51,7 +51,7 @@ from glitchtip_ops.sentry_checklist import _line
 
 ROOT = Path(__file__).resolve().parents[3]
 NASTY = (
-    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\r\nb", "\x7f\x08\x08", "\u202egnp.exe", "\u2066x\u2069", "\u061c",
+    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\r\nb", "\x7f\x08\x08", "\u202egnp.exe", "\u2066x\u2069", "\ufeff\U000e0067",
     "\ud800", "\u2028", "\x85", "\U000e0041", "<!channel>", "<!subteam^S1|x>", "<@U123>", "<#C1>", "@everyone", "@here @channel @All",
     "x\n<!here>\n@EVERYONE", "`<!channel>`", "[a](http://b) @everyone", "&lt;!channel&gt;", "Ж ё ü 日本語 👩‍👩‍👧 ok",
 )  # fmt: skip
@@ -62,14 +62,21 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(Health
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
+#: England, Scotland, Wales.
+FLAGS = [
+    "\U0001f3f4" + "".join(chr(0xE0000 + ord(sign)) for sign in f"gb{name}") + "\U000e007f" for name in ("eng", "sct", "wls")
+]
+
+
 def bad_signs(shown: str) -> set[str]:
     """What must not reach a terminal. Written down anew here, by Unicode's own classes."""
+    for flag in FLAGS:
+        shown = shown.replace(flag, "")
     return {
         sign
         for sign in shown
         if (unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") and sign not in "\n\t")
         or unicodedata.bidirectional(sign) in TURNS
-        or sign in "\u200e\u200f\u061c"
         or 0xE0000 <= ord(sign) < 0xE0080
     }
 
@@ -114,6 +121,21 @@ def test_words_of_all_languages_and_emoji_stay() -> None:
     told = "Grüße, Привет, 日本語, שלום, مرحبا, नमस्ते, 👩\u200d👩\u200d👧, naïve — “quoted”, 5 €, \u00a0x"
     assert printable(told) == told
     assert printable_lines("a\n\tb\r\nc") == "a\n\tb\nc"
+
+
+def test_flags_made_of_tags_and_marks_of_direction_stay() -> None:
+    told = " ".join(FLAGS) + " שלום\u200f! \u200eabc \u061c٪"
+    assert printable(told) == told
+    assert printable_lines(told) == told
+    assert told in str(GlitchTipError(detail=told))
+
+
+@pytest.mark.parametrize("spoiled", [FLAGS[0][1:], FLAGS[0][:-1], FLAGS[0][:3] + FLAGS[0], "\U0001f3f4\U000e0078\U000e007f"])
+def test_other_tags_go(spoiled: str) -> None:
+    """The control: a hidden text in tags, which people do not see and programs read."""
+    assert bad_signs(spoiled) != set()
+    assert bad_signs(printable(spoiled)) == set()
+    assert printable(spoiled) != spoiled
 
 
 def test_the_control_finds_what_is_bad_and_who_is_called() -> None:
