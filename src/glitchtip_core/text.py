@@ -13,7 +13,7 @@ import contextlib
 import html
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar, cast
 
 _MARK = "?"
@@ -29,6 +29,8 @@ _UNPRINTABLE = re.compile(
 _UNPRINTABLE_BUT_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 #: Words that call everybody, and what Slack and Discord read as a mention.
 _MENTION = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[!@#&])", re.IGNORECASE)
+#: What calls somebody, or is an address: written by the operator it stays.
+_CALL = re.compile(r"<[!@#&][^\s<>]*>|[^\s<>@,;()]*@[^\s<>@,;()]+")
 _MARKDOWN = re.compile(r"([\\`*_~\[\]()<>#|!])")
 _Module = TypeVar("_Module")
 
@@ -93,6 +95,29 @@ def escape_telegram(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """For Markdown of a chat or a ticket: no markup, no link, no mention."""
     return _MARKDOWN.sub(r"\\\1", _without_names(text).replace("://", f":{_BREAK}//"))
+
+
+def calls_in(text: str) -> tuple[str, ...]:
+    """The words of a text of the operator's own that call somebody or name an address; none that a fact is a part of (``$``)."""
+    return tuple(dict.fromkeys(word for word in _CALL.findall(text) if "$" not in word))
+
+
+def with_calls(
+    text: str, escape: Callable[[str], str], calls: Sequence[str], *, brackets: bool = True
+) -> str:
+    """``text``, escaped, in which the operator's own words (:func:`calls_in`) are whole again, and no longer words.
+
+    ``brackets``: the medium writes mentions as ``<...>``. A word that others put in as well calls nobody whom the message
+    does not call by itself.
+    """
+    shown = escape(text)
+    for word in calls:
+        if word.startswith("<") and not brackets:
+            continue
+        whole = word if word.startswith("<") else escape(word).replace(f"@{_BREAK}", "@")
+        pattern = rf"(?<![\w@]){re.escape(escape(word))}(?![\w@{_BREAK}])"
+        shown = whole.join(re.split(pattern, shown))
+    return shown
 
 
 def _without_names(text: str) -> str:

@@ -389,7 +389,7 @@ TARGETS: tuple[dict[str, Any], ...] = (
 @given(TEXTS)
 def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told: str) -> None:
     path = tmp_path / "notify.json"
-    template = f"$host {told.replace('$', '')}\n$reason $gate {told.replace('$', '')}"
+    template = "$host $reason $gate\n$reason $gate"
     facts = {"reason": told, "gate": {"name": told}, "passed": True, "problems": [told, told]}
     for target in TARGETS:
         del sent[:]
@@ -400,6 +400,40 @@ def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told:
         assert bad_signs("".join(sent)) == set()
         assert target["kind"] == "email" or mentions("\n".join(sent)) == []  # a mail calls nobody
     assert {target["kind"] for target in TARGETS} == set(TRANSPORTS)
+
+
+OWN = {
+    "slack": ("<!channel>", "ops@example.org", "<@U1>"),
+    "discord": ("@everyone", "<@123>", "ops@example.org"),
+    "telegram": ("@anna", "ops@example.org"),
+    "webhook": ("<!channel>", "@here", "ops@example.org"),
+    "email": ("ops@example.org",),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["kind"])
+def test_what_the_file_of_notifications_says_itself_calls_whom_it_names(
+    tmp_path: Path, sent: list[str], target: dict[str, Any]
+) -> None:
+    """Mentions of facts are broken in the very same message."""
+    path, own = tmp_path / "notify.json", OWN[target["kind"]]
+    template = f"$host {own[0]} $gate\n{' '.join(own[1:])}, call $contact\n@$reason"
+    given_file = {"targets": [{**target, "name": "t"}], "templates": {"gate": template}, "contact": "Anna, anna@example.org"}
+    path.write_text(json.dumps(given_file))
+    path.chmod(0o600)
+    facts = {"gate": {"name": "<!everyone> @channel bob@example.org @annabel"}, "reason": "all"}
+    assert Notifier(path, CATALOGUE, host="h").send("gate", facts) == []
+    told = "\n".join(sent)
+    for word in (*own, "anna@example.org"):
+        assert word in told
+    if target["kind"] != "email":
+        assert [found for found in mentions(told) if found not in own] == []
+        assert "@annabel" not in told or target["kind"] == "webhook"  # its rule is about words that call everybody
+
+
+def test_a_word_that_a_fact_is_a_part_of_is_no_word_of_ones_own() -> None:
+    assert text.calls_in("<@$user> @$host $who@example.org @here, (a@b.org)") == ("@here", "a@b.org")
+    assert text.with_calls("@herex @here x@here", text.escape_slack, ("@here",)).count("@here") == 1, "whole words alone"
 
 
 @FEW
