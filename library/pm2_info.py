@@ -107,9 +107,10 @@ not_online:
   elements: dict
 crash_loops:
   description:
-    - Expected processes that are listed as online and restart again and again, with C(name), C(restarts), C(uptime_seconds), C(rising) (whether
-      the number of restarts rose while the module watched), and C(holders), processes outside PM2 that run in the same directory and hold a listening
-      port (C(pid), C(program), C(ports)). Processes that were started lately are watched for some seconds.
+    - Expected processes that are listed as online and restart again and again, with C(name), C(restarts), C(uptime_seconds) and C(holders),
+      processes outside PM2 that run in the same directory and hold a listening port (C(pid), C(program), C(ports)).
+    - Processes that were started within the last half minute are watched until they have run that long. The number of restarts since they
+      were added to PM2 does not count, as each deploy raises it, but two restarts during the watch do.
   returned: always
   type: list
   elements: dict
@@ -139,13 +140,13 @@ from ansible.module_utils.glitchtip_core.process import SYSTEM_PATH, account_of,
 from ansible.module_utils.glitchtip_core.text import printable_module
 
 MIB = 1024 * 1024
-# A process that was started lately and restarted before may be in a crash loop: it is watched (seconds, and between two looks).
-YOUNG = 60
-WATCH = 12.0
+# A process that was started lately and restarted before may be in a crash loop: it is watched until it has run so many seconds.
+STEADY = 30
+# Seconds of the watch, in which one that never runs that long restarts twice, and between two looks.
+WATCH = 66.0
 LOOK = 3.0
-# So many restarts, and up for less than that many seconds after the watch: a crash loop whose turns are longer than the watch.
-MANY_RESTARTS = 10
-SECONDS_ONLY = 30
+# One restart during the watch may be a deploy.
+LOOP_RESTARTS = 2
 DSN = "SENTRY_DSN"
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
@@ -194,22 +195,28 @@ def suspects(processes: list[dict[str, Any]], expected: list[str]) -> list[dict[
         if process["name"] in expected
         and process["status"] in ("online", "launching")
         and process["restarts"] > 0
-        and process["uptime_seconds"] < YOUNG
+        and process["uptime_seconds"] < STEADY
         and not process["cron_restart"]
     ]
 
 
 def looping(first: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of ``first`` whose restarts rose until ``last``, or that have many and are up for seconds only."""
+    """Return those of ``first`` that restarted twice until ``last``."""
     now = {process["pm_id"]: process for process in last}
+    keys = ("name", "pm_id", "restarts", "uptime_seconds", "cwd")
     found = []
     for before in first:
         process = now.get(before["pm_id"], before)
-        rising = process["restarts"] > before["restarts"]
-        if rising or (process["restarts"] >= MANY_RESTARTS and process["uptime_seconds"] < SECONDS_ONLY):
-            keys = ("name", "pm_id", "restarts", "uptime_seconds", "cwd")
-            found.append({**{key: process[key] for key in keys}, "rising": rising})
+        if process["restarts"] - before["restarts"] >= LOOP_RESTARTS:
+            found.append({key: process[key] for key in keys})
     return found
+
+
+def undecided(first: list[dict[str, Any]], last: list[dict[str, Any]]) -> bool:
+    """Tell whether one of ``first`` neither runs steadily at ``last``, nor restarted twice, nor is gone."""
+    looped = {process["pm_id"] for process in looping(first, last)}
+    watched = {process["pm_id"] for process in first} - looped
+    return any(process["pm_id"] in watched and process["uptime_seconds"] < STEADY for process in last)
 
 
 def watch_for_crash_loops(
@@ -221,12 +228,10 @@ def watch_for_crash_loops(
     """Return the crash loops among ``processes``; ``look`` lists them again. Without suspects nothing is waited for."""
     first = suspects(processes, expected)
     last, waited = processes, 0.0
-    while first and waited < WATCH:
+    while undecided(first, last) and waited < WATCH:
         sleep(LOOK)
         waited += LOOK
         last = look()
-        if sum(found["rising"] for found in looping(first, last)) == len(first):
-            break
     return looping(first, last)
 
 
@@ -357,7 +362,9 @@ def node_of(access: pm2.Access) -> tuple[str, str]:
         return "", ""
     try:
         home = account_of(access.user).pw_dir
-        done = run([node, "--version"], environment={"PATH": SYSTEM_PATH, "HOME": home}, timeout=20, user=access.user)
+        done = run(
+            [node, "--version"], environment={"PATH": SYSTEM_PATH, "HOME": home}, timeout=20, user=access.user
+        )
     except CoreError:
         return str(node), ""
     return str(node), done.output.strip() if done.code == 0 else ""
@@ -391,7 +398,10 @@ def main() -> None:
 
         def look() -> list[dict[str, Any]]:
             now = time.time()
-            return [describe(entry, now) for entry in pm2.list_processes(access, timeout=float(options["timeout"]))]
+            return [
+                describe(entry, now)
+                for entry in pm2.list_processes(access, timeout=float(options["timeout"]))
+            ]
 
         if running:
             processes = look()

@@ -51,9 +51,10 @@ class Answer:
         return "json" in self.headers.get("content-type", "").partition(";")[0].lower()
 
 
-#: Called with the socket of each new connection without TLS, before anything is sent: an empty text, or why nothing is.
+#: Called with the socket of each new connection without TLS and the seconds that are left, before anything is sent: an
+#: empty text, or why nothing is, and whether that may be different in a moment.
 #: This package stands alone, so what uses it sets the check (`glitchtip_core.listener`).
-guard: Callable[[socket.socket], str] | None = None
+guard: Callable[[socket.socket, float], tuple[str, bool]] | None = None
 
 
 class Connections:
@@ -180,7 +181,7 @@ class Connections:
                 prepared, stream=True, timeout=timeout, verify=self._verify, proxies=self._proxies
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            if line.refused:
+            if line.refused[0]:
                 return self._stranger(method, path, line)
             return self._no_answer(method, path, error, line)
         try:
@@ -249,8 +250,8 @@ class Connections:
         return UnreachableError(method, path, None, "request", detail)
 
     def _stranger(self, method: str, path: str, line: _Line) -> UnreachableError:
-        detail, line.refused = line.refused, ""
-        return UnreachableError(method, path, None, "stranger", detail)
+        (detail, passing), line.refused = line.refused, ("", False)
+        return UnreachableError(method, path, None, "not_known" if passing else "stranger", detail)
 
     def _broken_off(self, method: str, path: str, error: Exception, line: _Line) -> UnreachableError:
         """Why an answer that had begun did not come to its end."""
@@ -284,7 +285,7 @@ class _Line(requests.adapters.HTTPAdapter):
         self.opened = 0
         self.overdue = False
         self._end = 0.0
-        self.refused = ""
+        self.refused = ("", False)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def begin(self, end: float, limit: float) -> None:
@@ -351,8 +352,8 @@ class _PlainConnection(urllib3.connection.HTTPConnection):
         self.line.opened += 1
         super().connect()
         if guard is not None and self.sock is not None and self.proxy is None:
-            self.line.refused = guard(self.sock)
-            if self.line.refused:
+            self.line.refused = guard(self.sock, self.line.left())
+            if self.line.refused[0]:
                 self.close()
                 raise ConnectionRefusedError
 

@@ -19,18 +19,24 @@ _TOKEN = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _LONGEST_DETAIL = 500
 # The same as in glitchtip_core.text, which this package cannot import; a test compares them.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "\U0001f3f4\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f|"
+    "[\x00-\x1f\x7f-\x9f\xad\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 
 def printable(text: str) -> str:
     """What a server said as one line, without control characters and without those that turn the direction of writing."""
-    return _UNPRINTABLE.sub(" ", text).strip()
+    return _UNPRINTABLE.sub(_kept, text).strip()
+
+
+def _kept(found: re.Match[str]) -> str:
+    """A flag as it is (see `glitchtip_core.text`), a single character as a space."""
+    return found[0] if len(found[0]) > 1 else " "
 
 
 def printable_lines(text: str) -> str:
     """The same for a text of lines."""
-    return "\n".join(_UNPRINTABLE.sub(" ", line) for line in text.split("\n"))
+    return "\n".join(_UNPRINTABLE.sub(_kept, line) for line in text.split("\n"))
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
@@ -109,7 +115,8 @@ class UnreachableError(GlitchTipError):
     """No whole answer: `code` says why.
 
     ``refused`` (nobody listens, unknown host), ``connect_timeout``, ``timeout``, ``broken``, ``not_http``,
-    ``too_large``, ``untrusted`` (certificate), ``tls``, ``proxy``, ``request`` (could not be made),
+    ``stranger`` (somebody else answers on this host), ``not_known`` (it is not known who answers on this host, or nobody
+    does yet), ``too_large``, ``untrusted`` (certificate), ``tls``, ``proxy``, ``request`` (could not be made),
     ``no_requests`` (library missing), ``circuit_open`` (not even asked: the server has been down).
     """
 

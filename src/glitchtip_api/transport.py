@@ -43,7 +43,7 @@ LONGEST_RETRY_AFTER_SECONDS = 30.0
 DEADLINE_SECONDS = 120.0
 LARGEST_BYTES = 64 * 2**20
 USER_AGENT = "glitchtip-api/1"
-_NO_ANSWER = frozenset({"refused", "connect_timeout", "timeout", "broken", "not_http", "proxy"})
+_NO_ANSWER = frozenset({"refused", "connect_timeout", "timeout", "broken", "not_http", "proxy", "not_known"})
 _SECRET_FIELDS = frozenset(
     {"password", "token", "url", "dsn", "code", "secret", "api_key", "apikey", "key", "endpointid"}
 )

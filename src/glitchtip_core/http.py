@@ -167,7 +167,7 @@ def request(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     ca_file: str | None = None,
-    check: Callable[[socket.socket], None] | None = None,
+    check: Callable[[socket.socket, float], None] | None = None,
 ) -> Answer:
     """Send one request over a connection of its own and return its answer, whatever its status.
 
@@ -177,7 +177,8 @@ def request(
         timeout: seconds for everything together.
         limit: bytes of the body; 0 does not read it.
         ca_file: PEM file of the authorities to trust; without it the system's are.
-        check: called with a connection without TLS before anything is sent; what it raises ends the request.
+        check: called with a connection without TLS and the seconds that are left, before anything is sent; what it raises
+            ends the request.
 
     Raises HttpError.
     """
@@ -188,7 +189,7 @@ def request(
             _connected(address.host, address.port, address.secure, clock, ca_file)
         ) as sock:
             if check is not None and not address.secure:
-                check(sock)
+                check(sock, clock.left())
             return _exchange(address, _Line(sock, clock), method, {**(headers or {})}, body, limit)
 
 

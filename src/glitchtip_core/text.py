@@ -13,31 +13,41 @@ import contextlib
 import html
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar, cast
 
 _MARK = "?"
 _BREAK = "\u200b"
-#: Control characters (with line breaks and tabs), marks and overrides of the direction, separators of lines and
-#: paragraphs, halves of characters, and what is not seen at all. Joiners, which belong to words and emoji, stay.
+#: Control characters (with line breaks and tabs), embeddings and overrides of the direction, separators of lines and
+#: paragraphs, halves of characters, and what is not seen at all. Joiners, which belong to words and emoji, stay, and so do
+#: the marks of direction (LRM, RLM, ALM), which turn nothing but the punctuation beside them. Tags stay only in the flags
+#: of England, Scotland and Wales, the only emoji that have them (Unicode's emoji-sequences.txt): those match as a whole.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "\U0001f3f4\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f|"
+    "[\x00-\x1f\x7f-\x9f\xad\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _UNPRINTABLE_BUT_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 #: Words that call everybody, and what Slack and Discord read as a mention.
 _MENTION = re.compile(r"@(?=everyone|here|channel|all\b)|<(?=[!@#&])", re.IGNORECASE)
+#: What calls somebody, or is an address: written by the operator it stays.
+_CALL = re.compile(r"<[!@#&][^\s<>]*>|[^\s<>@,;()]*@[^\s<>@,;()]+")
 _MARKDOWN = re.compile(r"([\\`*_~\[\]()<>#|!])")
 _Module = TypeVar("_Module")
 
 
 def printable(text: object, mark: str = _MARK) -> str:
     """``text`` as one line: everything that may act on a terminal, also a line break or a tab, becomes ``mark``."""
-    return _UNPRINTABLE.sub(mark, str(text))
+    return _UNPRINTABLE.sub(lambda found: _kept(found, mark), str(text))
 
 
 def printable_lines(text: object, mark: str = _MARK) -> str:
     """The same for a text of lines: line breaks and tabs stay."""
-    return _UNPRINTABLE_BUT_LINES.sub(mark, str(text).replace("\r\n", "\n"))
+    return _UNPRINTABLE_BUT_LINES.sub(lambda found: _kept(found, mark), str(text).replace("\r\n", "\n"))
+
+
+def _kept(found: re.Match[str], mark: str) -> str:
+    """A flag as it is, a single character as ``mark``."""
+    return found[0] if len(found[0]) > 1 else mark
 
 
 def one_line(text: object) -> str:
@@ -85,6 +95,29 @@ def escape_telegram(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """For Markdown of a chat or a ticket: no markup, no link, no mention."""
     return _MARKDOWN.sub(r"\\\1", _without_names(text).replace("://", f":{_BREAK}//"))
+
+
+def calls_in(text: str) -> tuple[str, ...]:
+    """The words of a text of the operator's own that call somebody or name an address; none that a fact is a part of (``$``)."""
+    return tuple(dict.fromkeys(word for word in _CALL.findall(text) if "$" not in word))
+
+
+def with_calls(
+    text: str, escape: Callable[[str], str], calls: Sequence[str], *, brackets: bool = True
+) -> str:
+    """``text``, escaped, in which the operator's own words (:func:`calls_in`) are whole again, and no longer words.
+
+    ``brackets``: the medium writes mentions as ``<...>``. A word that others put in as well calls nobody whom the message
+    does not call by itself.
+    """
+    shown = escape(text)
+    for word in calls:
+        if word.startswith("<") and not brackets:
+            continue
+        whole = word if word.startswith("<") else escape(word).replace(f"@{_BREAK}", "@")
+        pattern = rf"(?<![\w@]){re.escape(escape(word))}(?![\w@{_BREAK}])"
+        shown = whole.join(re.split(pattern, shown))
+    return shown
 
 
 def _without_names(text: str) -> str:

@@ -15,6 +15,7 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
 
     # Named one by one: that is how Ansible finds what to send along.
     from ansible.module_utils.glitchtip_core import (  # noqa: F401
+        allowed_listeners,
         clock,
         errors,
         files,

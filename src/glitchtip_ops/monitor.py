@@ -77,6 +77,7 @@ class MonitorConfig:
     log_file: str = "/var/log/glitchtip-monitor.log"
     alert_command: tuple[str, ...] = ()
     cutover_command: tuple[str, ...] = ()
+    loopback_command: tuple[str, ...] = ()
 
     @staticmethod
     def read(path: Path) -> MonitorConfig:
@@ -158,6 +159,14 @@ def check_drift(command: Sequence[str]) -> Check:
     return Check("drift", not drift.problems, drift.summary)
 
 
+def check_loopback(command: Sequence[str]) -> Check:
+    """Whether each rule that keeps other hosts from ports on 127.0.0.1 is set, as role docker's program says it."""
+    done = run(command, timeout=60)
+    if done.code == 0:
+        return Check("loopback", True, "the rules that keep other hosts from 127.0.0.1 are set")
+    return Check("loopback", False, f"other hosts may reach ports on 127.0.0.1: {done.reason}")
+
+
 def check_backup(directory: Path, now: datetime, config: MonitorConfig, stack_id: str = "") -> Check:
     """The newest backup of the stack ``stack_id`` whose restore was proven is young enough."""
     verified = verified_of_stack(list_backups(directory), stack_id)
@@ -204,6 +213,9 @@ def all_checks(
         guarded("backup", lambda: check_backup(backup_dir, now(), config, settings.stack_id)),
         guarded("scheduler", scheduler),
     ]
+    # Role docker installs it where the engine needs the rules (before Docker 28).
+    if config.loopback_command and Path(config.loopback_command[0]).exists():
+        checks.append(guarded("loopback", lambda: check_loopback(config.loopback_command)))
     try:
         checks += check_soaks(settings, now())
     except OpsError as error:

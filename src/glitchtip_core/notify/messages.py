@@ -41,13 +41,17 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent: event, subject, whole text (the subject is its first line), facts as text, when."""
+    """What is sent: event, subject, whole text (the subject is its first line), facts as text, when.
+
+    ``calls``: mentions and addresses that the file of notifications itself has; all others are broken in chats.
+    """
 
     event: str
     title: str
     text: str
     facts: Mapping[str, str]
     moment: datetime
+    calls: tuple[str, ...] = ()
 
 
 def fact_text(value: object) -> str | None:

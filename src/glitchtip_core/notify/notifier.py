@@ -6,10 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import CoreError
+from ..text import calls_in
 from .messages import Catalogue, Message, compose
 from .settings import Settings, Target, load_settings
 from .transport import NotSentError, clipped, try_twice
@@ -61,6 +63,8 @@ class Notifier:
             "contact": settings.contact or catalogue.contact,
         }
         message = compose(template, event, facts, ours, catalogue, self._clock())
+        own = f"{settings.contact}\n{settings.templates.get(event, '')}"
+        message = replace(message, calls=calls_in(own))
         return settings, message, [target for target in settings.targets if event in target.events]
 
     def send(self, event: str, facts: Mapping[str, Any]) -> list[str]:
@@ -105,7 +109,7 @@ class Notifier:
 
     def _deliver(self, target: Target, message: Message, deadline: float) -> None:
         transport = TRANSPORTS[target.kind]
-        text = clipped(message.text, transport)
+        text = clipped(message.text, transport, message.calls)
         try_twice(
             lambda left: transport.send(target.options, message, text, self._host, left),
             deadline,

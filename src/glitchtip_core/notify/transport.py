@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..http import HttpError, request
-from ..text import printable_lines
+from ..text import printable_lines, with_calls
 from .messages import Message
 
 _CLIENT = "ai-admin-cutover"
@@ -37,6 +37,7 @@ class Transport:
         limit: UTF-16 units of an escaped text that the medium takes.
         escape: makes a plain text show as it is.
         check: (entry, where) -> options; raises CoreError with a sentence that begins with ``where``.
+        brackets: whether the medium writes mentions as ``<...>``.
         send: (options, message, escaped text, this host's name, seconds); raises NotSentError.
     """
 
@@ -46,12 +47,16 @@ class Transport:
     escape: Callable[[str], str]
     check: Callable[[Mapping[str, Any], str], dict[str, Any]]
     send: Callable[[Mapping[str, Any], Message, str, str, float], None]
+    brackets: bool = False
 
 
-def clipped(text: str, transport: Transport) -> str:
-    """``text``, printable, escaped for a medium and cut to its limit, never within an escape."""
-    escape, limit = transport.escape, transport.limit
+def clipped(text: str, transport: Transport, calls: Sequence[str] = ()) -> str:
+    """``text``, printable, escaped for a medium and cut to its limit, never within an escape. ``calls``: see Message."""
+    limit = transport.limit
     text = printable_lines(text)
+
+    def escape(part: str) -> str:
+        return with_calls(part, transport.escape, calls, brackets=transport.brackets)
 
     def size(part: str) -> int:
         return len(escape(part).encode("utf-16-le")) // 2

@@ -23,14 +23,14 @@ import yaml
 
 import glitchtip_ops
 from glitchtip_api import Client, GlitchTipError, connections
-from glitchtip_core import listener
+from glitchtip_core import allowed_listeners, listener
+from glitchtip_core.http import request
 from glitchtip_core.listener import (
     ListenerError,
     is_in_unit,
     parse_end,
     parse_table,
     require_expected,
-    stranger,
 )
 from glitchtip_cutover import api
 from glitchtip_cutover.api import Tracker
@@ -41,14 +41,23 @@ from glitchtip_cutover.mirror import NginxSettings
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY, OTHER = 65534, 65533
 TOKEN = "5" * 64
+NO_TIME = 0.3
+
+
+def stranger(sock: socket.socket) -> str:
+    """Why nothing may be sent."""
+    return listener.stranger(sock)[0]
+
+
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="takes on another user, which needs root on Linux"
 )
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(listener, "_checked", listener._Checked())
+    monkeypatch.setattr(allowed_listeners, "SETTINGS", tmp_path / "listeners.json")
 
 
 class Squatter:
@@ -228,7 +237,7 @@ def test_with_the_check_off_the_squatter_is_sent_the_token(
 ) -> None:
     """The control of the test above."""
     monkeypatch.setattr(connections, "guard", None)
-    monkeypatch.setattr(api, "require_expected", lambda _: None)
+    monkeypatch.setattr(api, "require_expected", lambda *_: None)
     squatter = squat()
     CLIENTS[client](squatter.port, tmp_path)
     assert TOKEN.encode() in squatter.heard()
@@ -342,14 +351,73 @@ def _patiently(port: int) -> socket.socket:
             time.sleep(0.01)
 
 
-def test_roots_socket_in_the_hands_of_another_user_is_refused(squat: Callable[..., Squatter]) -> None:
-    """As systemd hands sockets to a service: the kernel still names root as the owner of what listens."""
+def test_workers_of_a_server_that_root_started_may_hold_its_socket(
+    squat: Callable[..., Squatter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nginx: root's master opens the socket, workers of another user take the connections."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(5)
         squatter = squat(NOBODY, server=server)
         with connected(squatter.port) as sock:
+            assert stranger(sock) == ""
+            time.sleep(0.2)  # by now the worker has taken it
+            assert stranger(sock) == ""
+        listener._checked.__init__()  # type: ignore[misc]
+        # As systemd, which keeps the socket that it opened for a service of another user.
+        monkeypatch.setattr(listener, "_INIT", os.getpid())
+        with connected(squatter.port) as sock:
             assert f"process {squatter.pid} " in stranger(sock)
+    listener._checked.__init__()  # type: ignore[misc]
+    monkeypatch.setattr(listener, "_INIT", 1)
+    with connected(squatter.port) as sock:
+        assert f"process {squatter.pid} " in stranger(sock), "root's process has closed it"
+
+
+def test_a_socket_that_another_user_made_is_refused_in_roots_hands_too() -> None:
+    """As standard input of a program with root's rights, while the socket's maker keeps a way to take it back."""
+    os.seteuid(NOBODY)
+    try:
+        server = socket.socket()
+    finally:
+        os.seteuid(0)
+    with server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(5)
+        with connected(server.getsockname()[1]) as sock:
+            assert f"a socket of user nobody (uid 65534), held by process {os.getpid()} " in stranger(sock)
+
+
+def beside(family: socket.AddressFamily, address: str, port: int, alone: bool = False) -> socket.socket:
+    """A listening socket of the user ``nobody`` at that port."""
+    server = socket.socket(family, socket.SOCK_STREAM)
+    if alone:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    server.bind((address, port))
+    server.listen(5)
+    return server
+
+
+@pytest.mark.parametrize(
+    ("ours", "host", "theirs"),
+    [
+        ((socket.AF_INET, "127.0.0.1"), "127.0.0.1", (socket.AF_INET6, "::")),
+        ((socket.AF_INET, "0.0.0.0"), "127.0.0.1", (socket.AF_INET6, "::")),
+        ((socket.AF_INET6, "::1"), "::1", (socket.AF_INET, "0.0.0.0")),
+    ],
+)
+def test_the_same_port_of_another_family_is_another_door(
+    squat: Callable[..., Squatter], ours: tuple[Any, str], host: str, theirs: tuple[Any, str]
+) -> None:
+    """GlitchTip's own socket is judged, and the neighbour's only by who connects to it."""
+    with own_server(ours[1], ours[0]) as port:
+        made = beside(theirs[0], theirs[1], port, alone=theirs[0] == socket.AF_INET6)
+        squat(NOBODY, server=made)
+        made.close()
+        with connected(port, host) as sock:
+            assert stranger(sock) == ""
+        with connected(port, "::1" if theirs[0] == socket.AF_INET6 else "127.0.0.1") as sock:
+            assert "of user nobody (uid 65534) listens there" in stranger(sock), "the control"
 
 
 def test_a_connection_that_nobody_took_yet_is_judged_by_who_listens() -> None:
@@ -390,6 +458,188 @@ def test_without_roots_rights_the_user_of_the_socket_decides(squat: Callable[...
     assert "a process of user nobody (uid 65534) listens there" in found["theirs"]
 
 
+# --- what may pass ------------------------------------------------------------------------------------------
+
+
+def test_a_stranger_is_final_and_what_is_not_known_may_pass(
+    squat: Callable[..., Squatter], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squatter = squat()
+    with connected(squatter.port) as sock:
+        assert listener.stranger(sock)[1] is False
+        monkeypatch.setattr(listener, "_holders", lambda *_: [])
+        assert listener.stranger(sock)[1] is True, "its process ended meanwhile"
+    assert not passes(tmp_path, engine, container(1, "admin", "shop"), code=0)
+    assert passes(tmp_path, engine, code=0), "the container is not there yet"
+    assert passes(tmp_path, engine, container(1), code=1), "the engine does not answer"
+
+
+def passes(root: Path, engine: Engine, *containers: dict[str, Any], code: int) -> bool:
+    """Whether another try makes sense, where the kernel passed the connection on and Docker says this."""
+    (root / "net").mkdir(exist_ok=True)
+    (root / "net" / "tcp").write_text("  sl  local_address rem_address\n")
+    listener._checked.__init__()  # type: ignore[misc]
+    with own_server() as port, connected(port) as sock:
+        for each in containers:
+            each["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"] = str(port)
+        engine.has(*containers, code=code)
+        with pytest.raises(ListenerError) as refused:
+            require_expected(sock, proc=root)
+    return refused.value.passing
+
+
+@pytest.mark.parametrize(("passing", "tries"), [(True, 2), (False, 1)])
+def test_the_client_tries_again_only_what_may_pass(
+    monkeypatch: pytest.MonkeyPatch, passing: bool, tries: int
+) -> None:
+    asked: list[float] = []
+
+    def guard(_: socket.socket, left: float) -> tuple[str, bool]:
+        asked.append(left)
+        return ("who listens is not clear", passing) if len(asked) == 1 else ("", False)
+
+    monkeypatch.setattr(connections, "guard", guard)
+    with (
+        own_server() as port,
+        Client(f"http://127.0.0.1:{port}", TOKEN, retries=1, sleep=lambda _: None) as client,
+        contextlib.suppress(GlitchTipError),
+    ):
+        client.transport.send("GET", "/api/0/")
+    assert len(asked) == tries
+
+
+# --- time ---------------------------------------------------------------------------------------------------
+
+
+def test_docker_has_only_the_time_that_the_request_has_left(engine: Engine, tmp_path: Path) -> None:
+    """An engine that hangs: the request ends in its time, and the next one is not kept waiting for it again."""
+    engine.hangs()
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text("  sl  local_address rem_address\n")
+
+    def took(port: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(ListenerError, match="it is not known which container"):
+            request(
+                f"http://127.0.0.1:{port}/",
+                what="it",
+                timeout=NO_TIME,
+                limit=1,
+                check=lambda sock, left: require_expected(sock, left, tmp_path),
+            )
+        return time.monotonic() - began
+
+    with own_server() as port:
+        assert took(port) < listener.DOCKER_SECONDS / 2
+    assert engine.asked == 1
+
+
+def test_bad_news_is_kept_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = [100.0], []
+
+    def asks(seconds: float) -> Callable[..., None]:
+        def ask(*_: Any) -> None:
+            calls.append(now[0])
+            now[0] += seconds
+            raise ListenerError("no", passing=True)
+
+        return ask
+
+    monkeypatch.setattr(listener.time, "monotonic", lambda: now[0])
+    checked = listener._Checked()
+    for took, later, asked in ((2.0, 1.9, 1), (2.0, 2.1, 2), (60.0, 4.9, 1), (60.0, 5.1, 2), (0.1, 0.2, 2)):
+        calls.clear()
+        monkeypatch.setattr(listener, "require_container", asks(took))
+        for wait in (later, 1000.0):
+            with pytest.raises(ListenerError):
+                checked.require_published(8080, 1.0)
+            now[0] += wait
+        assert len(calls) == asked, (took, later)
+
+
+@pytest.mark.parametrize("client", ["core", "api"])
+def test_the_check_is_given_what_is_left_of_the_time(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(connections, "guard", lambda _, left: (given.append(left), ("no", False))[1])
+    with own_server() as port:
+        if client == "core":
+            request(
+                f"http://127.0.0.1:{port}/", what="it", timeout=7, limit=9, check=lambda _, left: given.append(left)
+            )
+        else:
+            with (
+                Client(f"http://127.0.0.1:{port}", TOKEN, deadline=7, retries=0) as asking,
+                pytest.raises(GlitchTipError),
+            ):
+                asking.organizations.list()
+    assert len(given) == 1
+    assert 0 < given[0] <= 7
+
+
+# --- what root allows ---------------------------------------------------------------------------------------
+
+
+def test_what_root_names_may_listen(squat: Callable[..., Squatter], monkeypatch: pytest.MonkeyPatch) -> None:
+    squatter = squat()
+    cgroup = (Path("/proc") / str(squatter.pid) / "cgroup").read_text()
+    monkeypatch.setattr(listener, "is_in_unit", lambda text, unit: text == cgroup and unit == "proxy.service")
+    refusal = f"name its unit or user in {allowed_listeners.SETTINGS}"
+    for allowed, passes in (
+        (None, False),
+        ({"units": ["other.service"], "users": ["daemon"]}, False),
+        ({"units": ["proxy.service"]}, True),
+        ({"users": ["nobody"]}, True),
+    ):
+        listener._checked.__init__()  # type: ignore[misc]
+        allowed_listeners.SETTINGS.unlink(missing_ok=True)
+        if allowed is not None:
+            allowed_listeners.SETTINGS.write_text(json.dumps(allowed))
+        with connected(squatter.port) as sock:
+            assert (stranger(sock) == "") is passes
+            assert passes or refusal in stranger(sock)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"user": []}', "must be a JSON object with units and users"),
+        ('{"users": "www-data"}', "users must be a list of names"),
+        ('{"users": ["no-such-user"]}', "there is no user no-such-user"),
+        ('{"units": ["nginx"]}', "units must name services"),
+        ('{"units": ["a/../b.service"]}', "units must name services"),
+    ],
+)
+def test_a_list_that_is_wrong_allows_nobody_and_is_named(
+    squat: Callable[..., Squatter], text: str, said: str
+) -> None:
+    allowed_listeners.SETTINGS.write_text(text)
+    with connected(squat().port) as sock:
+        assert said in stranger(sock)
+        assert str(allowed_listeners.SETTINGS) in stranger(sock)
+    with own_server() as port, connected(port) as sock:
+        assert stranger(sock) == "", "what needs no list is not stopped by one that is wrong"
+
+
+@pytest.mark.parametrize("spoil", ["owner", "mode", "link"])
+def test_a_list_that_others_may_write_is_not_used(squat: Callable[..., Squatter], spoil: str) -> None:
+    allowed_listeners.SETTINGS.write_text('{"users": ["nobody"]}')
+    squatter = squat()
+    with connected(squatter.port) as sock:
+        assert stranger(sock) == "", "the control"
+    listener._checked.__init__()  # type: ignore[misc]
+    if spoil == "owner":
+        os.chown(allowed_listeners.SETTINGS, NOBODY, 0)
+    elif spoil == "mode":
+        allowed_listeners.SETTINGS.chmod(0o666)
+    else:
+        allowed_listeners.SETTINGS.rename(allowed_listeners.SETTINGS.with_suffix(".there"))
+        allowed_listeners.SETTINGS.symlink_to(allowed_listeners.SETTINGS.with_suffix(".there"))
+    with connected(squatter.port) as sock:
+        assert str(allowed_listeners.SETTINGS) in stranger(sock)
+
+
 # --- tunnel and mirror ---------------------------------------------------------------------------------------
 
 
@@ -411,7 +661,7 @@ def test_only_a_unit_of_the_systems_manager_is_the_tunnel(cgroups: str, expected
     assert is_in_unit(cgroups, "glitchtip-tunnel.service") is expected
 
 
-@pytest.mark.parametrize("ours", listener.UNITS)
+@pytest.mark.parametrize("ours", allowed_listeners.UNITS)
 def test_processes_of_tunnel_and_mirror_may_listen_as_their_own_user(
     squat: Callable[..., Squatter], monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
@@ -430,8 +680,8 @@ def test_roles_and_check_name_the_same_units() -> None:
     assert (
         named("tunnel", "__tunnel_unit"),
         named("parallel_run", "__parallel_run_mirror_unit"),
-    ) == listener.UNITS
-    assert NginxSettings.unit in listener.UNITS
+    ) == allowed_listeners.UNITS
+    assert NginxSettings.unit in allowed_listeners.UNITS
 
 
 # --- Docker -------------------------------------------------------------------------------------------------
@@ -456,6 +706,11 @@ class Engine:
         (self.root / "ids").write_text("".join(f"{number}\n" for number, _ in enumerate(containers)))
         (self.root / "inspected").write_text(json.dumps(containers) if text is None else text)
         (self.root / "code").write_text(str(code))
+
+    def hangs(self) -> None:
+        """It never answers."""
+        program = self.root / "docker"
+        program.write_text(f"#!/bin/sh\necho x >> {self.calls}\nexec sleep 60\n")
 
     @property
     def asked(self) -> int:
@@ -548,11 +803,11 @@ def test_what_the_kernel_passed_on_must_lead_to_glitchtip_too(engine: Engine, tm
     (tmp_path / "net" / "tcp").write_text("  sl  local_address rem_address\n")
     with own_server() as port, connected(port) as sock:
         engine.has(container(port))
-        require_expected(sock, tmp_path)
+        require_expected(sock, proc=tmp_path)
         listener._checked.__init__()  # type: ignore[misc]
         engine.has()
         with pytest.raises(ListenerError, match=f"no running container publishes port {port}"):
-            require_expected(sock, tmp_path)
+            require_expected(sock, proc=tmp_path)
 
 
 # --- the kernel's table -------------------------------------------------------------------------------------
@@ -568,5 +823,19 @@ def test_the_kernels_table_is_read_as_it_is_written() -> None:
         "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000\n"
         "   1: nonsense\n\n"
     )
-    (entry,) = parse_table(table)
+    (entry,) = parse_table(table, 8080)
+    assert not list(parse_table(table, 8081))
     assert (entry.local[1], entry.state, entry.uid, entry.inode) == (8080, "0A", 1000, 4711)
+
+
+def test_of_a_long_table_only_the_lines_of_the_port_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy host: ten thousand connections to another port, and to the same port of another host."""
+    taken_apart: list[str] = []
+    real = listener.parse_end
+    monkeypatch.setattr(listener, "parse_end", lambda text: taken_apart.append(text) or real(text))
+    rest = "0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000\n"
+    others = [f"   1: 0100007F:{9000 + number % 900:04X} 0200007F:1F90 {rest}" for number in range(10_000)]
+    table = "  sl  local_address\n" + "".join(others) + f"   0: 0100007F:1F90 00000000:0000 {rest}"
+    assert len(list(parse_table(table, 8080))) == 1
+    assert len(taken_apart) == 2
+    assert len(list(parse_table(table, 9000))) == 12, "the control: the others are read when they are asked for"

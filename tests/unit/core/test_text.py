@@ -51,7 +51,7 @@ from glitchtip_ops.sentry_checklist import _line
 
 ROOT = Path(__file__).resolve().parents[3]
 NASTY = (
-    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\r\nb", "\x7f\x08\x08", "\u202egnp.exe", "\u2066x\u2069", "\u061c",
+    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\r\nb", "\x7f\x08\x08", "\u202egnp.exe", "\u2066x\u2069", "\ufeff\U000e0067",
     "\ud800", "\u2028", "\x85", "\U000e0041", "<!channel>", "<!subteam^S1|x>", "<@U123>", "<#C1>", "@everyone", "@here @channel @All",
     "x\n<!here>\n@EVERYONE", "`<!channel>`", "[a](http://b) @everyone", "&lt;!channel&gt;", "Ж ё ü 日本語 👩‍👩‍👧 ok",
 )  # fmt: skip
@@ -62,14 +62,21 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(Health
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
+#: England, Scotland, Wales.
+FLAGS = [
+    "\U0001f3f4" + "".join(chr(0xE0000 + ord(sign)) for sign in f"gb{name}") + "\U000e007f" for name in ("eng", "sct", "wls")
+]
+
+
 def bad_signs(shown: str) -> set[str]:
     """What must not reach a terminal. Written down anew here, by Unicode's own classes."""
+    for flag in FLAGS:
+        shown = shown.replace(flag, "")
     return {
         sign
         for sign in shown
         if (unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") and sign not in "\n\t")
         or unicodedata.bidirectional(sign) in TURNS
-        or sign in "\u200e\u200f\u061c"
         or 0xE0000 <= ord(sign) < 0xE0080
     }
 
@@ -114,6 +121,21 @@ def test_words_of_all_languages_and_emoji_stay() -> None:
     told = "Grüße, Привет, 日本語, שלום, مرحبا, नमस्ते, 👩\u200d👩\u200d👧, naïve — “quoted”, 5 €, \u00a0x"
     assert printable(told) == told
     assert printable_lines("a\n\tb\r\nc") == "a\n\tb\nc"
+
+
+def test_flags_made_of_tags_and_marks_of_direction_stay() -> None:
+    told = " ".join(FLAGS) + " שלום\u200f! \u200eabc \u061c٪"
+    assert printable(told) == told
+    assert printable_lines(told) == told
+    assert told in str(GlitchTipError(detail=told))
+
+
+@pytest.mark.parametrize("spoiled", [FLAGS[0][1:], FLAGS[0][:-1], FLAGS[0][:3] + FLAGS[0], "\U0001f3f4\U000e0078\U000e007f"])
+def test_other_tags_go(spoiled: str) -> None:
+    """The control: a hidden text in tags, which people do not see and programs read."""
+    assert bad_signs(spoiled) != set()
+    assert bad_signs(printable(spoiled)) == set()
+    assert printable(spoiled) != spoiled
 
 
 def test_the_control_finds_what_is_bad_and_who_is_called() -> None:
@@ -367,7 +389,7 @@ TARGETS: tuple[dict[str, Any], ...] = (
 @given(TEXTS)
 def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told: str) -> None:
     path = tmp_path / "notify.json"
-    template = f"$host {told.replace('$', '')}\n$reason $gate {told.replace('$', '')}"
+    template = "$host $reason $gate\n$reason $gate"
     facts = {"reason": told, "gate": {"name": told}, "passed": True, "problems": [told, told]}
     for target in TARGETS:
         del sent[:]
@@ -378,6 +400,40 @@ def test_no_message_calls_anybody_or_acts(tmp_path: Path, sent: list[str], told:
         assert bad_signs("".join(sent)) == set()
         assert target["kind"] == "email" or mentions("\n".join(sent)) == []  # a mail calls nobody
     assert {target["kind"] for target in TARGETS} == set(TRANSPORTS)
+
+
+OWN = {
+    "slack": ("<!channel>", "ops@example.org", "<@U1>"),
+    "discord": ("@everyone", "<@123>", "ops@example.org"),
+    "telegram": ("@anna", "ops@example.org"),
+    "webhook": ("<!channel>", "@here", "ops@example.org"),
+    "email": ("ops@example.org",),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["kind"])
+def test_what_the_file_of_notifications_says_itself_calls_whom_it_names(
+    tmp_path: Path, sent: list[str], target: dict[str, Any]
+) -> None:
+    """Mentions of facts are broken in the very same message."""
+    path, own = tmp_path / "notify.json", OWN[target["kind"]]
+    template = f"$host {own[0]} $gate\n{' '.join(own[1:])}, call $contact\n@$reason"
+    given_file = {"targets": [{**target, "name": "t"}], "templates": {"gate": template}, "contact": "Anna, anna@example.org"}
+    path.write_text(json.dumps(given_file))
+    path.chmod(0o600)
+    facts = {"gate": {"name": "<!everyone> @channel bob@example.org @annabel"}, "reason": "all"}
+    assert Notifier(path, CATALOGUE, host="h").send("gate", facts) == []
+    told = "\n".join(sent)
+    for word in (*own, "anna@example.org"):
+        assert word in told
+    if target["kind"] != "email":
+        assert [found for found in mentions(told) if found not in own] == []
+        assert "@annabel" not in told or target["kind"] == "webhook"  # its rule is about words that call everybody
+
+
+def test_a_word_that_a_fact_is_a_part_of_is_no_word_of_ones_own() -> None:
+    assert text.calls_in("<@$user> @$host $who@example.org @here, (a@b.org)") == ("@here", "a@b.org")
+    assert text.with_calls("@herex @here x@here", text.escape_slack, ("@here",)).count("@here") == 1, "whole words alone"
 
 
 @FEW

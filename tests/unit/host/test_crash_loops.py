@@ -53,29 +53,44 @@ class Looks:
         return pm2_info.watch_for_crash_loops(first, list(expected), self, self.sleep)
 
 
-def test_restarts_that_rise_are_a_crash_loop_at_the_first_look_that_shows_it():
-    looks = Looks([process(restarts=6)])
-    (found,) = looks.watch([process(restarts=5)])
-    assert (found["name"], found["restarts"], found["rising"]) == ("api", 6, True)
-    assert looks.asked == 1
+def turns(seconds, before=5):
+    """Looks at a process that crashes after that many seconds of each start, or (0) never does; at the first it is 1 s old."""
+    looks = []
+    for number in range(1, int(pm2_info.WATCH / pm2_info.LOOK) + 1):
+        age = int(1 + number * pm2_info.LOOK)
+        done, uptime = divmod(age, seconds) if seconds else (0, age)
+        looks.append([process(restarts=before + done, uptime=uptime)])
+    return Looks(*looks)
 
 
-def test_one_that_crashes_more_rarely_is_found_within_the_watch():
-    looks = Looks([process(uptime=5)], [process(uptime=8)], [process(restarts=6, uptime=1)])
-    assert [found["rising"] for found in looks.watch([process(uptime=2)])] == [True]
+@pytest.mark.parametrize("seconds", [1, 2, 7, 12, 18, 29])
+@pytest.mark.parametrize("before", [1, 400])
+def test_a_process_that_never_runs_for_half_a_minute_is_a_crash_loop(seconds, before):
+    looks = turns(seconds, before)
+    (found,) = looks.watch([process(restarts=before, uptime=1)])
+    assert (found["name"], found["restarts"] - before >= 2) == ("api", True)
+    assert looks.slept <= 2 * seconds + pm2_info.LOOK
 
 
-def test_many_restarts_and_seconds_of_uptime_are_one_too():
-    looks = Looks([process(restarts=400, uptime=18)])
-    assert [found["rising"] for found in looks.watch([process(restarts=400, uptime=6)])] == [False]
-    assert looks.slept == pm2_info.WATCH
+@pytest.mark.parametrize("before", [1, 9, 10, 400])
+def test_a_service_that_was_just_deployed_is_none_however_often_it_was_before(before):
+    """PM2 counts every deploy as a restart: a service of a year has hundreds."""
+    looks = turns(0, before)
+    assert looks.watch([process(restarts=before, uptime=1)]) == []
+    assert looks.slept == 30
+
+
+def test_a_deploy_during_the_watch_is_none():
+    looks = Looks([process(restarts=400, uptime=6)], [process(restarts=401, uptime=1)], [process(restarts=401, uptime=31)])
+    assert looks.watch([process(restarts=400, uptime=3)]) == []
+    assert looks.asked == 3
 
 
 @pytest.mark.parametrize(
     "first",
     [
         process(restarts=0, uptime=1),
-        process(restarts=400, uptime=pm2_info.YOUNG),
+        process(restarts=400, uptime=pm2_info.STEADY),
         process(status="stopped", restarts=400),
         process(cron_restart="* * * * *", autorestart=False, restarts=400),
         process(name="another", restarts=400),
@@ -89,14 +104,9 @@ def test_what_is_no_crash_loop_is_not_waited_for(first):
     assert (looks.asked, looks.slept) == (0, 0.0)
 
 
-def test_a_service_that_was_just_deployed_is_none():
-    looks = Looks([process(restarts=3, uptime=4)], [process(restarts=3, uptime=16)])
-    assert looks.watch([process(restarts=3, uptime=1)]) == []
-
-
 def test_only_the_instance_that_crashes_is_named():
     first = [process(pm_id=0, restarts=3, uptime=9), process(pm_id=1, restarts=3, uptime=1)]
-    looks = Looks([first[0], process(pm_id=1, restarts=4)])
+    looks = Looks([process(pm_id=0, restarts=3, uptime=39), process(pm_id=1, restarts=5)])
     assert [found["pm_id"] for found in looks.watch(first)] == [1]
 
 
@@ -174,7 +184,7 @@ def test_the_module_reports_the_loop_with_the_holder(
         "pm2_info", user=ME, home=str(fake_pm2.home), binary=str(fake_pm2.binary), expected=["api"]
     )
     (loop,) = result["crash_loops"]
-    assert (loop["name"], loop["rising"]) == ("api", True)
+    assert loop["name"] == "api"
     assert [(holder["pid"], holder["ports"]) for holder in loop["holders"]] == [(pid, [port])]
     result = run_host_module(
         "pm2_info", user=ME, home=str(fake_pm2.home), binary=str(fake_pm2.binary), expected=["other"]

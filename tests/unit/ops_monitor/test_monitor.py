@@ -422,3 +422,19 @@ def test_unknown_settings_are_refused(tmp_path: Path) -> None:
     path.write_text('{"max_memory": 5}')
     with pytest.raises(OpsError, match="unknown keys: max_memory"):
         MonitorConfig.read(path)
+
+
+@pytest.mark.parametrize(("code", "ok"), [(0, True), (1, False), (None, None)])
+def test_rules_for_ports_on_127_0_0_1_that_are_gone_are_reported(
+    world: World, tmp_path: Path, code: int | None, ok: bool | None
+) -> None:
+    """None: the program is not installed, as with Docker 28."""
+    program = tmp_path / "docker-loopback"
+    if code is not None:
+        program.write_text(f'#!/bin/sh\n[ "$1" = check ] || exit 9\necho "iptables has no rule: raw" >&2\nexit {code}\n')
+        program.chmod(0o755)
+    checks = all_checks(world.settings, MonitorConfig(loopback_command=(str(program), "check")), lambda: NOW)
+    found = {check.name: check for check in checks}
+    assert (found["loopback"].ok if "loopback" in found else None) is ok
+    if ok is False:
+        assert "iptables has no rule: raw" in found["loopback"].detail

@@ -11,8 +11,11 @@ from ..messages import Message
 from ..transport import Transport, post
 
 
-def _send(options: Mapping[str, Any], _message: Message, text: str, _host: str, timeout: float) -> None:
-    post(options["url"], {"content": text, "allowed_mentions": {"parse": []}, "flags": 4}, timeout)
+def _send(options: Mapping[str, Any], message: Message, text: str, _host: str, timeout: float) -> None:
+    parse = ["everyone", "roles", "users"] if message.calls else []
+    post(options["url"], {"content": text, "allowed_mentions": {"parse": parse}, "flags": 4}, timeout)
 
 
-TRANSPORT = Transport(frozenset({"url"}), frozenset(), 2000, escape_discord, secret_hook, _send)
+TRANSPORT = Transport(
+    frozenset({"url"}), frozenset(), 2000, escape_discord, secret_hook, _send, brackets=True
+)

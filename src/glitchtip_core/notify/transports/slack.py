@@ -16,4 +16,4 @@ def _send(options: Mapping[str, Any], _message: Message, text: str, _host: str, 
     post(options["url"], document, timeout)
 
 
-TRANSPORT = Transport(frozenset({"url"}), frozenset(), 4000, escape_slack, secret_hook, _send)
+TRANSPORT = Transport(frozenset({"url"}), frozenset(), 4000, escape_slack, secret_hook, _send, brackets=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...text import printable_document, without_mentions
+from ...text import printable_document, with_calls, without_mentions
 from ..fields import address, line
 from ..messages import Message
 from ..transport import Transport, post
@@ -14,17 +14,17 @@ _FACTS = 50
 _FACT = 2000
 
 
-def post_document(url: str, document: Mapping[str, Any], timeout: float) -> None:
-    """Send a document whose texts are printable and call nobody. Raises NotSentError."""
-    post(url, _harmless(printable_document(document)), timeout)
+def post_document(url: str, document: Mapping[str, Any], timeout: float, calls: Sequence[str] = ()) -> None:
+    """Send a document whose texts are printable and call nobody but ``calls`` (see Message). Raises NotSentError."""
+    post(url, _harmless(printable_document(document), calls), timeout)
 
 
-def _harmless(value: Any) -> Any:
+def _harmless(value: Any, calls: Sequence[str] = ()) -> Any:
     if isinstance(value, str):
-        return without_mentions(value)
+        return with_calls(value, without_mentions, calls)
     if isinstance(value, dict):
-        return {key: _harmless(item) for key, item in value.items()}
-    return [_harmless(item) for item in value] if isinstance(value, list) else value
+        return {key: _harmless(item, calls) for key, item in value.items()}
+    return [_harmless(item, calls) for item in value] if isinstance(value, list) else value
 
 
 def _check(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _send(options: Mapping[str, Any], message: Message, text: str, _host: str, t
         "facts": {name: value[:_FACT] for name, value in list(message.facts.items())[:_FACTS]},
         "time": message.moment.isoformat(timespec="seconds"),
     }
-    post_document(options["url"], document, timeout)
+    post_document(options["url"], document, timeout, message.calls)
 
 
-TRANSPORT = Transport(frozenset({"url"}), frozenset(), 20_000, without_mentions, _check, _send)
+TRANSPORT = Transport(frozenset({"url"}), frozenset(), 20_000, without_mentions, _check, _send, brackets=True)
