@@ -6,7 +6,6 @@ A part is a make target, so that each can be run alone. The longest begin first;
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from rig import suites
+from rig.reasons import COLOUR
 from rig.shell import CACHE, ROOT, RigError, say
 
 LOGS = CACHE / "gate"
@@ -117,12 +117,9 @@ class Gate:
         return found
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
 def last_lines(log: Path, count: int) -> list[str]:
     """The last lines of a log that hold text, without colours."""
-    lines = [_COLOUR.sub("", line).rstrip() for line in log.read_text(errors="replace").splitlines()]
+    lines = [COLOUR.sub("", line).rstrip() for line in log.read_text(errors="replace").splitlines()]
     return [line for line in lines if line][-count:]
 
 

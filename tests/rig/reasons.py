@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: How terminals are told to colour what follows.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: What Molecule puts before each line of a playbook's output.
 _MARGIN = re.compile(r"^ *[|\u2502] ?")
 _TASK = re.compile(r"\s*(?:- )?['\"]?TASK \[(?:[\w-]+ : )?(.*?)\]?$")
@@ -22,7 +23,7 @@ _COUNT, _CHARACTERS = 8, 300
 
 def reasons(log: str) -> list[str]:
     """The last failed tasks (with their message) and failed tests of a log of Molecule; what Molecule says if there is none."""
-    lines = [_MARGIN.sub("", _COLOUR.sub("", line)).rstrip() for line in log.splitlines()]
+    lines = [_MARGIN.sub("", COLOUR.sub("", line)).rstrip() for line in log.splitlines()]
     found = list(dict.fromkeys(_failed(lines))) or [line for line in lines if _FAILED_RUN.match(line)]
     return [each[:_CHARACTERS] for each in found[-_COUNT:]]
 
