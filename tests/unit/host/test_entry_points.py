@@ -139,7 +139,7 @@ def test_a_call_that_is_not_isolated_is_noticed(line: str) -> None:
 
 def test_units_and_scripts_name_programs_by_their_paths() -> None:
     """Systemd looks a bare name up in its own fixed directories, but a variable of ours may be anything."""
-    variables = render(roles_variables(), [name for name in roles_variables() if name.endswith("_command")])
+    variables = render(roles_variables(), [name for name in roles_variables() if name.endswith(("_command", "_program"))])
     for name, line in ENTRY_POINTS:
         if not name.endswith(".service.j2"):
             continue
