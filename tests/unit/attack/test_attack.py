@@ -27,7 +27,7 @@ from attack.world import (
 from glitchtip_core import foreign_paths
 from glitchtip_cutover import envfile
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is root who is attacked")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="it is root who is attacked")]
 
 
 @pytest.fixture(scope="module")

@@ -245,13 +245,7 @@ def sweep(scenario: str, *, step: int = 1, **options: bool) -> tuple[int, list[s
 
 
 #: The short ones; the others, of the same kind and five seconds each, run with `make integration`.
-QUICK = {
-    "apply to glitchtip",
-    "confirm",
-    "recover",
-    "rollback of one service",
-    "rollback of one with its own .env",
-}
+QUICK = {"confirm", "rollback of one service"}
 
 
 @pytest.mark.parametrize(
@@ -275,6 +269,7 @@ def test_without_recovery_the_sweep_finds_torn_hosts() -> None:
     assert len({text.split(":")[0] for text in found}) > runs / 2
 
 
+@pytest.mark.slow
 def test_a_journal_written_after_the_act_is_found_by_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: each record reaches the file only when the next act is about to begin."""
     whole = Journal.append
@@ -305,6 +300,7 @@ def test_a_journal_written_after_the_act_is_found_by_the_sweep(monkeypatch: pyte
     assert found
 
 
+@pytest.mark.slow
 def test_a_disk_that_ignores_fsync_is_found_by_the_sweep() -> None:
     """Negative control: what was written may be lost although the program asked for it to stay."""
     _, found = sweep("apply to glitchtip", step=2, honest=False)
@@ -312,6 +308,7 @@ def test_a_disk_that_ignores_fsync_is_found_by_the_sweep() -> None:
     assert not any(", killed" in text for text in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["rollback", "apply to the mirror"])
 def test_a_crash_during_recovery_is_recovered(first: str) -> None:
     """Also a second stop, at every point of the recovery of a stopped change."""

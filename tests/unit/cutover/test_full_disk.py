@@ -244,6 +244,7 @@ def sweep(scenario: str, step: int) -> tuple[int, list[str]]:
     return runs, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_any_write_of_the_state_may_be_refused(scenario: str) -> None:
     runs, found = sweep(scenario, STATE_FAULTS_STEP)
@@ -251,6 +252,7 @@ def test_any_write_of_the_state_may_be_refused(scenario: str) -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_without_the_protection_the_sweep_finds_what_is_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
     monkeypatch.setattr(Bookkeeping, "_do", lambda _books, write: bool(write()) or True)
