@@ -234,6 +234,9 @@ class Connections:
             detail = f"{url} took the request but did not answer in time"
             return UnreachableError(method, path, None, "timeout", detail, maybe_applied=writing)
         text = repr(error)
+        if "TimeoutError(" in text:  # urllib3 calls a connection aborted that did not take the request in time
+            detail = f"{url} did not take the request in time"
+            return UnreachableError(method, path, None, "timeout", detail, maybe_applied=writing)
         if "NameResolutionError" in text:
             name = urlsplit(url).hostname
             return UnreachableError(method, path, None, "refused", f"nobody knows a host named {name}")
@@ -336,7 +339,11 @@ def _send_in_time(connection: Any, send: Callable[[Any], None], data: Any) -> No
         return
     for start in range(0, len(data), _CHUNK_BYTES):
         connection.line.wait(connection.sock, connection.timeout)
-        send(data[start : start + _CHUNK_BYTES])
+        try:
+            send(data[start : start + _CHUNK_BYTES])
+        except TimeoutError:
+            connection.line.left()  # marks the line when it was the deadline that ended the wait
+            raise
 
 
 class _PlainConnection(urllib3.connection.HTTPConnection):

@@ -61,6 +61,15 @@ def test_a_server_that_reads_slowly_ends_at_the_deadline(
         assert client.post(PATH, body) == {}
 
 
+def test_a_server_that_stops_reading_ends_at_the_limit_of_a_wait() -> None:
+    with running(lambda peer, _connection: bool(peer.over.wait()) or None) as peer:
+        client = Client(peer.url, timeout=(5, 0.3), retries=0, deadline=60)
+        with pytest.raises(UnreachableError) as caught:
+            client.post(PATH, {"text": "x" * 12_000_000})
+    assert caught.value.code == "timeout"
+    assert caught.value.detail.endswith("did not take the request in time")
+
+
 @pytest.mark.slow
 def test_repetitions_share_the_deadline(only_each_wait_is_limited: Any) -> None:
     """Each try alone would be within it."""
