@@ -39,10 +39,11 @@ class Case:
         because = f": {reason}" if reason else ""
         self.expect(output.code == code, f"{what} ended with code {output.code}, not {code}{because}")
 
-    def never_confirmed(self, service: str, ended: int) -> None:
-        """`apply` ends with ``ended``; or it succeeds, `confirm` refuses because of ``service``, and the rollback works.
+    def never_confirmed(self, service: str, ended: int, *, back: int = 0) -> None:
+        """`apply` ends with ``ended``; or it succeeds, `confirm` refuses because of ``service``, and the rollback ends with ``back``.
 
-        Which of the two depends on the events of the service that the trackers hold from the last 24 hours.
+        Which of the two depends on the events of the service that the trackers hold from the last 24 hours. ``back``: 5 where
+        no service can be heard on its DSN of before.
         """
         done = self.world.program("apply --json")
         if done.code != ended:
@@ -50,7 +51,7 @@ class Case:
             time.sleep(_HEARD_SECONDS)
             done = self.world.program("confirm --json")
             self.expect_code(done, 1, "confirm")
-            self.expect_code(self.world.program("rollback --json"), 0, "rollback")
+            self.expect_code(self.world.program("rollback --json"), back, "rollback")
         reason = str(done.document.get("reason", ""))
         self.expect(service in reason, f"the reason is: {reason[:200]}")
 

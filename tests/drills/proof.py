@@ -115,7 +115,7 @@ def _no_old_tracker(case: Case) -> None:
     file = f"{APP}/src/services/baileys-whatsapp.js"
     world.root(f"cat - {file} > /root/edited && cp /root/edited {file}", input_text=text)
     world.configure(old=None)
-    case.never_confirmed("baileys-whatsapp", 1)
+    case.never_confirmed("baileys-whatsapp", 1, back=5)
 
 
 DRILLS = (
