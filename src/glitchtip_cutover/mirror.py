@@ -32,6 +32,7 @@ from typing import Any, Protocol
 
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
+from glitchtip_core.process import SYSTEM_PATH, run
 
 from .config import Config
 from .dsn import Dsn, parse_dsn, shown
@@ -39,7 +40,6 @@ from .envfile import MAX_BYTES, EnvFile
 from .errors import CutoverError, UsageError
 from .files import fsync_directory, read_secret, write_new
 from .host import Host
-from .process import SYSTEM_PATH, run
 from .snapshot import Before, Snapshot
 from .store import Store
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from glitchtip_core.errors import CoreError
 from glitchtip_core.process import run_raw
 
 from .process import OpsError, run
@@ -330,7 +329,7 @@ class Stack:
                 stdin=stdin if stdin is not None else text.encode(),
                 stdout=stdout,
             )
-        except CoreError as error:
+        except OpsError as error:
             raise OpsError(f"{name}: {error}") from None
         if done.code != 0:
             complaint = done.errors.decode("utf-8", "replace").strip().splitlines()

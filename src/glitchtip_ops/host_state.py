@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from glitchtip_core.errors import CoreError
 from glitchtip_core.pm2 import Access, list_processes
 from glitchtip_core.pm2_list import Pm2Entry, read_entries
 
@@ -170,10 +169,7 @@ def parse_pm2_list(text: str) -> list[Pm2Process]:
 
     Raises OpsError when there is no JSON list.
     """
-    try:
-        return [_pm2_process(entry) for entry in read_entries(text)]
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return [_pm2_process(entry) for entry in read_entries(text)]
 
 
 def _pm2_process(entry: Pm2Entry) -> Pm2Process:
@@ -193,7 +189,4 @@ def read_pm2(user: str, home: str, binary: str, node: str) -> list[Pm2Process]:
 
     An empty ``home`` or ``node`` is derived. Raises OpsError when the daemon does not answer or the list cannot be read.
     """
-    try:
-        return [_pm2_process(entry) for entry in list_processes(Access.of(user, home, binary, node))]
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return [_pm2_process(entry) for entry in list_processes(Access.of(user, home, binary, node))]

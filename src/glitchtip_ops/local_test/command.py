@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 from glitchtip_api.version import ServerVersion
-from glitchtip_core.errors import CoreError
 from glitchtip_core.pm2 import Access, find_node
 
 from ..cli import BAD_ANSWER, Outcome
@@ -183,10 +182,7 @@ def node_of(options: argparse.Namespace) -> str:
     """The Node.js that sends: the given one, else the one of the product's PM2. Raises OpsError when there is none."""
     if options.node:
         return str(options.node)
-    try:
-        return str(find_node(Access.of(options.user or getpass.getuser(), "", options.pm2, "")))
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return str(find_node(Access.of(options.user or getpass.getuser(), "", options.pm2, "")))
 
 
 def scripts_digest(options: argparse.Namespace) -> str:

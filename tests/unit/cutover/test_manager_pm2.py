@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.process import Completed
 from glitchtip_cutover import deadline
 from glitchtip_cutover.config import Pm2Settings, parse_config
 from glitchtip_cutover.errors import CutoverError, IncompleteError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.pm2 import Pm2
-from glitchtip_cutover.process import Completed
 
 KEY = "SENTRY_DSN"
 
