@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from glitchtip_core.files import read_json, write_json
+
 from .api import Event
 from .config import Config
-from .files import read_json, write_json
 from .heard import Attribution
 from .host import Host
 from .journal import Journal, State

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import is_no_room, write_json, write_new
+
 from .errors import InterruptedRunError, unexpected
-from .files import is_no_room, write_json, write_new
 from .journal import Journal, State, fold
 from .reserve import Reserve
 from .store import Store

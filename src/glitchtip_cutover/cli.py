@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glitchtip_core.files import write_new
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.text import guarded_output, printable_document
 
@@ -21,7 +22,6 @@ from .config import Config, load_config
 from .copies import find_copy
 from .deadline import has_systemd, run_detached
 from .errors import CutoverError, IncompleteError, InterruptedRunError, UsageError, unexpected
-from .files import write_new
 from .host import Host, real_host
 from .limits import told_limits
 from .rows import figures, table

@@ -18,12 +18,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from glitchtip_core.files import private_directory
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.process import Completed, run, search_path
 
 from .config import Config
 from .errors import BusyError, CutoverError, IncompleteError
-from .files import private_directory
 
 RUN_UNIT = "ai-admin-cutover"
 DEADLINE_UNIT = "ai-admin-cutover-deadline"

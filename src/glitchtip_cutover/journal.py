@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import fsync_directory, fsync_file
 from glitchtip_core.json_text import decode_json
 
 from .errors import CutoverError, unexpected
-from .files import fsync_directory, fsync_file
 
 Record = dict[str, Any]
 #: Records of what was seen or decided; each other one is written before an act that changes something.

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from glitchtip_core.files import fsync_directory, read_secret, write_new
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
 from glitchtip_core.process import SYSTEM_PATH, run
@@ -38,7 +39,6 @@ from .config import Config
 from .dsn import Dsn, parse_dsn, shown
 from .envfile import MAX_BYTES, EnvFile
 from .errors import CutoverError, UsageError
-from .files import fsync_directory, read_secret, write_new
 from .host import Host
 from .snapshot import Before, Snapshot
 from .store import Store

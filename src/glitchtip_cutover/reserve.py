@@ -6,8 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from glitchtip_core.files import private_directory, write_new
+
 from .errors import CutoverError, unexpected
-from .files import private_directory, write_new
 
 #: Bytes that are set aside. A rollback of eight services takes 60 KiB (tests/unit/cutover/test_full_disk.py measures it).
 BYTES = 512 * 1024

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import fsync_directory, private_directory, read_json, write_json, write_new
+
 from .errors import BusyError, CutoverError, unexpected
-from .files import fsync_directory, private_directory, read_json, write_json, write_new
 
 _LOCK_POLL = 1.0
 

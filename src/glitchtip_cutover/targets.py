@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glitchtip_core.files import read_secret
+
 from .config import Config, Side
 from .dsn import Dsn, parse_dsn
 from .errors import CutoverError
-from .files import read_secret
 from .snapshot import Before
 
 GLITCHTIP = "glitchtip"

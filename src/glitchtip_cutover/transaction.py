@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glitchtip_core.files import private_directory, read_json, read_secret, write_json
 from glitchtip_core.foreign_paths import Place
 
 from .api import Event, await_event, verify_dsn
@@ -39,7 +40,6 @@ from .errors import (
     UsageError,
     unexpected,
 )
-from .files import private_directory, read_json, read_secret, write_json
 from .findings import Finding
 from .heard import Attribution, rates, talkers
 from .host import Host

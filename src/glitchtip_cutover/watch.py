@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glitchtip_core.clock import WatchedTime
+from glitchtip_core.files import read_json
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.process import run, search_path
 
@@ -35,7 +36,6 @@ from .errors import (
     UnrecordedError,
     unexpected,
 )
-from .files import read_json
 from .host import Host
 from .journal import Journal, State, fold
 from .memory import Memory, read_memory

@@ -20,12 +20,12 @@ from typing import Any
 from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.errors import scrub
 from glitchtip_api.resources.base import path_of
+from glitchtip_core.files import lock, read_object, write_bytes, write_object
 from glitchtip_core.text import one_line
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .drift import DEFAULT_COMMAND, read_drift
-from .files import lock, read_json, write_bytes, write_json
 from .monitor import MonitorConfig
 from .parity import result_file
 from .parity.matching import is_probe
@@ -197,7 +197,7 @@ def _line(text: str, longest: int = 300) -> str:
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     """A JSON file: its object, or None and why."""
     try:
-        data = read_json(path)
+        data = read_object(path)
     except OpsError as error:
         text = str(error)
         return None, f"{text}; run this as root" if "Permission" in text else text
@@ -606,12 +606,12 @@ def decide(
         raise OpsError("--confirm needs --by NAME: who says so stands in the list")
     path = decisions_file(settings)
     with lock(path.with_name(".sentry-decisions.lock"), "the checklist"):
-        decisions = read_json(path) or {}
+        decisions = read_object(path) or {}
         if withdraw:
             decisions.pop(name, None)
         else:
             decisions[name] = {"by": _line(str(by), 80), "note": _line(note), "at": iso(clock)}
-        write_json(path, decisions)
+        write_object(path, decisions)
 
 
 def build(

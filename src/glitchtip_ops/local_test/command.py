@@ -14,11 +14,11 @@ from types import FrameType
 from typing import Any
 
 from glitchtip_api.version import ServerVersion
+from glitchtip_core.files import write_bytes, write_object
 from glitchtip_core.pm2 import Access, find_node
 
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
-from ..files import write_bytes, write_json
 from ..process import OpsError
 from ..settings import load_settings
 from .image_facts import facts_for
@@ -231,7 +231,7 @@ def _handle(options: argparse.Namespace) -> Outcome:
     lines = describe(report)
     report["table"] = lines
     if options.result:
-        write_json(options.result, report)
+        write_object(options.result, report)
     if options.markdown:
         write_bytes(options.markdown, markdown(report).encode())
     return Outcome(report, lines, 0 if report["passed"] else BAD_ANSWER)
