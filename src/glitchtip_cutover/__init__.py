@@ -16,7 +16,9 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Named one by one: that is how Ansible finds what to send along.
     from ansible.module_utils.glitchtip_core import (  # noqa: F401
         allowed_listeners,
+        cgroups,
         clock,
+        dsn,
         errors,
         files,
         foreign_files,
@@ -25,6 +27,7 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         http,
         json_text,
         listener,
+        memory,
         pm2,
         pm2_list,
         process,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from glitchtip_core.dsn import Dsn, parse_dsn
+
 from .config import Config
-from .dsn import Dsn, parse_dsn
 from .errors import CutoverError, InterruptedRunError
 from .journal import State
 from .snapshot import Before, Snapshot

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .dsn import parse_dsn, shown
+from glitchtip_core.dsn import parse_dsn, shown
+
 from .errors import CutoverError
 from .manager import Process
 from .planning import env_diff

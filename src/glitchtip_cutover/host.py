@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from glitchtip_core.dsn import Dsn
+
 from .announce import notifier_of
 from .api import Tracker, send_test_event
 from .config import Config, Side
 from .deadline import Deadline
-from .dsn import Dsn
 from .limits import Limit, limit_step, unlimited
 from .manager import Manager, Process, manager_for
 from .proof import Prober

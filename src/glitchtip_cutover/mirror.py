@@ -30,13 +30,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from glitchtip_core.dsn import Dsn, parse_dsn, shown
 from glitchtip_core.files import fsync_directory, read_secret, write_new
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
 from glitchtip_core.process import SYSTEM_PATH, run
 
 from .config import Config
-from .dsn import Dsn, parse_dsn, shown
 from .envfile import MAX_BYTES, EnvFile
 from .errors import CutoverError, UsageError
 from .host import Host

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from glitchtip_core.dsn import shown
+
 from .bookkeeping import Bookkeeping
 from .config import Config, Service
-from .dsn import shown
 from .errors import IncompleteError, ServiceError
 from .host import Host
 from .journal import State

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_core.foreign_files import is_file, names_in, open_directory, read_text
 from glitchtip_core.foreign_paths import ForeignError, real_path
 from glitchtip_core.foreign_search import read_foreign
@@ -18,7 +19,6 @@ from glitchtip_core.foreign_search import read_foreign
 from .announce import parse_settings
 from .compose import Compose
 from .config import Config, Service, parse_config
-from .dsn import parse_dsn
 from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in

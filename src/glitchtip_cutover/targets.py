@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glitchtip_core.dsn import Dsn, parse_dsn
 from glitchtip_core.files import read_secret
 
 from .config import Config, Side
-from .dsn import Dsn, parse_dsn
 from .errors import CutoverError
 from .snapshot import Before
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glitchtip_core.dsn import Dsn, parse_dsn, shown
 from glitchtip_core.files import private_directory, read_json, read_secret, write_json
 from glitchtip_core.foreign_paths import Place
 
@@ -25,7 +26,6 @@ from .config import Config, Side
 from .containment import contain_host
 from .contract import accountable
 from .drift import add_drift, find_drift, find_undoing
-from .dsn import Dsn, parse_dsn, shown
 from .envfile import EnvFile
 from .errors import (
     BusyError,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from glitchtip_core.dsn import Dsn, parse_dsn
+
 from .bookkeeping import Bookkeeping
 from .config import Config
 from .containment import contain_host
 from .drift import add_drift, find_drift
-from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
 from .errors import BusyError, CutoverError, InterruptedRunError, UnprovenServiceError, unexpected
 from .host import Host

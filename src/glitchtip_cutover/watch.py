@@ -20,6 +20,7 @@ from typing import Any
 from glitchtip_core.clock import WatchedTime
 from glitchtip_core.files import read_json
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.memory import Memory, read_memory
 from glitchtip_core.process import run, search_path
 
 from .bookkeeping import Bookkeeping
@@ -38,7 +39,6 @@ from .errors import (
 )
 from .host import Host
 from .journal import Journal, State, fold
-from .memory import Memory, read_memory
 from .proof import is_own
 from .reserve import Reserve
 from .store import Store

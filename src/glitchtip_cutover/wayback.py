@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from glitchtip_core.dsn import shown
+
 from .bookkeeping import Bookkeeping
 from .config import Config
-from .dsn import shown
 from .envfile import EnvFile
 from .errors import CutoverError, IncompleteError, StepTooLongError, UnrecordedError, unexpected
 from .host import Host

@@ -22,6 +22,7 @@ from typing import Any
 
 from glitchtip_api import Client
 from glitchtip_core.files import append_line, lock, read_object, write_object
+from glitchtip_core.memory import read_memory
 from glitchtip_core.notify.throttle import Decision, decide
 from glitchtip_core.notify.transport import NotSentError, try_twice
 from glitchtip_core.notify.transports.webhook import post_document
@@ -31,7 +32,7 @@ from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .drift import read_drift
-from .host_state import read_disk, read_memory, read_pm2
+from .host_state import read_disk, read_pm2
 from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read_scheduler_marks
 from .probe import Probe, send_probe
 from .process import OpsError, run

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from glitchtip_cutover.dsn import parse_dsn
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_cutover.mirror import (
     Names,
     NginxSettings,

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
+from glitchtip_core.dsn import parse_dsn, shown
 from glitchtip_core.errors import CoreError
 from glitchtip_core.pm2_list import read_entries, read_entry
 from glitchtip_cutover import journal as journal_module
 from glitchtip_cutover.api import Event, parse_event
 from glitchtip_cutover.bundle import bundle
 from glitchtip_cutover.config import load_config, parse_config
-from glitchtip_cutover.dsn import parse_dsn, shown
 from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError, UsageError
 from glitchtip_cutover.heard import Attribution
 from glitchtip_cutover.manager import Process

@@ -12,12 +12,12 @@ from unit.cutover.simulation import KEY, NEW, OLD
 from unit.cutover.test_drift import OLD_HOST, Product, ecosystem
 from unit.cutover.test_watch import FakeDocker
 
+from glitchtip_core.memory import Memory
 from glitchtip_cutover import active_target, surroundings
 from glitchtip_cutover.announce import TEMPLATES
 from glitchtip_cutover.errors import CutoverError, InterruptedRunError
 from glitchtip_cutover.journal import Journal
 from glitchtip_cutover.manager import Process
-from glitchtip_cutover.memory import Memory
 from glitchtip_cutover.watch import Watch, start_watch
 
 INTERVAL = 30

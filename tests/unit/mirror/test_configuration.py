@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_cutover.config import parse_config
-from glitchtip_cutover.dsn import parse_dsn
 from glitchtip_cutover.errors import CutoverError, UsageError
 from glitchtip_cutover.mirror import (
     Names,

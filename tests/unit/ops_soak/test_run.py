@@ -18,9 +18,10 @@ from unit.ops_soak import START, make_plan, make_run, make_sample, with_mirror
 from unit.ops_support import World, container
 
 from glitchtip_core.files import append_line, lock, write_object
+from glitchtip_core.memory import Memory
 from glitchtip_ops import cli
 from glitchtip_ops.docker_stack import Stack
-from glitchtip_ops.host_state import Cpu, Memory, Pm2Process
+from glitchtip_ops.host_state import Cpu, Pm2Process
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.soak import GO, NO_GO, SoakConfig, SoakFiles, commands, running, sampler
