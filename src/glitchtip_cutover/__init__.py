@@ -31,6 +31,7 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         pm2,
         pm2_list,
         process,
+        switch,
         text,
     )
     from ansible.module_utils.glitchtip_core.notify import (  # noqa: F401
@@ -48,6 +49,18 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         telegram,
         webhook,
     )
+    from ansible.module_utils.glitchtip_core.transaction import (  # noqa: F401
+        bookkeeping,
+        containment,
+        contract,
+        detached,
+        journal,
+        limits,
+        reserve,
+        state,
+        store,
+    )
+    from ansible.module_utils.glitchtip_core.transaction import transaction as _transaction  # noqa: F401
 
     for _name, _part in list(sys.modules.items()):
         if f"{_name}.".startswith("ansible.module_utils.glitchtip_core."):

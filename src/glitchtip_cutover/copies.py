@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+from glitchtip_core.switch import JOURNAL
+
 from .config import Config, load_config
 from .errors import UsageError
 
@@ -13,7 +15,7 @@ from .errors import UsageError
 def _changed(directory: Path) -> float:
     """When the migration in that directory last did something (epoch seconds)."""
     times = [0.0]
-    for name in ("journal.jsonl", "before/snapshot.json"):
+    for name in (JOURNAL, "before/snapshot.json"):
         with contextlib.suppress(OSError):
             times.append((directory / name).stat().st_mtime)
     return max(times)

@@ -35,13 +35,13 @@ from glitchtip_core.files import fsync_directory, read_secret, write_new
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.http import HttpError, Trouble, check_reachable, short_text
 from glitchtip_core.process import SYSTEM_PATH, run
+from glitchtip_core.transaction.store import Store
 
 from .config import Config
 from .envfile import MAX_BYTES, EnvFile
 from .errors import CutoverError, UsageError
 from .host import Host
 from .snapshot import Before, Snapshot
-from .store import Store
 
 Result = dict[str, Any]
 

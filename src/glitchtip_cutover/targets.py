@@ -9,13 +9,13 @@ from pathlib import Path
 
 from glitchtip_core.dsn import Dsn, parse_dsn
 from glitchtip_core.files import read_secret
+from glitchtip_core.switch import GLITCHTIP as GLITCHTIP
+from glitchtip_core.switch import MIRROR as MIRROR
 
 from .config import Config, Side
 from .errors import CutoverError
 from .snapshot import Before
 
-GLITCHTIP = "glitchtip"
-MIRROR = "mirror"
 TARGETS = (GLITCHTIP, MIRROR)
 _NOT_SET_UP = "the new tracker is not set up yet, or the configuration does not name it"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -187,7 +188,7 @@ class FakeSystemdRun:
         )
         systemctl.chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
-        monkeypatch.setattr(deadline, "_RESULTS", root / "results")
+        monkeypatch.setattr(deadline, "UNITS", dataclasses.replace(deadline.UNITS, results=root / "results"))
         self.config = parse_config(
             {
                 "migration_id": "m",
@@ -260,6 +261,6 @@ def test_the_program_starts_itself_again_under_any_name(
     with zipfile.ZipFile(program, "w") as archive:
         archive.writestr("__main__.py", "")
     monkeypatch.setattr(sys, "argv", [str(program)])
-    assert deadline.self_command() == [sys.executable, "-I", str(program)]
+    assert deadline.UNITS.command() == [sys.executable, "-I", str(program)]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest"])
-    assert deadline.self_command() == [sys.executable, "-P", "-m", "glitchtip_cutover"]
+    assert deadline.UNITS.command() == [sys.executable, "-P", "-m", "glitchtip_cutover"]
