@@ -43,7 +43,7 @@ class Store:
             fsync_directory(self.open_marker.parent)
 
     def mark_verify(self, facts: Mapping[str, Any]) -> None:
-        """Leave the mark that makes the verify unit look at every service once the manager is up again."""
+        """Leave the mark that makes the verify unit look at everything once it runs again."""
         write_json(self.verify_mark, dict(facts))
 
     def to_verify(self) -> dict[str, Any] | None:
