@@ -33,6 +33,7 @@ class Standing(Parts):
             "attempt": state.attempt,
             "target": state.target,
             "stands": state.stands,
+            "at_origin": state.at_origin,
             "stack_id": state.stack_id,
             "overrides": list(state.overrides),
             "overriding": state.overriding,
