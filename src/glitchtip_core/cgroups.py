@@ -31,6 +31,11 @@ def read_statistics(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in rows if len(words) == 2 and words[1].isdigit()}
 
 
+def text_of(process: Path) -> str:
+    """The list of control groups of the process in ``/proc/PID``. Raises OSError when it has ended."""
+    return (process / "cgroup").read_text("utf-8", "replace")
+
+
 def parse_own(text: str) -> dict[str, str]:
     """Controller -> path, of ``/proc/PID/cgroup``; version 2 has the empty controller."""
     paths = {}

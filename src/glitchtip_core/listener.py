@@ -41,7 +41,7 @@ from typing import Any
 
 from . import allowed_listeners
 from .allowed_listeners import Allowed, SettingsError, read_allowed
-from .cgroups import is_in_unit
+from .cgroups import is_in_unit, text_of
 from .errors import CoreError
 from .json_text import decode_json
 from .process import run, search_path, user_name
@@ -169,7 +169,7 @@ def _users_of(process: Path) -> tuple[int, ...]:
 
 def _holder(process: Path) -> Holder:
     """Raises OSError, ValueError when the process has ended."""
-    cgroups = (process / "cgroup").read_text("utf-8", "replace")
+    cgroups = text_of(process)
     users = _users_of(process)
     return Holder(int(process.name), users[1], _program_of(process), set(users) == {0}, cgroups)
 
