@@ -105,7 +105,7 @@ def to_before(config: Config, before: Before) -> Target:
 
 def to_mirror(config: Config, before: Before) -> Target:
     """Every service on its old DSN behind the local listener, which copies its events to the new tracker."""
-    from .mirror import mirror_dsn
+    from .mirror_routes import mirror_dsn
 
     def behind(old: Dsn) -> Dsn:
         return parse_dsn(mirror_dsn(old, config.mirror.listen), "the DSN of the mirror")
