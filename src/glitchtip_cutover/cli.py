@@ -19,7 +19,8 @@ from glitchtip_core.transaction.detached import has_systemd
 
 from . import __version__
 from .back_plan import BEFORE, plan_rollback
-from .config import Config, load_config
+from .config import Config
+from .config_file import load_config
 from .copies import find_copy
 from .deadline import run_detached
 from .errors import CutoverError, IncompleteError, InterruptedRunError, UsageError, unexpected

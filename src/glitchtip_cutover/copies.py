@@ -8,7 +8,8 @@ from pathlib import Path
 
 from glitchtip_core.switch import JOURNAL
 
-from .config import Config, load_config
+from .config import Config
+from .config_file import load_config
 from .errors import UsageError
 
 

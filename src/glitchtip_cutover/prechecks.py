@@ -18,7 +18,8 @@ from glitchtip_core.foreign_search import read_foreign
 
 from .announce import parse_settings
 from .compose import Compose
-from .config import Config, Service, parse_config
+from .config import Config, Service
+from .config_file import parse_config
 from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in

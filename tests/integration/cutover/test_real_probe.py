@@ -21,7 +21,8 @@ from integration.cutover.tracker import FakeTracker
 from glitchtip_core.dsn import parse_dsn
 from glitchtip_core.process import Completed
 from glitchtip_cutover.api import Tracker
-from glitchtip_cutover.config import Side, parse_config
+from glitchtip_cutover.config import Side
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import ServiceError, UnprovenServiceError
 from glitchtip_cutover.launch import Launch, launch_of_process, run_launch
 from glitchtip_cutover.manager import Process

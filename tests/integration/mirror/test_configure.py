@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from integration.mirror.bed import KEY, NEW_KEY, OTHER_NEW_KEY, Authority, Bed, Client, Tracker, free_port
 
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.mirror import SystemdNginx, configure
 from glitchtip_cutover.mirror_routes import Names

@@ -18,7 +18,7 @@ from unit.cutover.simulation import PROCESSES
 from glitchtip_core.process import Completed
 from glitchtip_cutover import compose
 from glitchtip_cutover.compose import Compose, epoch
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.engine import reason_of
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for

@@ -15,7 +15,8 @@ import pytest
 
 from glitchtip_core.process import Completed
 from glitchtip_cutover import deadline
-from glitchtip_cutover.config import Pm2Settings, parse_config
+from glitchtip_cutover.config import Pm2Settings
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, IncompleteError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.pm2 import Pm2

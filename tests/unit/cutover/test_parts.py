@@ -22,7 +22,7 @@ from glitchtip_core.switch import KINDS
 from glitchtip_core.transaction import journal as journal_module
 from glitchtip_cutover.api import Event, parse_event
 from glitchtip_cutover.bundle import bundle
-from glitchtip_cutover.config import load_config, parse_config
+from glitchtip_cutover.config_file import load_config, parse_config
 from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError, UsageError
 from glitchtip_cutover.heard import Attribution
 from glitchtip_cutover.manager import Process

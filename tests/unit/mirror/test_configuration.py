@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from glitchtip_core.dsn import parse_dsn
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, UsageError
 from glitchtip_cutover.mirror import configure, problem, remove
 from glitchtip_cutover.mirror_routes import (
