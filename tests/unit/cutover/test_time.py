@@ -16,9 +16,9 @@ from unit.cutover.test_crash import switched
 from unit.cutover.test_proof_conditions import talks
 from unit.cutover.test_watch import Watched, memory_full
 
+from glitchtip_core.transaction.limits import limit_step, unlimited
 from glitchtip_cutover import limits, rolling_back, transaction, watch, wayback
 from glitchtip_cutover.errors import CutoverError, IncompleteError, InterruptedRunError, RolledBackError
-from glitchtip_cutover.limits import limit_step, unlimited
 from glitchtip_cutover.watch_mark import WatchMark, read_mark, watch_mark, write_mark
 from glitchtip_cutover.wayback import WayBack
 
