@@ -131,3 +131,69 @@ def test_a_second_interpreter_is_found(tmp_path: Path, name: str, text: str) -> 
 def test_writing_a_record_is_no_interpreting(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text('journal.append("apply_begin", attempt=1)')
     assert not interpreted(tmp_path / "x.py")
+
+
+# --- durable files of our own
+
+
+#: Files that make something durable by themselves, and why they do not use the layer (``files.py``).
+DURABLE = {
+    f"{CORE}files.py": "the layer",
+    f"{CORE}transaction/journal.py": "cuts off a record that could not be written as a whole",
+    "src/glitchtip_ops/backup/making.py": "a dump that another program writes into the open file",
+    "src/glitchtip_ops/backup/encryption.py": "a dump that another program writes into the open file",
+    "library/migration_evidence.py": "tasks of several hosts may write one record at once, each beside it under a name of its own",
+    "roles/glitchtip/files/generate_secrets.py": "runs by itself, before anything of ours is on the server",
+}
+
+
+def calls(source: str, name: str) -> bool:
+    """Whether a Python file calls ``os.NAME``, under whatever name it imported it."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == name)
+        or (isinstance(node, ast.alias) and node.name == name)
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_files_are_made_durable_in_one_layer() -> None:
+    found = {name_of(path) for path in FILES if path.suffix == ".py" and calls(path.read_text(), "fsync")}
+    assert found == set(DURABLE)
+
+
+@pytest.mark.parametrize("source", ["import os\nos.fsync(1)", "from os import fsync\nfsync(1)", "from os import fsync as sync"])
+def test_a_second_layer_is_found(source: str) -> None:
+    assert calls(source, "fsync")
+    assert not calls("from .files import fsync_file\nfsync_file(1, path)", "fsync")
+
+
+# --- errors
+
+
+def bases(source: str) -> set[str]:
+    """Classes of errors of a file that are derived from none of ours; one with an underscore is no other file's."""
+    foreign = {"Exception", "RuntimeError", "ValueError", "OSError", "KeyError", "TypeError"}
+    return {
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and any(isinstance(base, ast.Name) and base.id in foreign for base in node.bases)
+    }
+
+
+def test_errors_have_one_base_and_the_client_that_stands_alone_its_own() -> None:
+    """What else is derived from none of them never leaves its own module."""
+    found = {
+        f"{name_of(path)}: {name}"
+        for path in FILES
+        if path.suffix == ".py" and path.is_relative_to(ROOT / "src")
+        for name in bases(path.read_text())
+    }
+    within = {
+        f"{CORE}notify/transport.py: NotSentError",
+        "src/glitchtip_ops/local_test/uptime.py: NotRunError",
+        "src/glitchtip_api/limits.py: CircuitOpen",
+    }
+    assert found - within == {f"{CORE}errors.py: CoreError", "src/glitchtip_api/errors.py: GlitchTipError"}
+    assert bases("class OpsError(Exception):\n    pass") == {"OpsError"}
