@@ -177,7 +177,8 @@ class Transaction:
         try:
             self.journal.append("apply_begin", attempt=attempt, target=target, **facts)
         except Exception:
-            if self.state().attempt != attempt:
+            state = self.state()
+            if state.attempt != attempt and state.settled:
                 self.store.unmark_open()
             raise
 
