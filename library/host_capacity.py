@@ -116,135 +116,29 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.cgroups import directories, processor_quota, read_text
+from ansible.module_utils.glitchtip_core.memory import groups_of, read_group, read_meminfo
 from ansible.module_utils.glitchtip_core.text import printable_module
 
 MIB = 1024 * 1024
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
-UNLIMITED_V1 = 1 << 62  # version 1 writes "no limit" as 2^63 rounded down to a page
-
-
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Return the fields of ``/proc/meminfo`` in bytes (the file counts in KiB)."""
-    fields = {}
-    for line in text.splitlines():
-        match = re.match(r"^(\S+):\s+(\d+)(?:\s+kB)?$", line)
-        if match:
-            fields[match.group(1)] = int(match.group(2)) * (1024 if line.endswith("kB") else 1)
-    return fields
-
-
-def parse_own_cgroups(text: str) -> dict[str, str]:
-    """Return controller -> path of ``/proc/<pid>/cgroup``; the unified hierarchy has the empty controller."""
-    paths = {}
-    for line in text.splitlines():
-        parts = line.split(":", 2)
-        if len(parts) == 3:
-            for controller in parts[1].split(","):
-                paths[controller] = parts[2]
-    return paths
-
-
-def parse_cgroup_mounts(text: str) -> dict[str, tuple[str, str]]:
-    """Return controller -> (root inside the hierarchy, mount point) of ``/proc/<pid>/mountinfo``."""
-    mounts: dict[str, tuple[str, str]] = {}
-    for line in text.splitlines():
-        left, separator, right = line.partition(" - ")
-        fields, kind = left.split(), right.split()
-        if not separator or len(fields) < 5 or len(kind) < 3:
-            continue
-        place = (unescape(fields[3]), unescape(fields[4]))
-        if kind[0] == "cgroup2":
-            mounts.setdefault("", place)
-        elif kind[0] == "cgroup":
-            for option in kind[2].split(","):
-                mounts.setdefault(option, place)
-    return mounts
-
-
-def unescape(text: str) -> str:
-    """Undo the octal escapes (blank, tab, newline, backslash) of mountinfo."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
-
-
-def cgroup_directories(root: Path, controller: str, pid: str = "self") -> list[Path]:
-    """Return the control group of a process and its ancestors as far as they can be seen, innermost first.
-
-    A container sees its own group mounted as the whole hierarchy: then the path in ``/proc/self/cgroup`` has
-    the mount's root in front, or does not exist below the mount; both end at the mount point.
-    """
-    own = parse_own_cgroups(read(root / "proc" / pid / "cgroup"))
-    mounts = parse_cgroup_mounts(read(root / "proc" / "self" / "mountinfo"))
-    if controller not in own or controller not in mounts:
-        return []
-    inside, point = mounts[controller]
-    top = root / point.lstrip("/")
-    path = own[controller]
-    inside = inside.rstrip("/")
-    if inside and (path == inside or path.startswith(inside + "/")):
-        path = path[len(inside) :]
-    names = [name for name in path.split("/") if name]
-    if ".." in names:
-        names = []
-    while names and not top.joinpath(*names).is_dir():
-        names.pop()
-    return [top.joinpath(*names[:depth]) for depth in range(len(names), -1, -1)]
-
-
-def read(path: Path) -> str:
-    """Return a small text file, or nothing where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def read_number(path: Path) -> int | None:
-    """Return the number in a file of one value; ``max``, an empty and a missing file are no number."""
-    text = read(path).strip()
-    return int(text) if re.match(r"^-?\d+$", text) else None
-
-
-def memory_of_group(directory: Path) -> tuple[int | None, int | None]:
-    """Return (limit, used) of one control group in bytes; None where there is no limit or no figure.
-
-    Used is without inactive file pages, which the kernel gives back before it kills anything.
-    """
-    statistics = {}
-    for line in read(directory / "memory.stat").splitlines():
-        name, _, value = line.partition(" ")
-        if value.isdigit():
-            statistics[name] = int(value)
-    usage = read_number(directory / "memory.current")
-    if usage is not None or (directory / "memory.max").exists():
-        limit = read_number(directory / "memory.max")
-        inactive = statistics.get("inactive_file", 0)
-    else:
-        usage = read_number(directory / "memory.usage_in_bytes")
-        limits = [
-            read_number(directory / "memory.limit_in_bytes"),
-            statistics.get("hierarchical_memory_limit"),
-        ]
-        known = [value for value in limits if value is not None and 0 <= value < UNLIMITED_V1]
-        limit = min(known) if known else None
-        inactive = statistics.get("total_inactive_file", 0)
-    return limit, None if usage is None else max(usage - inactive, 0)
 
 
 def measure_memory(root: Path = Path("/")) -> dict[str, Any]:
     """Return total, available and swap in MiB: the smallest of meminfo and each control group above us."""
-    info = parse_meminfo(read(root / "proc" / "meminfo"))
+    info = read_meminfo(root)
     total = info.get("MemTotal", 0)
     fallback = info.get("MemFree", 0) + info.get("Buffers", 0) + info.get("Cached", 0)
     available, limited_by = info.get("MemAvailable", fallback), "meminfo"
-    for controller in ("memory", ""):
-        for directory in cgroup_directories(root, controller):
-            limit, used = memory_of_group(directory)
-            if limit is None:
-                continue
-            total = min(total, limit)
-            if used is not None and max(limit - used, 0) < available:
-                available = max(limit - used, 0)
-                limited_by = "/" + str(directory.relative_to(root))
+    for directory in groups_of(root):
+        group = read_group(directory)
+        limit, used = group.limit, group.without_inactive
+        if limit is None:
+            continue
+        total = min(total, limit)
+        if used is not None and max(limit - used, 0) < available:
+            available = max(limit - used, 0)
+            limited_by = "/" + str(directory.relative_to(root))
     return {
         "total_mib": total // MIB,
         "available_mib": available // MIB,
@@ -259,14 +153,8 @@ def measure_cpus(root: Path = Path("/"), count: int | None = None) -> dict[str, 
         count = len(os.sched_getaffinity(0))
     effective = float(count)
     for controller in ("cpu", ""):
-        for directory in cgroup_directories(root, controller):
-            quota = read_number(directory / "cpu.cfs_quota_us")
-            period = read_number(directory / "cpu.cfs_period_us")
-            unified = read(directory / "cpu.max").split()
-            if len(unified) == 2 and unified[0].isdigit():
-                quota, period = int(unified[0]), int(unified[1])
-            if quota is not None and period and quota > 0:
-                effective = min(effective, quota / period)
+        for directory in directories(root, controller):
+            effective = min(effective, processor_quota(directory) or effective)
     return {"count": count, "effective": round(effective, 2)}
 
 
@@ -348,8 +236,8 @@ def holders_of(inodes: set[int], root: Path = Path("/")) -> dict[int, list[dict[
 
 def describe_process(process: Path) -> dict[str, Any]:
     """Return pid, name and user of a process; its arguments are left out, they may hold secrets."""
-    name = read(process / "comm").strip()
-    arguments = [word for word in read(process / "cmdline").split("\0") if word]
+    name = read_text(process / "comm").strip()
+    arguments = [word for word in read_text(process / "cmdline").split("\0") if word]
     if arguments and len(name) == 15:  # the kernel cuts names at 15 characters
         full = os.path.basename(arguments[0].split(" ")[0])
         name = full if full.startswith(name) else name
@@ -409,8 +297,8 @@ def measure_compose(docker: list[str], project: str, root: Path = Path("/")) -> 
         names = sorted(container["name"] for container in parse_containers(listed))
     if names:
         for pid in run_docker(docker, "inspect", "--format", "{{.State.Pid}}", *names).split():
-            groups = cgroup_directories(root, "memory", pid) or cgroup_directories(root, "", pid)
-            used += (memory_of_group(groups[0])[1] or 0) if len(groups) > 1 else 0
+            groups = directories(root, "memory", pid) or directories(root, "", pid)
+            used += (read_group(groups[0]).without_inactive or 0) if len(groups) > 1 else 0
     return {"project": project, "containers": names, "memory_mib": used // MIB}
 
 
@@ -420,7 +308,7 @@ def measure_ports(ports: list[int], wanted: str, project: str, docker: list[str]
     listeners = [
         listener
         for name in ("tcp", "tcp6")
-        for listener in parse_listeners(read(network / name))
+        for listener in parse_listeners(read_text(network / name))
         if listener["port"] in ports
     ]
     holders = holders_of({listener["inode"] for listener in listeners}) if listeners else {}
@@ -496,7 +384,7 @@ def parse_os_release(text: str) -> dict[str, str]:
 
 def describe_system(root: Path = Path("/")) -> dict[str, str]:
     """Return release, kernel, architecture and version of the Python that runs this."""
-    release = parse_os_release(read(root / "etc" / "os-release") or read(root / "usr" / "lib" / "os-release"))
+    release = parse_os_release(read_text(root / "etc" / "os-release") or read_text(root / "usr" / "lib" / "os-release"))
     return {
         **release,
         "kernel": platform.release(),
@@ -537,7 +425,7 @@ def main() -> None:
         ports=measure_ports(options["ports"], wanted, options["compose_project"], docker),
         compose=measure_compose(docker, options["compose_project"]),
         os=describe_system(),
-        identity={"hostname": socket.gethostname(), "machine_id": read(Path("/etc/machine-id")).strip()},
+        identity={"hostname": socket.gethostname(), "machine_id": read_text(Path("/etc/machine-id")).strip()},
     )
 
 

@@ -88,9 +88,12 @@ import struct
 import subprocess
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.glitchtip_core.errors import CoreError
+from ansible.module_utils.glitchtip_core.files import write_json
 from ansible.module_utils.glitchtip_core.text import printable_module
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -375,14 +378,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     is_recorded = not record_path or wanted == record
     changed = bool(pulled) or not is_recorded
     if not is_recorded and not module.check_mode:
-        part = record_path + ".part"
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump(wanted, file, indent=1, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o640)
-        os.replace(part, record_path)
+        write_json(Path(record_path), wanted, mode=0o640)
     return {
         "changed": changed,
         "pinned": pinned,
@@ -409,7 +405,7 @@ def main() -> None:
         module.fail_json(msg=f"{wrong[0]} is a number of seconds from 1 on, not {module.params[wrong[0]]}")
     try:
         result = run(module)
-    except DigestError as error:
+    except (DigestError, CoreError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -41,6 +41,7 @@ from typing import Any
 
 from . import allowed_listeners
 from .allowed_listeners import Allowed, SettingsError, read_allowed
+from .cgroups import is_in_unit, text_of
 from .errors import CoreError
 from .json_text import decode_json
 from .process import run, search_path, user_name
@@ -166,24 +167,9 @@ def _users_of(process: Path) -> tuple[int, ...]:
     raise ValueError
 
 
-def is_in_unit(cgroups: str, unit: str) -> bool:
-    """Whether ``/proc/PID/cgroup`` says that a process belongs to that unit of the system's own manager.
-
-    A user's manager has units of any name, below ``user.slice``.
-    """
-    for line in cgroups.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        parts = path.split("/")
-        ours = controllers in ("", "name=systemd") and parts[-2:] == ["system.slice", unit]
-        if ours and "user.slice" not in parts:
-            return True
-    return False
-
-
 def _holder(process: Path) -> Holder:
     """Raises OSError, ValueError when the process has ended."""
-    cgroups = (process / "cgroup").read_text("utf-8", "replace")
+    cgroups = text_of(process)
     users = _users_of(process)
     return Holder(int(process.name), users[1], _program_of(process), set(users) == {0}, cgroups)
 

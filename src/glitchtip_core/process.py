@@ -80,6 +80,11 @@ def account_of(user: str) -> pwd.struct_passwd:
         raise CoreError(f"there is no user {user} on this host") from None
 
 
+def user_home(user: str) -> str:
+    """Home directory of ``user``. Raises CoreError when there is no such user."""
+    return account_of(user).pw_dir
+
+
 def user_name(number: int) -> str:
     """Name of the user with that id; the number itself where it has none."""
     try:

@@ -16,7 +16,9 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
     # Named one by one: that is how Ansible finds what to send along.
     from ansible.module_utils.glitchtip_core import (  # noqa: F401
         allowed_listeners,
+        cgroups,
         clock,
+        dsn,
         errors,
         files,
         foreign_files,
@@ -25,9 +27,11 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         http,
         json_text,
         listener,
+        memory,
         pm2,
         pm2_list,
         process,
+        switch,
         text,
     )
     from ansible.module_utils.glitchtip_core.notify import (  # noqa: F401
@@ -45,6 +49,18 @@ if __name__ == "ansible.module_utils.glitchtip_cutover":
         telegram,
         webhook,
     )
+    from ansible.module_utils.glitchtip_core.transaction import (  # noqa: F401
+        bookkeeping,
+        containment,
+        contract,
+        detached,
+        journal,
+        limits,
+        reserve,
+        state,
+        store,
+    )
+    from ansible.module_utils.glitchtip_core.transaction import transaction as _transaction  # noqa: F401
 
     for _name, _part in list(sys.modules.items()):
         if f"{_name}.".startswith("ansible.module_utils.glitchtip_core."):

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from glitchtip_core.dsn import Dsn, parse_dsn
+from glitchtip_core.transaction.state import State
+
 from .config import Config
-from .dsn import Dsn, parse_dsn
 from .errors import CutoverError, InterruptedRunError
-from .journal import State
 from .snapshot import Before, Snapshot
 from .targets import GLITCHTIP, MIRROR, Target, to_before, to_glitchtip, to_mirror
 

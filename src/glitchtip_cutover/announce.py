@@ -8,13 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glitchtip_core.errors import CoreError
 from glitchtip_core.notify.messages import Catalogue, fact_text
 from glitchtip_core.notify.notifier import Notifier
 from glitchtip_core.notify.settings import Settings
 from glitchtip_core.notify.settings import parse_settings as parse_core_settings
 
-from .errors import UsageError
+from .errors import CutoverError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from .config import Config
@@ -128,7 +127,9 @@ def parse_settings(data: object, where: str = "the notifications") -> Settings:
     """Check the decoded file of notifications. Raises UsageError with one sentence that begins with ``where``."""
     try:
         return parse_core_settings(data, CATALOGUE, where)
-    except CoreError as error:
+    except (InterruptedRunError, UsageError):
+        raise
+    except CutoverError as error:
         raise UsageError(str(error)) from None
 
 
@@ -155,7 +156,9 @@ def announce(
     everything = {"migration_id": config.migration_id, **facts}
     try:
         message, targets = notifier.preview(event, everything)
-    except CoreError as error:
+    except InterruptedRunError:
+        raise
+    except CutoverError as error:
         raise UsageError(str(error)) from None
     result: dict[str, Any] = {
         "changed": False,

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from glitchtip_core.dsn import Dsn
+from glitchtip_core.files import read_secret
 from glitchtip_core.http import Answer, HttpError, request
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.listener import ListenerError, require_expected
 
 from .config import Side
-from .dsn import Dsn
 from .errors import CutoverError
-from .files import read_secret
 
 _TIMEOUT = 15.0
 _ANSWER_LIMIT = 32 * 1024 * 1024

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from glitchtip_core.files import read_json, write_json
+from glitchtip_core.transaction.journal import Journal
+from glitchtip_core.transaction.state import State
+from glitchtip_core.transaction.store import Store
+
 from .api import Event
 from .config import Config
-from .files import read_json, write_json
 from .heard import Attribution
 from .host import Host
-from .journal import Journal, State
 from .proof import Proof
 from .services import Services, of
-from .store import Store
 from .targets import Target
 
 _FILE = "awaited.json"

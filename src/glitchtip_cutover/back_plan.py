@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from .dsn import parse_dsn, shown
+from glitchtip_core.dsn import parse_dsn, shown
+
 from .errors import CutoverError
 from .manager import Process
 from .planning import env_diff
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .transaction import Cutover
 
 BEFORE = "before"
-_T = TypeVar("_T")
 
 
 def plan_rollback(cutover: Cutover, service: str | None = None) -> dict[str, Any]:
@@ -27,12 +26,12 @@ def plan_rollback(cutover: Cutover, service: str | None = None) -> dict[str, Any
     if service is not None:
         config.service(service)
     names = (service,) if service is not None else config.services
-    target = _collect(problems, lambda: to_before(config, cutover.snapshots.before()))
+    target = cutover.collect(problems, lambda: to_before(config, cutover.snapshots.before()))
     listed: list[Process] = []
     if not cutover.host.manager.running:
         problems.append("the services' manager does not run: the files are restored, services read them at their next start")
     else:
-        listed = _collect(problems, cutover.services.processes) or []
+        listed = cutover.collect(problems, cutover.services.processes) or []
     state = cutover.state()
     files = _files(cutover, names, target)
     rows = [
@@ -49,7 +48,7 @@ def plan_rollback(cutover: Cutover, service: str | None = None) -> dict[str, Any
     for path in files:
         if target is not None and path in target.files:
             value = target.files[path].value
-            row = _collect(problems, lambda p=path, v=value: env_diff(cutover.env(p), v))  # type: ignore[misc]
+            row = cutover.collect(problems, lambda p=path, v=value: env_diff(cutover.env(p), v))  # type: ignore[misc]
             diff += [row] if row else []
     own = [row for row in rows if row["action"] != "none: it is on its original DSN"]
     return {
@@ -110,12 +109,4 @@ def _value(cutover: Cutover, name: str) -> str | None:
     try:
         return cutover.env(cutover.config.service(name).env_file).value()
     except CutoverError:
-        return None
-
-
-def _collect(problems: list[str], read: Callable[[], _T]) -> _T | None:
-    try:
-        return read()
-    except CutoverError as error:
-        problems.append(str(error))
         return None

@@ -12,21 +12,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glitchtip_core.files import write_new
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.text import guarded_output, printable_document
+from glitchtip_core.transaction.detached import has_systemd
 
 from . import __version__
 from .back_plan import BEFORE, plan_rollback
-from .config import Config, load_config
+from .config import Config
+from .config_file import load_config
 from .copies import find_copy
-from .deadline import has_systemd, run_detached
+from .deadline import run_detached
 from .errors import CutoverError, IncompleteError, InterruptedRunError, UsageError, unexpected
-from .files import write_new
 from .host import Host, real_host
 from .limits import told_limits
+from .rolling_back import ROLLBACK_PROOF
 from .rows import figures, table
 from .targets import TARGETS
-from .transaction import ROLLBACK_PROOF, Cutover, Result
+from .transaction import Cutover, Result
 
 DEFAULT_CONFIG = Path("/etc/ai-admin-cutover/config.json")
 DEFAULT_STATE_ROOT = Path("/var/lib/ai-admin-cutover")

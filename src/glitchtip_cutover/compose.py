@@ -20,19 +20,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import private_directory, read_json, write_json
 from glitchtip_core.foreign_files import info_of
 from glitchtip_core.foreign_paths import controllers_of
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import as_mapping, as_whole
+from glitchtip_core.process import Completed, user_name
 
 from .config import Config
 from .engine import CALL_TIMEOUT, Docker, may_read, owner_and_mode, reason_of
 from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
-from .files import private_directory, read_json, write_json
 from .launch import Launch, launch_if_running, launch_of_job
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import Completed, user_name
 from .snapshot import Snapshot
 
 _UP_TIMEOUT = 180.0

@@ -6,14 +6,17 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
-from .config import Config, load_config
+from glitchtip_core.switch import JOURNAL
+
+from .config import Config
+from .config_file import load_config
 from .errors import UsageError
 
 
 def _changed(directory: Path) -> float:
     """When the migration in that directory last did something (epoch seconds)."""
     times = [0.0]
-    for name in ("journal.jsonl", "before/snapshot.json"):
+    for name in (JOURNAL, "before/snapshot.json"):
         with contextlib.suppress(OSError):
             times.append((directory / name).stat().st_mtime)
     return max(times)

@@ -16,7 +16,9 @@ from typing import Any
 
 from glitchtip_core.foreign_files import info_of
 from glitchtip_core.foreign_paths import real_path
+from glitchtip_core.switch import read_switch
 from glitchtip_core.text import printable
+from glitchtip_core.transaction.state import State
 
 from .active_target import Wanted, wanted_after, wanted_now
 from .config import Config
@@ -24,7 +26,6 @@ from .envfile import find_assignment
 from .errors import CutoverError, InterruptedRunError
 from .findings import Finding, make_finding, names
 from .host import Host
-from .journal import Journal, State, fold
 from .manager import Process, manager_label
 from .mentions import Mention, find_mentions
 from .surroundings import (
@@ -365,7 +366,7 @@ def add_drift(result: Row, findings: Sequence[Finding], notes: Sequence[str]) ->
 
 def run_drift(config: Config, host: Host) -> Row:
     """The command ``drift``: is everything on the active target, and does it stay there? Reads only."""
-    state = fold(Journal(config.state_dir / "journal.jsonl", host.clock).records())
+    state = read_switch(config.state_dir)
     result: Row = {
         "changed": False,
         "state": state.phase,

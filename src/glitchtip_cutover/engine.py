@@ -10,9 +10,9 @@ from typing import Any
 from glitchtip_core.foreign_files import MODE_BITS, info_of
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import as_mapping
+from glitchtip_core.process import Completed, run, search_path, user_home, user_name
 
 from .errors import CutoverError
-from .process import Completed, run, search_path, user_home, user_name
 
 #: Seconds that a call may take, unless its caller says otherwise.
 CALL_TIMEOUT = 30.0

@@ -1,59 +1,21 @@
-"""What can go wrong, each with the exit code that tells the caller in which state the host was left."""
+"""What can go wrong: the errors of the shared package, and those of services."""
 
 from __future__ import annotations
 
-from typing import Any
+from glitchtip_core.errors import BusyError as BusyError
+from glitchtip_core.errors import CoreError
+from glitchtip_core.errors import IncompleteError as IncompleteError
+from glitchtip_core.errors import InterruptedRunError as InterruptedRunError
+from glitchtip_core.errors import RolledBackError as RolledBackError
+from glitchtip_core.errors import StepTooLongError as StepTooLongError
+from glitchtip_core.errors import UnexpectedError as UnexpectedError
+from glitchtip_core.errors import UnprovenError as UnprovenError
+from glitchtip_core.errors import UnrecordedError as UnrecordedError
+from glitchtip_core.errors import UsageError as UsageError
+from glitchtip_core.errors import unexpected as unexpected
 
-
-class CutoverError(Exception):
-    """A refusal or failure in one clear sentence; nothing of the host was changed by the refused act.
-
-    ``exit_code`` is the process's exit code. The message never holds a DSN, a key or a token.
-    """
-
-    exit_code = 1
-
-    def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.details: dict[str, Any] = details or {}
-
-
-class UsageError(CutoverError):
-    """The command line or the configuration file is wrong (exit code 2)."""
-
-    exit_code = 2
-
-
-class RolledBackError(CutoverError):
-    """The change failed and the state of before is back (exit code 3)."""
-
-    exit_code = 3
-
-
-class IncompleteError(CutoverError):
-    """A change was begun and is neither complete nor rolled back (exit code 4)."""
-
-    exit_code = 4
-
-
-class UnrecordedError(IncompleteError):
-    """Everything is restored, but its record could not be written as a whole (exit code 4)."""
-
-
-class UnprovenError(CutoverError):
-    """Every service is back on its DSN of before, but that could not be proven (exit code 5)."""
-
-    exit_code = 5
-
-
-class BusyError(CutoverError):
-    """Another run holds the lock (exit code 75, as in sysexits' EX_TEMPFAIL)."""
-
-    exit_code = 75
-
-
-class InterruptedRunError(CutoverError):
-    """A signal asked the run to end; it is raised in the main thread, so that the way back runs at once."""
+#: There is one base of errors; this is its name here.
+CutoverError = CoreError
 
 
 class ServiceError(CutoverError):
@@ -66,22 +28,3 @@ class ProcessGoneError(ServiceError):
 
 class UnprovenServiceError(ServiceError):
     """Whether a service uses the wanted DSN could not be determined; the operator may accept that by its name."""
-
-
-class StepTooLongError(CutoverError):
-    """A step of a rollback took longer than its limit and was given up."""
-
-
-class UnexpectedError(CutoverError):
-    """Something failed in a way that nobody foresaw; the sentence names the kind and the place, never a value."""
-
-
-def unexpected(error: BaseException) -> str:
-    """The sentence about an exception: its own where it is one of ours, else its kind and where it was raised."""
-    if isinstance(error, CutoverError):
-        return str(error)
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" in {place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else ""
-    return f"unexpected {type(error).__name__}{where}"

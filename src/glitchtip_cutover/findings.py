@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glitchtip_core.dsn import shown
 from glitchtip_core.text import printable
 
-from .dsn import shown
 from .mentions import mask
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from glitchtip_core.dsn import Dsn
+from glitchtip_core.transaction.detached import Deadline
+from glitchtip_core.transaction.limits import Limit, limit_step, unlimited
+
 from .announce import notifier_of
 from .api import Tracker, send_test_event
 from .config import Config, Side
-from .deadline import Deadline
-from .dsn import Dsn
-from .limits import Limit, limit_step, unlimited
+from .deadline import program_of
 from .manager import Manager, Process, manager_for
 from .proof import Prober
 from .surroundings import Surroundings, read_surroundings
@@ -77,7 +79,7 @@ def real_host(config: Config, progress: Callable[[str], None]) -> Host:
     host = Host(
         manager=manager,
         tracker=Tracker,
-        deadline=Deadline(config),
+        deadline=Deadline(program_of(config)),
         prober=Prober(config, monotonic=time.monotonic, sleep=time.sleep, manager=manager),
         limit=limit_step,
         progress=progress,

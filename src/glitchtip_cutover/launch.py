@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glitchtip_core.foreign_files import is_file
+from glitchtip_core.process import Completed, Identity, run
 
 from .errors import ProcessGoneError, UnprovenServiceError
-from .process import Completed, Identity, run
 from .running import Running, parse_command, shareable_options, single_node_process
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from glitchtip_core.process import Completed
+
 from .errors import CutoverError
 from .launch import Launch
-from .process import Completed
 
 if TYPE_CHECKING:
     from .config import Config

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from glitchtip_core.transaction.journal import Journal
+from glitchtip_core.transaction.state import State
+
 from .config import Config
 from .envfile import EnvFile, find_assignment
 from .errors import CutoverError
-from .journal import Journal, State
 from .snapshot import EnvCopy, Snapshot
 
 

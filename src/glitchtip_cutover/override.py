@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .bookkeeping import Bookkeeping
+from glitchtip_core.dsn import shown
+from glitchtip_core.transaction.bookkeeping import Bookkeeping
+from glitchtip_core.transaction.state import State
+
 from .config import Config, Service
-from .dsn import shown
 from .errors import IncompleteError, ServiceError
 from .host import Host
-from .journal import State
 from .limits import restart_seconds
 from .manager import manager_label
 from .services import Services, Watched, of
@@ -131,4 +132,4 @@ class Override:
     def _close(self, state: State, event: str, name: str) -> None:
         if self._books.record(event, service=name) and not state.open:
             self._books.unmark_open()
-        self._way_back.raise_unrecorded()
+        self._books.raise_unrecorded()

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.dsn import shown
+
 from .config import Config
-from .dsn import shown
 from .envfile import EnvFile, find_assignment
 from .manager import Process, manager_label
 from .services import of

@@ -12,28 +12,26 @@ How PM2 is called, and how its list is read, is in ``glitchtip_core``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from glitchtip_core import pm2 as core
-from glitchtip_core.errors import CoreError
 from glitchtip_core.foreign_files import is_file, open_directory, read, write_over
 from glitchtip_core.foreign_paths import ForeignError, Found
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import Pm2Entry, as_text
+from glitchtip_core.process import SYSTEM_PATH, Completed, user_home
 
 from .config import Pm2Settings
-from .errors import CutoverError
+from .errors import CutoverError, InterruptedRunError, StepTooLongError
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
 from .manager import Restart, file_watcher, raise_all
-from .process import SYSTEM_PATH, Completed, user_home
 from .running import read_running
 
 _RESTART_TIMEOUT = 60.0
@@ -43,15 +41,6 @@ _LIST_BYTES = 64 * 1024 * 1024
 _DROPPED = frozenset(
     {"NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "SENTRY_EVENT_ID"}
 )
-
-
-@contextlib.contextmanager
-def _cutover_errors() -> Iterator[None]:
-    """Errors of the shared package as ours."""
-    try:
-        yield
-    except CoreError as error:
-        raise CutoverError(str(error)) from None
 
 
 def process_of(found: Pm2Entry) -> Process:
@@ -104,8 +93,7 @@ def access_of(settings: Pm2Settings) -> core.Access:
 
 def check_node(settings: Pm2Settings) -> None:
     """Raise CutoverError when the Node.js that runs PM2 and the probes is not there."""
-    with _cutover_errors():
-        node = core.find_node(access_of(settings))
+    node = core.find_node(access_of(settings))
     if not is_file(node):
         raise CutoverError(f"there is no Node.js at {node}")
 
@@ -132,13 +120,14 @@ class Pm2:
         """
         try:
             return core.listener(self.access.pm2_home()) is not None
-        except CoreError:
+        except (InterruptedRunError, StepTooLongError):
+            raise
+        except CutoverError:
             return False
 
     def processes(self) -> list[Process]:
         """PM2's list. Raises CutoverError when the daemon does not run or does not answer."""
-        with _cutover_errors():
-            listed = core.list_processes(self.access, configured=self.configured)
+        listed = core.list_processes(self.access, configured=self.configured)
         return [self._with_inherited(process_of(entry)) for entry in listed]
 
     def _with_inherited(self, process: Process) -> Process:
@@ -242,16 +231,15 @@ class Pm2:
         For the time before PM2 is started at boot: it then resurrects every service with the right value.
         """
         changed: list[str] = []
-        with _cutover_errors():
-            try:
-                home = open_directory(self.home)
-            except FileNotFoundError:
-                return []
-            except OSError as error:
-                raise CutoverError(f"PM2's home {self.home} cannot be read: {error.strerror}") from None
-            with home:
-                for name in ("dump.pm2", "dump.pm2.bak"):
-                    changed += _rewrite_list(home, name, key, values)
+        try:
+            home = open_directory(self.home)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CutoverError(f"PM2's home {self.home} cannot be read: {error.strerror}") from None
+        with home:
+            for name in ("dump.pm2", "dump.pm2.bak"):
+                changed += _rewrite_list(home, name, key, values)
         return sorted(set(changed))
 
     @property
@@ -262,14 +250,12 @@ class Pm2:
     @property
     def home(self) -> Path:
         """The PM2_HOME, the given one or that of the user. Raises CutoverError when there is no such user."""
-        with _cutover_errors():
-            return self.access.pm2_home()
+        return self.access.pm2_home()
 
     @property
     def node(self) -> Path:
         """The Node.js of this PM2, the given one or the one that is found. Raises CutoverError without one."""
-        with _cutover_errors():
-            return core.find_node(self.access)
+        return core.find_node(self.access)
 
     def launch(self, process: Process) -> Launch:
         """As the kernel shows it, or for a job that rests as PM2 would start it; PM2 itself is not asked."""
@@ -287,8 +273,7 @@ class Pm2:
         self, arguments: Sequence[str], *, timeout: float, extra: Mapping[str, str] | None = None
     ) -> Completed:
         """Run PM2's command line against the daemon that runs, and never start one."""
-        with _cutover_errors():
-            return core.call(self.access, arguments, timeout=timeout, extra=extra)
+        return core.call(self.access, arguments, timeout=timeout, extra=extra)
 
 
 def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, str]:
@@ -302,7 +287,7 @@ def _extra(process: Process, variables: Mapping[str, str] | None) -> dict[str, s
 def _rewrite_list(home: Found, name: str, key: str, values: Mapping[str, str]) -> list[str]:
     """Set ``key`` in one saved list in the open PM2_HOME; the services changed.
 
-    Raises CutoverError when ``dump.pm2`` is there and cannot be read, CoreError when a list cannot be written.
+    Raises CutoverError when ``dump.pm2`` is there and cannot be read, or when a list cannot be written.
     """
     try:
         seen = read(home, _LIST_BYTES, name)

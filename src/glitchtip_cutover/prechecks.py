@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_core.foreign_files import is_file, names_in, open_directory, read_text
 from glitchtip_core.foreign_paths import ForeignError, real_path
 from glitchtip_core.foreign_search import read_foreign
 
 from .announce import parse_settings
 from .compose import Compose
-from .config import Config, Service, parse_config
-from .dsn import parse_dsn
+from .config import Config, Service
+from .config_file import parse_config
 from .envfile import MAX_BYTES, EnvFile, find_assignment, read_variables
 from .errors import CutoverError, UsageError
 from .instrument_text import is_set_in

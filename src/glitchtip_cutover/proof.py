@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from glitchtip_core.dsn import Dsn, shown
 from glitchtip_core.json_text import decode_json
 
 from .api import PROBE_TAG, Event, Tracker, await_event
 from .config import Config
-from .dsn import Dsn, shown
 from .errors import CutoverError, ProcessGoneError, ServiceError, UnprovenServiceError
 from .launch import Launch
 from .manager import Manager, Process, manager_for, manager_label

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import fsync_directory, private_directory, read_json, write_json, write_new
 from glitchtip_core.foreign_files import MODE_BITS
 from glitchtip_core.foreign_paths import Place
 
 from .config import Config
 from .errors import CutoverError
-from .files import fsync_directory, private_directory, read_json, write_json, write_new
 from .manager import Process
 
 

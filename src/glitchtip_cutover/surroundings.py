@@ -18,6 +18,7 @@ from glitchtip_core.foreign_files import is_directory, list_directory
 from glitchtip_core.foreign_paths import real_path
 from glitchtip_core.foreign_search import ForeignFile, find_files, read_foreign
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.process import run, search_path, user_home
 
 from .config import Config
 from .crontabs import named_files, owners_of, read_crontabs
@@ -26,7 +27,6 @@ from .envfile import EnvFile
 from .errors import CutoverError, InterruptedRunError
 from .manager import Process
 from .mentions import CODE, LINES, YAML
-from .process import run, search_path, user_home
 from .systemd import environment_files, parse_show, unit_name
 
 #: What a source is, for messages and for judging: of which tool, and when it is read.

@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import private_directory, write_new, write_over
 from glitchtip_core.foreign_files import read_text
 from glitchtip_core.foreign_paths import real_path
+from glitchtip_core.process import SYSTEM_PATH, Completed, run, search_path, user_home
 
 from .config import Config
 from .envfile import MAX_BYTES
 from .errors import CutoverError, InterruptedRunError
-from .files import private_directory, write_new, write_over
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process, Restart, file_watcher, raise_all
-from .process import SYSTEM_PATH, Completed, run, search_path, user_home
 from .running import read_running
 
 _SYSTEMD = Path("/run/systemd/system")

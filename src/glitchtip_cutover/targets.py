@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glitchtip_core.dsn import Dsn, parse_dsn
+from glitchtip_core.files import read_secret
+from glitchtip_core.switch import GLITCHTIP as GLITCHTIP
+from glitchtip_core.switch import MIRROR as MIRROR
+
 from .config import Config, Side
-from .dsn import Dsn, parse_dsn
 from .errors import CutoverError
-from .files import read_secret
 from .snapshot import Before
 
-GLITCHTIP = "glitchtip"
-MIRROR = "mirror"
 TARGETS = (GLITCHTIP, MIRROR)
 _NOT_SET_UP = "the new tracker is not set up yet, or the configuration does not name it"
 
@@ -104,7 +105,7 @@ def to_before(config: Config, before: Before) -> Target:
 
 def to_mirror(config: Config, before: Before) -> Target:
     """Every service on its old DSN behind the local listener, which copies its events to the new tracker."""
-    from .mirror import mirror_dsn
+    from .mirror_routes import mirror_dsn
 
     def behind(old: Dsn) -> Dsn:
         return parse_dsn(mirror_dsn(old, config.mirror.listen), "the DSN of the mirror")

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from .bookkeeping import Bookkeeping
+from glitchtip_core.dsn import Dsn, parse_dsn
+
 from .config import Config
 from .containment import contain_host
 from .drift import add_drift, find_drift
-from .dsn import Dsn, parse_dsn
 from .envfile import EnvFile
 from .errors import BusyError, CutoverError, InterruptedRunError, UnprovenServiceError, unexpected
 from .host import Host
-from .journal import Journal, fold
 from .manager import Process, manager_label
 from .proof import environment_problem
-from .reserve import Reserve
-from .store import Store
+from .switching import transaction_of
 
 Result = dict[str, Any]
 
@@ -51,13 +49,12 @@ class _NotVerifiedError(CutoverError):
 
 
 def _run_verify(config: Config, host: Host) -> Result:
-    store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
-    journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
-    facts = store.to_verify()
+    change = transaction_of(config, host)
+    facts = change.store.to_verify()
     listed = _wait(config, host)
     rows: list[Result] = []
     problems: list[str] = []
-    state = fold(journal.records())
+    state = change.state()
     alone = state.overrides
     for name in config.services:
         instances = [process for process in listed if process.name == name]
@@ -75,8 +72,8 @@ def _run_verify(config: Config, host: Host) -> Result:
     except CutoverError as error:
         result["problems"] = [*problems, str(error)]
     problems = result["problems"]
-    books = Bookkeeping(store, journal, Reserve(config.state_dir), host.progress)
-    with store.lock(wait=_MANAGER_WAIT):
+    books = change.books
+    with change.store.lock(wait=_MANAGER_WAIT):
         books.record("verified", services=len(rows), problems=problems)
         books.unmark_verify()
     result["problems"] = problems = [*problems, *books.problems]

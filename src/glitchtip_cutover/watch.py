@@ -18,12 +18,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glitchtip_core.clock import WatchedTime
+from glitchtip_core.files import read_json
 from glitchtip_core.json_text import decode_json
+from glitchtip_core.memory import Memory, read_memory
+from glitchtip_core.process import run, search_path
+from glitchtip_core.transaction.containment import contain, contain_port
+from glitchtip_core.transaction.detached import has_systemd
+from glitchtip_core.transaction.state import State
 
-from .bookkeeping import Bookkeeping
 from .config import Config
-from .containment import contain, contain_host, contain_port
-from .deadline import WATCH_UNIT, has_systemd, run_detached
+from .containment import contain_host
+from .deadline import WATCH_UNIT, run_detached
 from .engine import Docker
 from .errors import (
     BusyError,
@@ -34,14 +39,9 @@ from .errors import (
     UnrecordedError,
     unexpected,
 )
-from .files import read_json
 from .host import Host
-from .journal import Journal, State, fold
-from .memory import Memory, read_memory
-from .process import run, search_path
 from .proof import is_own
-from .reserve import Reserve
-from .store import Store
+from .switching import transaction_of
 from .watch_checks import Checks
 from .watch_drift import DriftCheck
 from .watch_mark import WatchMark, read_mark, remove_mark, write_mark
@@ -111,10 +111,9 @@ class Watch:
     ) -> None:
         self.config = config
         host = self.host = contain_host(host)
-        self.store = Store(config.state_dir, monotonic=host.monotonic, sleep=host.sleep)
-        self.journal = Journal(config.state_dir / "journal.jsonl", host.clock, host.observer)
+        self.change = transaction_of(config, host)
+        self.store, self.books = self.change.store, self.change.books
         self.docker = contain_port(docker or Docker(config.compose.docker), "Docker")
-        self.books = Bookkeeping(self.store, self.journal, Reserve(config.state_dir), host.progress)
         self.drift = DriftCheck(config, host, self._state, self._record)
         self.checks = Checks(
             config,
@@ -236,7 +235,7 @@ class Watch:
         return self.checks.look()
 
     def _state(self) -> State:
-        return fold(self.journal.records())
+        return self.change.state()
 
     def _stands(self, mark: WatchMark) -> bool:
         state = self._state()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from glitchtip_core.memory import Memory
 from glitchtip_core.pm2_list import as_mapping, as_whole
 
 from .api import await_event
@@ -17,7 +18,6 @@ from .engine import Docker
 from .errors import CutoverError, InterruptedRunError, unexpected
 from .host import Host
 from .manager import Process
-from .memory import Memory
 from .targets import to_glitchtip
 from .watch_drift import DriftCheck
 

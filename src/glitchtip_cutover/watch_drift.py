@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from glitchtip_core.transaction.state import State
+
 from .config import Config
 from .drift import find_drift
 from .findings import Finding
 from .host import Host
-from .journal import State
 from .manager import Process
 
 # The share of the time that comparing may take: after a slow comparison the following checks leave it out.

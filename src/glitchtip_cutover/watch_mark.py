@@ -6,9 +6,10 @@ import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from glitchtip_core.files import fsync_directory, read_json, write_json
+
 from .config import Config
 from .errors import CutoverError
-from .files import fsync_directory, read_json, write_json
 
 _LARGEST = 2.0**53
 

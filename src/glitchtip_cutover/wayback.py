@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from .bookkeeping import Bookkeeping
+from glitchtip_core.dsn import shown
+from glitchtip_core.transaction.state import SNAPSHOT, State
+from glitchtip_core.transaction.transaction import Transaction
+
 from .config import Config
-from .dsn import shown
 from .envfile import EnvFile
-from .errors import CutoverError, IncompleteError, StepTooLongError, UnrecordedError, unexpected
+from .errors import CutoverError, StepTooLongError, unexpected
 from .host import Host
-from .journal import State
 from .limits import CLEANING, FILE, SAVING, restart_seconds
 from .manager import Process
 from .services import Services, of
 from .snapshot import Before, Snapshot, pids_of
-from .store import Store
 
 
 class WayBack:
@@ -33,12 +33,12 @@ class WayBack:
     """
 
     def __init__(
-        self, config: Config, host: Host, store: Store, books: Bookkeeping, services: Services
+        self, config: Config, host: Host, change: Transaction, services: Services
     ) -> None:
         self._config = config
         self._host = host
-        self._store = store
-        self._books = books
+        self._change = change
+        self._store, self._books = change.store, change.books
         self._services = services
         self._snapshots = Snapshot(config.state_dir)
         self.restarted_at: float = 0.0
@@ -49,17 +49,16 @@ class WayBack:
         A failure with one service does not stop the others, and a record that cannot be written stops nothing: where
         everything is restored, UnrecordedError says so at the end.
         """
-        books = self._books
-        state = books.state() or State()
-        books.mark_open(state.attempt)
-        books.record("rollback_begin", target=target, reason=reason)
-        problems: list[str] = []
+        self._change.put_back(target, reason, partial(self._restore, before, target))
+
+    def _restore(self, before: Before, target: str, state: State, problems: list[str]) -> bool:
+        """Restore everything; whether services were restarted, and not only what the manager starts them with."""
         self._services.watched.clear()
         self.clean_files()
         for path in self._config.env_files:
             with collect_into(problems), self._host.limit(FILE, f"restoring {path}"):
                 value = before.value(path)
-                books.record("rollback_env", file=str(path), host=shown(value))
+                self._books.record("rollback_env", file=str(path), host=shown(value))
                 self.restore_env(path, value)
         running = self._host.manager.running
         if running:
@@ -67,7 +66,7 @@ class WayBack:
             with collect_into(problems), self._host.limit(restart_seconds(self._config), "restarting the services"):
                 self._restart_back(before, target, problems)
                 done = True
-            if done and (target == "snapshot" or state.saved):
+            if done and (target == SNAPSHOT or state.saved):
                 self._save(problems)
         else:
             with collect_into(problems), self._host.limit(FILE, "restoring the manager's saved list"):
@@ -75,30 +74,8 @@ class WayBack:
                     self._config.env_key, {name: before.effective(name) for name in before.carried}
                 )
             self._host.progress("the services do not run yet; they will start with the DSN of before")
-        self.restarted_at = self.restarted_at if running else self._host.monotonic()
-        if problems:
-            books.record("rollback_incomplete", problems=problems)
-            told = [*problems, *books.problems]
-            raise IncompleteError("; ".join(told), {"problems": told, "state": "rolling_back"})
-        if not running:
-            books.mark_verify({"event": "rolled_back", "reason": reason, "target": target})
-        if books.record("rolled_back", target=target):
-            books.unmark_open()
-        with contextlib.suppress(CutoverError):
-            self._host.deadline.disarm()
-        self.raise_unrecorded()
-
-    def raise_unrecorded(self) -> None:
-        """Raise UnrecordedError where something is restored and records of that are missing."""
-        problems = list(self._books.problems)
-        if not problems:
-            return
-        self._books.record("record_incomplete", problems=problems)
-        raise UnrecordedError(
-            f"everything is restored, but the record of it is incomplete: {problems[0]}. Free disk space, or make "
-            f"{self._config.state_dir} writable, then run the rollback again to complete the record",
-            {"problems": problems, "restored": True},
-        )
+            self.restarted_at = self._host.monotonic()
+        return running
 
     def _save(self, problems: list[str]) -> None:
         """Have the manager keep what runs now for the next boot."""
@@ -154,7 +131,7 @@ class WayBack:
             instances = of(listed, name)
             if not instances:
                 problems.append(f"the service {name} is not there any more")
-            elif target == "snapshot" or self._touched(before, name, instances):
+            elif target == SNAPSHOT or self._touched(before, name, instances):
                 self._books.record("rollback_restart", service=name)
                 wanted[name] = before.effective(name)
         self.restart_together(wanted, problems)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from glitchtip_core.errors import CoreError
+from glitchtip_core import memory as core
 from glitchtip_core.process import run_raw
 
 from .process import OpsError, run
@@ -39,7 +39,6 @@ _UNITS = {
     "GiB": 1024**3,
     "TiB": 1024**4,
 }
-_CGROUPS, _PROC = Path("/sys/fs/cgroup"), Path("/proc")
 # For psql, pg_dump and pg_restore in the official image's container: libpq's variables from the image's own.
 _WITH_DATABASE = (
     'PGUSER="${POSTGRES_USER:-postgres}"; PGDATABASE="${POSTGRES_DB:-$PGUSER}"; '
@@ -107,31 +106,12 @@ def parse_container(entry: Mapping[str, Any]) -> Container:
         raise OpsError(f"docker inspect answered something unexpected ({type(error).__name__})") from None
 
 
-def read_oom_kills(container: Container, cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int | None:
+def read_oom_kills(container: Container) -> int | None:
     """Processes of ``container`` that the kernel killed for lack of memory since its start; None: not known.
 
-    Docker's own flag tells that it happened at all; this counter also tells how often, and counts a child
-    (a PostgreSQL backend) whose death the container survived. It begins at 0 with every start.
+    Docker's own flag tells that it happened at all; this counter also tells how often.
     """
-    try:
-        lines = (proc / str(container.pid) / "cgroup").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return None
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        parts = (
-            ("memory", path.lstrip("/"), "memory.oom_control")
-            if controllers
-            else (path.lstrip("/"), "memory.events")
-        )
-        try:
-            entries = cgroups.joinpath(*parts).read_text(encoding="ascii").splitlines()
-            return int(dict(entry.split(" ", 1) for entry in entries)["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
+    return core.read_oom_kills(container.pid)
 
 
 def parse_size(text: str) -> int:
@@ -330,7 +310,7 @@ class Stack:
                 stdin=stdin if stdin is not None else text.encode(),
                 stdout=stdout,
             )
-        except CoreError as error:
+        except OpsError as error:
             raise OpsError(f"{name}: {error}") from None
         if done.code != 0:
             complaint = done.errors.decode("utf-8", "replace").strip().splitlines()

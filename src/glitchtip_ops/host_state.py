@@ -1,4 +1,4 @@
-"""What the host really has: memory (meminfo and the cgroup limit, the smaller), CPU, disk, PM2's processes."""
+"""What the host really has beside memory: CPU, disk, PM2's processes."""
 
 from __future__ import annotations
 
@@ -7,86 +7,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from glitchtip_core.errors import CoreError
+from glitchtip_core.cgroups import read_text
 from glitchtip_core.pm2 import Access, list_processes
 from glitchtip_core.pm2_list import Pm2Entry, read_entries
 
 from .process import OpsError
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Memory of the host in bytes; ``source`` names the tighter bound: ``meminfo`` or ``cgroup``."""
-
-    total: int
-    used: int
-    source: str
-
-    @property
-    def percent(self) -> float:
-        """Used share, 0 to 100, one decimal."""
-        return round(100.0 * self.used / self.total, 1) if self.total else 100.0
-
-
-def _numbers(text: str) -> dict[str, int]:
-    """``name value`` lines (memory.stat) or ``Name: value kB`` lines (meminfo), as numbers."""
-    found: dict[str, int] = {}
-    for line in text.splitlines():
-        words = line.replace(":", " ").split()
-        if len(words) >= 2 and words[1].isdigit():
-            found[words[0]] = int(words[1])
-    return found
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-
-
-def _cgroup_directories(proc: Path, sys_fs: Path) -> list[tuple[Path, bool]]:
-    """Our memory cgroup's directory and its ancestors', with a flag for version 2; not our own service's."""
-    text = _read(proc / "self" / "cgroup") or ""
-    result: list[tuple[Path, bool]] = []
-    for line in text.splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        second = controllers == ""
-        if not second and "memory" not in controllers.split(","):
-            continue
-        base = sys_fs if second else sys_fs / "memory"
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        if parts and parts[-1].endswith(".service"):
-            parts.pop()
-        result += [(base.joinpath(*parts[:count]), second) for count in range(len(parts), -1, -1)]
-    return result
-
-
-def read_memory(proc: Path = Path("/proc"), sys_fs: Path = Path("/sys/fs/cgroup")) -> Memory:
-    """The tightest of the host's meminfo and every cgroup limit above us (a container's limit, mostly).
-
-    Page cache counts as free in both: it is given up under pressure. Raises OpsError without a meminfo.
-    """
-    info = _numbers(_read(proc / "meminfo") or "")
-    if "MemTotal" not in info or "MemAvailable" not in info:
-        raise OpsError("the memory of this host cannot be read from /proc/meminfo")
-    total = info["MemTotal"] * 1024
-    tightest = Memory(total, total - info["MemAvailable"] * 1024, "meminfo")
-    for directory, second in _cgroup_directories(proc, sys_fs):
-        limit = _read(directory / ("memory.max" if second else "memory.limit_in_bytes"))
-        usage = _read(directory / ("memory.current" if second else "memory.usage_in_bytes"))
-        if limit is None or usage is None or not limit.strip().isdigit() or not usage.strip().isdigit():
-            continue
-        if not 0 < int(limit) < total:
-            continue
-        stat = _numbers(_read(directory / "memory.stat") or "")
-        prefix = "" if second else "total_"
-        cache = sum(stat.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
-        cache += stat.get("slab_reclaimable", 0)
-        bound = Memory(int(limit), max(0, int(usage) - cache), "cgroup")
-        if bound.percent > tightest.percent:
-            tightest = bound
-    return tightest
 
 
 @dataclass(frozen=True)
@@ -109,8 +34,8 @@ class Cpu:
 
 def read_cpu(proc: Path = Path("/proc")) -> Cpu:
     """Ticks of /proc/stat and the load. Raises OpsError when they cannot be read."""
-    stat = (_read(proc / "stat") or "").split("\n", 1)[0].split()
-    load = (_read(proc / "loadavg") or "").split()
+    stat = read_text(proc / "stat").split("\n", 1)[0].split()
+    load = read_text(proc / "loadavg").split()
     try:
         # user nice system idle iowait irq softirq steal; guest time is in user already (proc(5))
         ticks = [int(word) for word in stat[1:9]]
@@ -170,10 +95,7 @@ def parse_pm2_list(text: str) -> list[Pm2Process]:
 
     Raises OpsError when there is no JSON list.
     """
-    try:
-        return [_pm2_process(entry) for entry in read_entries(text)]
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return [_pm2_process(entry) for entry in read_entries(text)]
 
 
 def _pm2_process(entry: Pm2Entry) -> Pm2Process:
@@ -193,7 +115,4 @@ def read_pm2(user: str, home: str, binary: str, node: str) -> list[Pm2Process]:
 
     An empty ``home`` or ``node`` is derived. Raises OpsError when the daemon does not answer or the list cannot be read.
     """
-    try:
-        return [_pm2_process(entry) for entry in list_processes(Access.of(user, home, binary, node))]
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return [_pm2_process(entry) for entry in list_processes(Access.of(user, home, binary, node))]

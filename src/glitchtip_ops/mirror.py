@@ -22,12 +22,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from glitchtip_core.files import read_object
 from glitchtip_core.foreign_files import info_of, names_in, open_directory, open_regular
 from glitchtip_core.foreign_paths import ForeignError, walk
 from glitchtip_core.http import short_text
 
 from .cli import BAD_ANSWER, Outcome
-from .files import read_json
 from .process import OpsError
 from .settings import settings_directory
 
@@ -187,7 +187,7 @@ def count(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def mirror_settings() -> dict[str, Any] | None:
     """``mirror.json`` of role parallel_run: ``{"listen", "log_dir"}``; None where there is no mirror."""
     path = settings_directory() / "mirror.json"
-    data = read_json(path)
+    data = read_object(path)
     if data is None:
         return None
     if not isinstance(data.get("listen"), str) or not isinstance(data.get("log_dir"), str):

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from glitchtip_api import Client
+from glitchtip_core.files import append_line, lock, read_object, write_object
+from glitchtip_core.memory import read_memory
 from glitchtip_core.notify.throttle import Decision, decide
 from glitchtip_core.notify.transport import NotSentError, try_twice
 from glitchtip_core.notify.transports.webhook import post_document
@@ -30,8 +32,7 @@ from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .docker_stack import Stack
 from .drift import read_drift
-from .files import append_line, lock, read_json, write_json
-from .host_state import read_disk, read_memory, read_pm2
+from .host_state import read_disk, read_pm2
 from .pipeline import Check, Pipeline, check_scheduler, guarded, is_line_6, read_scheduler_marks
 from .probe import Probe, send_probe
 from .process import OpsError, run
@@ -82,7 +83,7 @@ class MonitorConfig:
     @staticmethod
     def read(path: Path) -> MonitorConfig:
         """The file at ``path``; defaults when there is none. Raises OpsError for an unknown key."""
-        data = read_json(path) or {}
+        data = read_object(path) or {}
         unknown = sorted(set(data) - {each.name for each in fields(MonitorConfig)})
         if unknown:
             raise OpsError(f"{path} has unknown keys: {', '.join(unknown)}")
@@ -327,7 +328,7 @@ def watch(
     Returns ``{"at", "ok", "checks", "alerted", "recovered", "alert_error"}``.
     State is kept as told only when every hook took the message; ``dry_run`` sends and keeps nothing.
     """
-    state = (read_json(state_file) or {}).get("checks", {})
+    state = (read_object(state_file) or {}).get("checks", {})
     decision = decide(state, checks, now, throttle)
     error: str | None = None
     if not dry_run:
@@ -336,7 +337,7 @@ def watch(
                 hooks.deliver(message_of(decision, host, now))
             except OpsError as failure:
                 error = str(failure)
-        write_json(state_file, {"checks": decision.told if error is None else decision.untold})
+        write_object(state_file, {"checks": decision.told if error is None else decision.untold})
     return {
         "at": now.isoformat(timespec="seconds"),
         "ok": all(check.ok for check in checks),
@@ -354,7 +355,7 @@ def canary(
 
     Raises OpsError when there is a hook and it did not take the canary.
     """
-    proof = read_json(proof_file) or {}
+    proof = read_object(proof_file) or {}
     if not hooks.configured:
         return {"changed": False, "configured": False, "proven_at": None}
     if proof.get("hooks") == hooks.fingerprint and not force:
@@ -365,7 +366,7 @@ def canary(
         hooks.deliver(
             {"text": text, "host": host, "at": stamp, "firing": [], "recovered": [], "canary": True}
         )
-        write_json(proof_file, {"hooks": hooks.fingerprint, "proven_at": stamp})
+        write_object(proof_file, {"hooks": hooks.fingerprint, "proven_at": stamp})
     return {"changed": True, "configured": True, "proven_at": stamp}
 
 

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from glitchtip_api import Client, GlitchTipError
+from glitchtip_core.files import read_object, write_object
 
 from .docker_stack import Stack, read_oom_kills
-from .files import read_json, write_json
 from .process import OpsError
 from .queue.commands import keep_known_dead_letters, known_dead_letters, recover
 from .queue.state import QueueState, read_queue
@@ -309,12 +309,12 @@ class Pipeline:
         return "" if workers and state.line == "5.2" else "there is no worker of the 5.2 line"
 
     def _attempts(self) -> list[str]:
-        kept = (read_json(self.settings.state_dir / "queue-recoveries.json") or {}).get("attempts")
+        kept = (read_object(self.settings.state_dir / "queue-recoveries.json") or {}).get("attempts")
         return [str(each) for each in kept] if isinstance(kept, list) else []
 
     def _note_attempt(self) -> None:
         attempts = [*self._attempts(), self.now().isoformat(timespec="seconds")][-10:]
-        write_json(self.settings.state_dir / "queue-recoveries.json", {"attempts": attempts})
+        write_object(self.settings.state_dir / "queue-recoveries.json", {"attempts": attempts})
 
     def _oom(self) -> Check:
         """No container, healthy or not, lost a process for lack of memory within the last hour.
@@ -323,7 +323,7 @@ class Pipeline:
         measured), so a kill counts from when it was first seen, and what makes a new one is a higher counter.
         """
         file, now = self.settings.state_dir / "oom.json", self.now()
-        before: dict[str, Any] = (read_json(file) or {}).get("seen") or {}
+        before: dict[str, Any] = (read_object(file) or {}).get("seen") or {}
         seen: dict[str, dict[str, Any]] = {}
         for container in self.stack.containers():
             kills = read_oom_kills(container) or 0
@@ -338,7 +338,7 @@ class Pipeline:
                 at = now.isoformat(timespec="seconds") if _is_new_kill(entry, current) else entry["at"]
                 seen[container.service] = {**current, "at": str(at)}
         if self.act:
-            write_json(file, {"seen": seen})
+            write_object(file, {"seen": seen})
         fresh = [
             service
             for service, entry in seen.items()

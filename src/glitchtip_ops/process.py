@@ -12,9 +12,8 @@ from glitchtip_core.errors import CoreError
 from glitchtip_core.process import search_path
 from glitchtip_core.text import printable
 
-
-class OpsError(Exception):
-    """What is wrong, where, and what to do, in one sentence: the command prints it, exit code 1."""
+#: There is one base of errors; this is its name here. The command prints its sentence, exit code 1.
+OpsError = CoreError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ person (``--confirm POINT --by NAME``). Nothing is taken for done because it cou
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,12 +19,13 @@ from typing import Any
 from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.errors import scrub
 from glitchtip_api.resources.base import path_of
+from glitchtip_core.files import lock, read_object, write_bytes, write_object
+from glitchtip_core.switch import JOURNAL
 from glitchtip_core.text import one_line
 
 from .backup import list_backups, verified_of_stack
 from .cli import BAD_ANSWER, Outcome
 from .drift import DEFAULT_COMMAND, read_drift
-from .files import lock, read_json, write_bytes, write_json
 from .monitor import MonitorConfig
 from .parity import result_file
 from .parity.matching import is_probe
@@ -41,6 +41,7 @@ from .parity.sides import (
 from .parity.window import epoch, iso
 from .process import OpsError
 from .settings import Settings, load_settings, settings_directory
+from .switch import Cutover, read_cutover
 
 DECISIONS = "sentry-decisions.json"
 EVIDENCE_ROOT = Path("/var/lib/glitchtip-migration")
@@ -197,7 +198,7 @@ def _line(text: str, longest: int = 300) -> str:
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     """A JSON file: its object, or None and why."""
     try:
-        data = read_json(path)
+        data = read_object(path)
     except OpsError as error:
         text = str(error)
         return None, f"{text}; run this as root" if "Permission" in text else text
@@ -253,81 +254,12 @@ def soak_point(path: Path, stack_id: str = "") -> Point:
     )
 
 
-@dataclass(frozen=True)
-class Cutover:
-    """What the journal of the switch says. ``confirmed`` in epoch seconds, None unless GlitchTip is in effect."""
-
-    confirmed: float | None
-    value: str
-    overrides: tuple[str, ...] = ()
-
-
-def fold_journal(records: Sequence[Mapping[str, Any]]) -> Cutover:
-    """Where the services stand, from the records of the journal, oldest first."""
-    target = "glitchtip"
-    confirmed: float | None = None
-    before: float | None = None
-    value = "never applied"
-    back = ""
-    overrides: dict[str, None] = {}
-    for record in records:
-        event, at = record.get("event"), record.get("at")
-        when = iso(float(at)) if isinstance(at, int | float) else "an unknown time"
-        if event == "apply_begin":
-            target, before, confirmed = str(record.get("target") or "glitchtip"), confirmed, None
-            value = f"the switch to {target} of {when} is not finished"
-        elif event == "applied":
-            value = f"applied at {when}, not confirmed"
-        elif event == "confirmed":
-            confirmed = float(at) if target == "glitchtip" and isinstance(at, int | float) else None
-            value = f"{target} confirmed at {when}"
-        elif event == "rollback_begin":
-            back = str(record.get("target") or "before")
-            before = before if confirmed is None else confirmed
-            confirmed, value = None, f"a rollback of {when} is not finished"
-        elif event == "rolled_back":
-            confirmed = before if back == "attempt" else None
-            value = f"rolled back at {when}" + ("" if confirmed is None else ", to the GlitchTip of before")
-            before = None
-            if back != "attempt":
-                overrides.clear()
-        elif event in ("override_begin", "override_done"):
-            overrides[str(record.get("service"))] = None
-        elif event == "override_removed":
-            overrides.pop(str(record.get("service")), None)
-    return Cutover(confirmed, value, tuple(overrides))
-
-
-def read_cutover(directory: Path) -> Cutover:
-    """The journal of the switch; it is root's."""
-    path = directory / "journal.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return Cutover(None, f"{path} is not there: no switch was ever applied on this host")
-    except PermissionError:
-        return Cutover(None, f"{path} is for root only; run this as root")
-    except (OSError, UnicodeDecodeError) as error:
-        return Cutover(None, f"{path} cannot be read: {_line(str(error))}")
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        elif number < len(lines):  # a last line may be torn by a power cut
-            return Cutover(None, f"{path} is damaged in line {number}")
-    return fold_journal(records)
-
-
 def cutover_point(cutover: Cutover, directory: Path) -> Point:
     """All services on GlitchTip, confirmed, none put back alone."""
     back = tuple(f"{service} was put back to Sentry alone" for service in cutover.overrides)
     at = "" if cutover.confirmed is None else iso(cutover.confirmed)
     done = cutover.confirmed is not None and not back
-    source = str(directory / "journal.jsonl")
+    source = str(directory / JOURNAL)
     return Point(
         "cutover",
         "Cutover confirmed, all services on GlitchTip",
@@ -606,12 +538,12 @@ def decide(
         raise OpsError("--confirm needs --by NAME: who says so stands in the list")
     path = decisions_file(settings)
     with lock(path.with_name(".sentry-decisions.lock"), "the checklist"):
-        decisions = read_json(path) or {}
+        decisions = read_object(path) or {}
         if withdraw:
             decisions.pop(name, None)
         else:
             decisions[name] = {"by": _line(str(by), 80), "note": _line(note), "at": iso(clock)}
-        write_json(path, decisions)
+        write_object(path, decisions)
 
 
 def build(

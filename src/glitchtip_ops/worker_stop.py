@@ -16,8 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glitchtip_core.files import lock, read_object, write_object
+
 from .docker_stack import Container, Stack
-from .files import lock, read_json, write_json
 from .process import OpsError
 
 #: Shortest time (seconds) that a worker gets to store its batch; a longer one of the container wins.
@@ -43,7 +44,7 @@ def finish_interrupted(stack: Stack, state_dir: Path) -> str | None:
 
     Only to be called by who holds :func:`exclusive`. Raises OpsError when it cannot be started.
     """
-    record = read_json(record_of(state_dir))
+    record = read_object(record_of(state_dir))
     if record is None:
         return None
     started = [worker.service for worker in stack.workers(stack.containers()) if not worker.running]
@@ -95,7 +96,7 @@ def stopped_worker(stack: Stack, state_dir: Path, reason: str) -> Iterator[bool]
         raise OpsError(f"there is no worker in the Compose project {stack.project}; deploy it first")
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     with _ended_by_exception():
-        write_json(record_of(state_dir), {"since": stamp, "reason": reason})
+        write_object(record_of(state_dir), {"since": stamp, "reason": reason})
         try:
             codes = [stack.stop(worker, max(GRACE, worker.stop_timeout)) for worker in workers]
             yield KILLED not in codes

@@ -18,11 +18,11 @@ from unit.cutover.simulation import KEY, OLD, OWN_OLD, Crash, Simulation
 
 from glitchtip_core import foreign_files
 from glitchtip_core import pm2 as core_pm2
+from glitchtip_core.memory import Memory
 from glitchtip_cutover import drift, mirror, pm2, prechecks, running, surroundings, systemd, verify
 from glitchtip_cutover.config import Pm2Settings
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.host import Host
-from glitchtip_cutover.memory import Memory
 from glitchtip_cutover.watch import Watch, start_watch
 from glitchtip_ops.mirror import read_legs
 from glitchtip_ops.process import OpsError

@@ -18,7 +18,7 @@ _OTHER: dict[str, str] = {"preflight_target_id": "another-server"}
 _TIMER = f"{lite.PROGRAM}-deadline.timer"
 NO_TIMER = Control(
     "timer of the confirm window off",
-    off.patched("deadline", "Deadline.arm", "Deadline.arm = lambda self, attempt, seconds: None"),
+    off.patched("glitchtip_core/transaction/detached", "Deadline.arm", "Deadline.arm = lambda self, attempt, seconds: None"),
     "not closed|mark of an open",
 )
 NOT_DETACHED = Control(
@@ -39,7 +39,7 @@ Store.lock = _unlocked
 
 def _lock_off(world: Lite) -> None:
     off.patched("cli", "has_systemd", "has_systemd = lambda: False")(world)
-    off.patched("store", "Store.lock", _NO_FLOCK)(world)
+    off.patched("glitchtip_core/transaction/store", "Store.lock", _NO_FLOCK)(world)
     world.root(f"rm -f {lite.STATE_DIR}/lock")
 
 

@@ -40,7 +40,7 @@ NO_RESTORE = Control(
 )
 NO_RUN_MAX = Control(
     "RuntimeMaxSec off",
-    off.patched("deadline", "run_detached", _WITHOUT_LIMIT),
+    off.patched("glitchtip_core/transaction/detached", "run_detached", _WITHOUT_LIMIT),
     "still hangs",
 )
 

@@ -13,7 +13,7 @@ _BUSY = 75
 STRICT = Control(
     "a record that fails ends the rollback, and no room is set aside",
     off.patched(
-        "bookkeeping",
+        "glitchtip_core/transaction/bookkeeping",
         "Bookkeeping._do",
         "Bookkeeping._do = lambda self, write: (write(), True)[1]\n"
         "Bookkeeping.begin = lambda self, **_: self.problems.clear()",

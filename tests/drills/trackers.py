@@ -13,12 +13,12 @@ from drills.product import NO_PROOF
 
 NO_GATE = Control(
     "no test event before the switch",
-    off.patched("transaction", "Cutover._gate", "Cutover._gate = lambda self, *a, **k: None"),
+    off.patched("applying", "Applying._gate", "Applying._gate = lambda self, *a, **k: None"),
     "apply ended with code 3",
 )
 NO_CHECK = Control(
     "the new DSN is not looked up first",
-    off.patched("transaction", "verify_dsn", "verify_dsn = lambda *a, **k: None"),
+    off.patched("plan", "verify_dsn", "verify_dsn = lambda *a, **k: None"),
     "a wrong key was sent",
 )
 

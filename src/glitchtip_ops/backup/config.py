@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ..files import read_json
+from glitchtip_core.files import read_object
+
 from ..process import OpsError
 from .encryption import require_recipient
 
@@ -23,7 +24,7 @@ class BackupConfig:
     @staticmethod
     def read(path: Path) -> BackupConfig:
         """The file at ``path``; defaults when there is none. Raises OpsError for unknown or bad values."""
-        data = read_json(path) or {}
+        data = read_object(path) or {}
         unknown = sorted(set(data) - {each.name for each in fields(BackupConfig)})
         if unknown:
             raise OpsError(f"{path} has unknown keys: {', '.join(unknown)}")

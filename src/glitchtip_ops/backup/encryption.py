@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from glitchtip_core.errors import CoreError
 from glitchtip_core.process import RawCompleted, run_raw
 
 from ..process import OpsError, environment_of
@@ -133,7 +132,7 @@ def _run(
         done = run_raw(
             [_PROGRAM, *arguments], environment=environment_of(), timeout=_SECONDS, stdin=stdin, stdout=stdout
         )
-    except CoreError as error:
+    except OpsError as error:
         raise OpsError(
             f"{error}; encrypted backups need the package age on this host (role backups installs it)"
         ) from None

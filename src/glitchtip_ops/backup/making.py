@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import fsync_directory, lock, private_directory, write_bytes, write_object
+
 from ..docker_stack import Container, Stack
-from ..files import fsync_directory, lock, make_private, write_bytes, write_json
 from ..host_state import read_disk
 from ..process import OpsError
 from ..settings import Settings
@@ -109,7 +110,7 @@ class Backups:
         Earlier backups are untouched when this fails. Raises OpsError when space is short, the database does not
         answer, or dump, proof or encryption fail.
         """
-        make_private(self.directory)
+        private_directory(self.directory, parents=0o777)
         with lock(self.directory / ".lock", "a backup"):
             return self._create()
 
@@ -177,7 +178,7 @@ class Backups:
             write_bytes(self.directory / f"{name}{suffix}", content)
         line = f"{manifest['dump']['sha256']}  {name}.dump\n"
         write_bytes(self.directory / f"{name}{PLAIN_CHECKSUM}", line.encode())
-        write_json(self.directory / f"{name}{MANIFEST}", dict(manifest))
+        write_object(self.directory / f"{name}{MANIFEST}", dict(manifest))
         dump.rename(self.directory / f"{name}.dump")
 
     def _seal(
@@ -206,8 +207,8 @@ class Backups:
             }
             lines = [f"{each.sha256}  {name}{ending}\n" for ending, each in files.items()]
             write_bytes(self.directory / f"{name}{CHECKSUMS}", "".join(lines).encode())
-            write_json(self.directory / f"{name}{MANIFEST}", {**manifest, "encryption": encryption})
-            write_json(self.directory / f"{name}{MARK}", dict(proof))
+            write_object(self.directory / f"{name}{MANIFEST}", {**manifest, "encryption": encryption})
+            write_object(self.directory / f"{name}{MARK}", dict(proof))
             for ending in sorted(files, key=lambda each: each == ".dump" + ENDING):
                 (self.directory / f"{name}{ending}{_PART}").rename(self.directory / f"{name}{ending}")
             fsync_directory(self.directory)
@@ -324,7 +325,7 @@ class Backups:
                     f"backup {backup.name} is encrypted (its files are those of the manifest): to restore it, give the private "
                     "key on standard input of `glitchtip-ops backup verify NAME --identity-stdin`"
                 )
-            write_json(backup.path(MARK), proof)
+            write_object(backup.path(MARK), proof)
         return {name: value for name, value in proof.items() if name != "server_version"}
 
     def prune(self, *, dry_run: bool = False) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..files import read_json
+from glitchtip_core.files import read_object
+
 from ..process import OpsError
 from .encryption import ENDING, Digest, digest_of
 
@@ -49,7 +50,7 @@ class Backup:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises OpsError when it is missing or not whole."""
-        data = read_json(self.path(MANIFEST))
+        data = read_object(self.path(MANIFEST))
         if data is None:
             raise OpsError(f"backup {self.name} has no manifest: what it should hold is not known")
         if not isinstance(data.get("tables"), dict) or not isinstance(data.get("dump"), dict):
@@ -68,7 +69,7 @@ class Backup:
 
     def mark(self) -> dict[str, Any]:
         """What the last proof by a restore found; empty when there was none."""
-        return read_json(self.path(MARK)) or {}
+        return read_object(self.path(MARK)) or {}
 
     def require_intact(self, manifest: dict[str, Any]) -> None:
         """Raises OpsError when the dump, or an encrypted copy, is not the one that the manifest names."""
@@ -111,7 +112,7 @@ def list_backups(directory: Path) -> list[Backup]:
             taken_at = datetime.strptime(match[1], "%Y%m%d-%H%M").replace(tzinfo=UTC)
         except ValueError:
             continue
-        mark = read_json(directory / f"{name}{MARK}") or {}
+        mark = read_object(directory / f"{name}{MARK}") or {}
         verified_at = str(mark["verified_at"]) if "verified_at" in mark else None
         found.append(Backup(directory, name, taken_at, path.stat().st_size, verified_at, encrypted))
     return sorted(found, key=lambda backup: (backup.taken_at, len(backup.name), backup.name))

@@ -14,12 +14,11 @@ from types import FrameType
 from typing import Any
 
 from glitchtip_api.version import ServerVersion
-from glitchtip_core.errors import CoreError
+from glitchtip_core.files import write_bytes, write_object
 from glitchtip_core.pm2 import Access, find_node
 
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
-from ..files import write_bytes, write_json
 from ..process import OpsError
 from ..settings import load_settings
 from .image_facts import facts_for
@@ -183,10 +182,7 @@ def node_of(options: argparse.Namespace) -> str:
     """The Node.js that sends: the given one, else the one of the product's PM2. Raises OpsError when there is none."""
     if options.node:
         return str(options.node)
-    try:
-        return str(find_node(Access.of(options.user or getpass.getuser(), "", options.pm2, "")))
-    except CoreError as error:
-        raise OpsError(str(error)) from None
+    return str(find_node(Access.of(options.user or getpass.getuser(), "", options.pm2, "")))
 
 
 def scripts_digest(options: argparse.Namespace) -> str:
@@ -235,7 +231,7 @@ def _handle(options: argparse.Namespace) -> Outcome:
     lines = describe(report)
     report["table"] = lines
     if options.result:
-        write_json(options.result, report)
+        write_object(options.result, report)
     if options.markdown:
         write_bytes(options.markdown, markdown(report).encode())
     return Outcome(report, lines, 0 if report["passed"] else BAD_ANSWER)

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import lock, write_bytes, write_object
+
 from ..cli import BAD_ANSWER, Outcome
-from ..files import lock, write_bytes, write_json
 from ..process import OpsError
 from ..settings import Settings, load_settings
 from . import reporting
@@ -66,6 +67,6 @@ def _handle(options: argparse.Namespace) -> Outcome:
             report["notes"].append(
                 "Sentry is read over plain HTTP: its token crosses the network unencrypted"
             )
-        write_json(target, report)
+        write_object(target, report)
         write_bytes(target.with_suffix(".md"), reporting.markdown(report).encode())
     return Outcome(report, reporting.lines(report), 0 if report["verdict"] == EQUAL else BAD_ANSWER)

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import read_object, write_object
+
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
-from ..files import read_json, write_json
 from ..process import OpsError
 from ..settings import Settings, load_settings, settings_directory
 from ..worker_stop import exclusive, finish_interrupted, record_of
@@ -27,19 +28,19 @@ def utc_now() -> datetime:
 
 def known_dead_letters(state_dir: Path) -> int:
     """Dead letters that a recovery left on purpose, or could not bring back: no alarm about those again."""
-    kept = read_json(state_dir / "dead-letters.json") or {}
+    kept = read_object(state_dir / "dead-letters.json") or {}
     return int(kept.get("known", 0))
 
 
 def keep_known_dead_letters(state_dir: Path, number: int) -> None:
     """Remember what remains after a recovery."""
-    write_json(state_dir / "dead-letters.json", {"known": number})
+    write_object(state_dir / "dead-letters.json", {"known": number})
 
 
 def stack_of(directory: Path) -> Stack:
     """The stack that role monitoring (else role parallel_run) configured; the default project without either."""
     for name in ("monitor.json", "soak.json"):
-        configured = (read_json(directory / name) or {}).get("compose_project")
+        configured = (read_object(directory / name) or {}).get("compose_project")
         if configured:
             return Stack(str(configured))
     return Stack()

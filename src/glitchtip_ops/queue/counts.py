@@ -14,8 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from glitchtip_core.files import append_line
+
 from ..docker_stack import Container, Stack
-from ..files import append_line
 from ..process import OpsError
 
 #: GLITCHTIP_MAX_EVENT_LIFE_DAYS where it is not set.

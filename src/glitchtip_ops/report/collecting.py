@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..files import read_json
+from glitchtip_core.files import read_object
+
 from ..soak.plan import Plan
 from ..soak.running import read_parity
 from ..soak.store import Sample, SoakFiles
@@ -239,6 +240,6 @@ def read_report(soak_files: SoakFiles, plan: Plan, now: datetime) -> Report:
             yield sample
 
     fresh = judge(plan, watched(), now=now, parity=parity)
-    kept = read_json(soak_files.verdict)
+    kept = read_object(soak_files.verdict)
     verdict = {**(kept or fresh), "final": kept is not None}
     return Report(plan, verdict, watcher.series, watcher.events, watcher.gaps, parity, now)

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from glitchtip_core.files import lock, write_bytes
+
 from ..cli import BAD_ANSWER, Outcome
 from ..docker_stack import Stack
-from ..files import lock, write_bytes
 from ..probe import Probe, send_probe
 from ..process import OpsError
 from ..settings import Settings, load_settings, settings_directory

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..files import read_json
+from glitchtip_core.files import read_object
+
 from ..process import OpsError
 
 
@@ -41,7 +42,7 @@ class SoakConfig:
     @staticmethod
     def read(path: Path) -> SoakConfig:
         """The file at ``path``; defaults when there is none. Raises OpsError for an unknown key."""
-        data = read_json(path) or {}
+        data = read_object(path) or {}
         known = {each.name for each in fields(SoakConfig)}
         unknown = sorted(set(data) - known)
         if unknown:

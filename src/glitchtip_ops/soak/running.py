@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glitchtip_api import Client, GlitchTipError
+from glitchtip_core.files import read_object, write_object
 
-from ..files import read_json, write_json
 from ..process import OpsError
 from ..settings import Settings
 from .config import SoakConfig
@@ -169,7 +169,7 @@ def sample_due(
 
 def kept_reasons(soak_files: SoakFiles) -> list[str]:
     """What an earlier sample noted against GO. Raises OpsError when it cannot be read."""
-    return list((read_json(soak_files.out_of_reach) or {}).get("reasons") or [])
+    return list((read_object(soak_files.out_of_reach) or {}).get("reasons") or [])
 
 
 def note_reach(soak_files: SoakFiles, plan: Plan, before: Sample | None, sample: Sample) -> list[str]:
@@ -182,7 +182,7 @@ def note_reach(soak_files: SoakFiles, plan: Plan, before: Sample | None, sample:
         return kept
     reasons = reasons_against(plan, soak_files.read_samples())
     if reasons:
-        write_json(soak_files.out_of_reach, {"at": sample["at"], "reasons": reasons})
+        write_object(soak_files.out_of_reach, {"at": sample["at"], "reasons": reasons})
     return reasons
 
 
@@ -196,7 +196,7 @@ def conclude(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]
     if edges is not None:
         now = min(now, datetime.fromisoformat(str(edges[1]["at"])) + timedelta(seconds=plan.interval))
     verdict = judge(plan, soak_files.read_samples(), now=now, parity=read_parity(soak_files))
-    write_json(soak_files.verdict, verdict)
+    write_object(soak_files.verdict, verdict)
     return verdict
 
 
@@ -206,19 +206,19 @@ def refresh(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
     ``judged_at`` stays: a verdict gets no younger by this; ``refreshed_at`` tells when it was.
     Raises OpsError when the soak has not ended.
     """
-    before = read_json(soak_files.verdict)
+    before = read_object(soak_files.verdict)
     if before is None:
         raise OpsError("the soak has not ended; there is no verdict to refresh yet")
     verdict = judge(plan, soak_files.read_samples(), now=now, parity=read_parity(soak_files))
     verdict["refreshed_at"], verdict["judged_at"] = verdict["judged_at"], before["judged_at"]
-    write_json(soak_files.verdict, verdict)
+    write_object(soak_files.verdict, verdict)
     return verdict
 
 
 def read_parity(soak_files: SoakFiles) -> dict[str, Any] | None:
     """The parity comparison of the migration; None when there is none, or it cannot be read."""
     try:
-        return read_json(soak_files.parity)
+        return read_object(soak_files.parity)
     except OpsError:
         return None
 
@@ -243,7 +243,7 @@ def status(soak_files: SoakFiles, now: datetime, stack_id: str | None = None) ->
     ``stalled`` is a sentence when a running soak has not had a sample for long, else None. A soak of another stack
     than ``stack_id`` (None: of any) is absent, and ``ended`` says so.
     """
-    plan, verdict = soak_files.read_plan(), read_json(soak_files.verdict)
+    plan, verdict = soak_files.read_plan(), read_object(soak_files.verdict)
     result: dict[str, Any] = {
         "name": soak_files.name,
         "state": "absent",
@@ -282,7 +282,7 @@ def _told(verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_verdict(soak_files: SoakFiles, plan: Plan, now: datetime) -> dict[str, Any]:
     """The verdict that stands, or (``final`` false) that over the samples so far, which is not kept."""
-    kept = read_json(soak_files.verdict)
+    kept = read_object(soak_files.verdict)
     if kept is not None:
         return {**kept, "final": True}
     samples = soak_files.read_samples()

@@ -12,9 +12,10 @@ from typing import Any
 
 from glitchtip_api import Client, GlitchTipError
 from glitchtip_api.search import IssueSearch
+from glitchtip_core.memory import read_memory
 
 from ..docker_stack import Container, Stack, read_oom_kills
-from ..host_state import read_cpu, read_disk, read_memory, read_pm2
+from ..host_state import read_cpu, read_disk, read_pm2
 from ..parity.matching import is_probe
 from ..probe import Probe
 from ..process import OpsError

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..files import append_line, read_json, write_json
+from glitchtip_core.files import append_line, read_object, write_object
+
 from .plan import Plan
 
 Sample = Mapping[str, Any]
@@ -51,7 +52,7 @@ class SoakFiles:
 
     def read_plan(self) -> Plan | None:
         """The plan, or None when no soak was ordered."""
-        data = read_json(self.plan)
+        data = read_object(self.plan)
         return None if data is None else Plan.from_json(data)
 
     def read_samples(self) -> Iterator[dict[str, Any]]:
@@ -91,4 +92,4 @@ class SoakFiles:
 
     def write_plan(self, plan: Plan) -> None:
         """Order the soak."""
-        write_json(self.plan, plan.to_json())
+        write_object(self.plan, plan.to_json())

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 
 from glitchtip_cutover.compose import Compose
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.services import Services
 
 OLD = "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@sentry.example.org/7"

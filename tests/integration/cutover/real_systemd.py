@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.services import Services
 from glitchtip_cutover.systemd import Systemd
 

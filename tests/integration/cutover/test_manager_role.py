@@ -13,7 +13,7 @@ import pytest
 import yaml
 from integration.quick import ANSIBLE_PLAYBOOK, ROOT, ansible_variables
 
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 
 ROLE = ROOT / "roles" / "ai-admin-cutover"
 UNITS = ("recover", "verify", "watch")

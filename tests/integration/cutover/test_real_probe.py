@@ -18,13 +18,14 @@ import pytest
 from integration.cutover.conftest import NEW_KEY, OLD_KEY
 from integration.cutover.tracker import FakeTracker
 
+from glitchtip_core.dsn import parse_dsn
+from glitchtip_core.process import Completed
 from glitchtip_cutover.api import Tracker
-from glitchtip_cutover.config import Side, parse_config
-from glitchtip_cutover.dsn import parse_dsn
+from glitchtip_cutover.config import Side
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import ServiceError, UnprovenServiceError
 from glitchtip_cutover.launch import Launch, launch_of_process, run_launch
 from glitchtip_cutover.manager import Process
-from glitchtip_cutover.process import Completed
 from glitchtip_cutover.proof import Prober, Proof
 
 pytestmark = pytest.mark.skipif(

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from integration.envfile.corpus import KEY, NEW, OLD
 
-from glitchtip_cutover import envfile, files
+from glitchtip_core import files
+from glitchtip_cutover import envfile
 from glitchtip_cutover.envfile import EnvFile
 from glitchtip_cutover.errors import CutoverError
 

@@ -30,16 +30,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from glitchtip_cutover.dsn import parse_dsn
-from glitchtip_cutover.mirror import (
-    Names,
-    NginxSettings,
-    SystemdNginx,
-    mirror_dsn,
-    render,
-    revision_of,
-    routes,
-)
+from glitchtip_core.dsn import parse_dsn
+from glitchtip_cutover.mirror import SystemdNginx
+from glitchtip_cutover.mirror_routes import Names, NginxSettings, mirror_dsn, routes
+from glitchtip_cutover.mirror_text import render, revision_of
 
 NGINX = "/usr/sbin/nginx"
 KEY = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 from integration.mirror.bed import KEY, NEW_KEY, OTHER_NEW_KEY, Authority, Bed, Client, Tracker, free_port
 
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError
-from glitchtip_cutover.mirror import Names, SystemdNginx, configure
+from glitchtip_cutover.mirror import SystemdNginx, configure
+from glitchtip_cutover.mirror_routes import Names
 from glitchtip_cutover.snapshot import Before, save_before
 
 PATH = f"/api/7/envelope/?sentry_key={KEY}"

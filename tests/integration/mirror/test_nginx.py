@@ -32,7 +32,7 @@ from integration.mirror.bed import (
     quantile,
 )
 
-from glitchtip_cutover.mirror import Names
+from glitchtip_cutover.mirror_routes import Names
 from glitchtip_ops.mirror import read_counts
 
 EVENT = b'{"event_id":"%032d"}\n{"type":"event","length":2}\n{}\n'

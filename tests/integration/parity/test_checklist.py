@@ -16,7 +16,8 @@ def test_events_in_sentry_and_in_another_project_keep_their_points_open(world: W
     cutover = world.directory / "cutover"
     cutover.mkdir()
     confirmed = time.time() - 30 * 86400
-    journal = [{"at": confirmed - 9, "event": "apply_begin"}, {"at": confirmed, "event": "confirmed"}]
+    events = {"apply_begin": confirmed - 9, "applied": confirmed - 5, "confirmed": confirmed}
+    journal = [{"at": at, "event": event} for event, at in events.items()]
     (cutover / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in journal))
 
     def points() -> dict[str, dict[str, object]]:

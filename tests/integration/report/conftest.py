@@ -15,7 +15,7 @@ import pytest
 from integration.report.browser import Browser, chromium
 from unit.ops_soak import MIB, PM2, START, long_run, make_plan
 
-from glitchtip_ops.files import write_json
+from glitchtip_core.files import write_object
 from glitchtip_ops.report import html_report, read_report
 from glitchtip_ops.soak.running import conclude
 from glitchtip_ops.soak.store import SoakFiles
@@ -72,7 +72,7 @@ def made(
     for sample in samples:
         files.add(sample)
     if parity:
-        write_json(files.parity, parity)
+        write_object(files.parity, parity)
     now = START + timedelta(seconds=ordered.duration + 1)
     conclude(files, ordered, now)
     page = directory / "report.html"

@@ -10,43 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from unit.core.product import FILES
 
 from glitchtip_cutover.bundle import bundle
 
 ROOT = Path(__file__).resolve().parents[3]
 CORE = ROOT / "src" / "glitchtip_core"
-PRODUCT = [
-    path
-    for folder in ("src", "library", "roles", "filter_plugins", "playbooks")
-    for path in sorted((ROOT / folder).rglob("*"))
-    if path.is_file() and path.suffix in {".py", ".yml", ".j2", ".sh", ".mjs", ".cjs"} and "node_modules" not in path.parts
-]
-
-
-def test_it_imports_nothing_but_the_standard_library_and_itself() -> None:
-    """So that it works as Ansible's module_utils and in the cutover's file, with the system's Python alone."""
-    files = sorted(CORE.rglob("*.py"))
-    assert len(files) > 3
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                assert {alias.name.split(".")[0] for alias in node.names} <= sys.stdlib_module_names, path
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                assert str(node.module).split(".")[0] in sys.stdlib_module_names, path
-
-
-def test_pm2_is_called_and_its_list_read_in_one_place() -> None:
-    """A second copy drifts: one called pm2 by ``env node``, which a timer's PATH does not have."""
-    assert len(PRODUCT) > 200
-    calls = {path.relative_to(ROOT).as_posix() for path in PRODUCT if '"jlist"' in path.read_text(errors="replace")}
-    assert calls == {"src/glitchtip_core/pm2.py"}
-    fields = {
-        path.relative_to(ROOT).as_posix()
-        for path in PRODUCT
-        if path.suffix == ".py" and any(f'"{name}"' in path.read_text() for name in ("pm_uptime", "restart_time", "pmx_module"))
-    }
-    assert fields == {"src/glitchtip_core/pm2_list.py"}
-
 
 #: What sends HTTP, SMTP or anything else over a connection, and who may import it: one place for each kind of client.
 CLIENTS = {
@@ -78,7 +47,7 @@ def clients_of(source: str) -> set[str]:
 def test_http_is_sent_from_one_place_and_by_the_api_client() -> None:
     """So that each request has an end, a size, no redirect and no foreign proxy."""
     found: dict[str, set[str]] = {client: set() for client in CLIENTS}
-    for path in PRODUCT:
+    for path in FILES:
         for client in clients_of(path.read_text()) if path.suffix == ".py" else ():
             found[client].add(path.relative_to(ROOT).as_posix())
     assert found == CLIENTS
@@ -134,8 +103,6 @@ def test_what_the_tools_and_the_switch_import_is_installed_with_them(tmp_path: P
     tasks = yaml.safe_load((ROOT / "roles/ops/tasks/install.yml").read_text())
     argv = next(task for task in tasks if task["name"] == "Pack the source")["ansible.builtin.command"]["argv"]
     assert imported("glitchtip_ops") | {"glitchtip_ops"} == {word for word in argv if word.startswith("glitchtip_")}
-    assert imported("glitchtip_cutover") == {"glitchtip_core"}
-    assert imported("glitchtip_core") == imported("glitchtip_api") == set()
     program = tmp_path / "program.pyz"
     program.write_bytes(bundle(ROOT / "src" / "glitchtip_cutover"))
     with zipfile.ZipFile(program) as archive:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from glitchtip_core.dsn import Dsn, parse_dsn
 from glitchtip_cutover.api import Event
-from glitchtip_cutover.config import Config, Side, parse_config
-from glitchtip_cutover.dsn import Dsn, parse_dsn
+from glitchtip_cutover.config import Config, Side
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError
 from glitchtip_cutover.host import Host
 from glitchtip_cutover.manager import Process

@@ -18,10 +18,11 @@ from unit.cutover.test_watch import Watched
 from glitchtip_core.errors import CoreError
 from glitchtip_core.json_text import decode_json
 from glitchtip_core.pm2_list import read_entries
+from glitchtip_core.switch import KINDS
+from glitchtip_core.transaction.state import fold
 from glitchtip_cutover import cli
 from glitchtip_cutover.api import parse_event
 from glitchtip_cutover.errors import CutoverError, IncompleteError, RolledBackError
-from glitchtip_cutover.journal import fold
 from glitchtip_cutover.proof import read_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -174,7 +175,7 @@ def test_what_cannot_be_closed_after_a_confirm_is_a_note(tmp_path: Path, monkeyp
 def test_a_journal_that_refuses_a_record_has_not_begun_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = fresh(tmp_path)
     cutover = world.cutover()
-    monkeypatch.setattr("glitchtip_cutover.journal.fsync_file", lambda *_: {}["x"])
+    monkeypatch.setattr("glitchtip_core.transaction.journal.fsync_file", lambda *_: {}["x"])
     with pytest.raises(CutoverError, match="cannot write the journal") as caught:
         cutover.journal.append("apply_begin", attempt=1)
     assert caught.value.exit_code == 1
@@ -185,7 +186,7 @@ def test_a_journal_that_refuses_a_record_has_not_begun_it(tmp_path: Path, monkey
 
 
 def test_fields_that_are_missing_are_worked_out() -> None:
-    state = fold([{"event": "apply_begin"}, {"event": "applied", "deadline": "later"}, {"event": "rollback_incomplete"}])
+    state = fold([{"event": "apply_begin"}, {"event": "applied", "deadline": "later"}, {"event": "rollback_incomplete"}], KINDS)
     assert (state.attempt, state.stands, state.deadline) == (1, "glitchtip", None)
     assert state.problems == ("the journal does not say what the problem was",)
 
@@ -197,7 +198,7 @@ def test_fields_that_are_missing_are_worked_out() -> None:
 def test_a_record_that_decides_and_is_incomplete_is_named(event: str, name: str) -> None:
     for value in ({}, {name: None}, {name: [1]}):
         with pytest.raises(CutoverError, match=rf"record 2 of the journal \({event}\) is incomplete: it has no {name}"):
-            fold([{"event": "apply_begin", "attempt": 1}, {"event": event, **value}])
+            fold([{"event": "apply_begin", "attempt": 1}, {"event": event, **value}], KINDS)
 
 
 # ------------------------------------------------------------------ trackers and probes

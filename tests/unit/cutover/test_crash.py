@@ -18,8 +18,9 @@ import pytest
 from unit.cutover.disk import FATES, Disk
 from unit.cutover.simulation import KEY, MIRROR, NEW, OLD, OWN_MIRROR, OWN_NEW, OWN_OLD, Crash, Simulation
 
+from glitchtip_core.transaction.journal import Journal
+from glitchtip_core.transaction.state import Record
 from glitchtip_cutover.errors import CutoverError
-from glitchtip_cutover.journal import Journal, Record
 
 # The DSN of the services that share the .env, and that of the one with its own.
 DSNS = {"before": (OLD, OWN_OLD), "mirror": (MIRROR, OWN_MIRROR), "glitchtip": (NEW, OWN_NEW)}

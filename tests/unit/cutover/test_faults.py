@@ -19,7 +19,8 @@ from unit.cutover.simulation import NEW, Simulation
 from unit.cutover.test_crash import SCENARIOS, place, violations
 from unit.cutover.test_watch import Watched
 
-from glitchtip_cutover import transaction, watch
+from glitchtip_core.transaction import transaction
+from glitchtip_cutover import parts, watch
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.transaction import Cutover
 from glitchtip_cutover.watch import Watch
@@ -151,7 +152,7 @@ def test_calls_all_over_a_command_may_raise_anything(scenario: str) -> None:
 def unprotected() -> Iterator[None]:
     """The product without what this file is about."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction, "contain_host", lambda host: host)
+        patch.setattr(parts, "contain_host", lambda host: host)
         patch.setattr(transaction, "accountable", lambda *_, **__: contextlib.nullcontext())
         patch.setattr(watch, "contain_host", lambda host: host)
         yield

@@ -17,8 +17,10 @@ from unit.cutover.simulation import NEW, OLD, OWN_OLD, Simulation
 from unit.cutover.test_crash import place, switched, torn, unconfirmed, violations
 from unit.cutover.test_watch import Watched, memory_full
 
-from glitchtip_cutover import bookkeeping, store
-from glitchtip_cutover.bookkeeping import Bookkeeping
+from glitchtip_core.transaction import bookkeeping, store
+from glitchtip_core.transaction.bookkeeping import Bookkeeping
+from glitchtip_core.transaction.reserve import BYTES, FILES, Reserve
+from glitchtip_core.transaction.store import Store
 from glitchtip_cutover.errors import (
     BusyError,
     CutoverError,
@@ -26,8 +28,6 @@ from glitchtip_cutover.errors import (
     RolledBackError,
     UnrecordedError,
 )
-from glitchtip_cutover.reserve import BYTES, FILES, Reserve
-from glitchtip_cutover.store import Store
 
 KINDS = ("bytes", "inodes", "read-only")
 BEFORE = {OLD, OWN_OLD}

@@ -12,10 +12,11 @@ import pytest
 from unit.cutover.full_disk import SmallDisk, small_disk
 from unit.cutover.simulation import KEY, NEW, OLD, Simulation
 
-from glitchtip_cutover import envfile, files
+from glitchtip_core import files
+from glitchtip_core.files import write_over
+from glitchtip_cutover import envfile
 from glitchtip_cutover.envfile import EnvFile
 from glitchtip_cutover.errors import CutoverError, IncompleteError
-from glitchtip_cutover.files import write_over
 
 LONG = f"A=1\n{KEY}={NEW}\n# {'x' * 3900}\nB=2\n".encode()
 

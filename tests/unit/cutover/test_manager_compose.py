@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from unit.cutover.simulation import PROCESSES
 
+from glitchtip_core.process import Completed
 from glitchtip_cutover import compose
 from glitchtip_cutover.compose import Compose, epoch
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.engine import reason_of
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.prechecks import Findings, check_product
-from glitchtip_cutover.process import Completed
 from glitchtip_cutover.running import Running
 from glitchtip_cutover.services import Services
 from glitchtip_cutover.snapshot import Snapshot

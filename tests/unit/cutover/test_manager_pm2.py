@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.process import Completed
 from glitchtip_cutover import deadline
-from glitchtip_cutover.config import Pm2Settings, parse_config
+from glitchtip_cutover.config import Pm2Settings
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, IncompleteError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.pm2 import Pm2
-from glitchtip_cutover.process import Completed
 
 KEY = "SENTRY_DSN"
 
@@ -187,7 +189,7 @@ class FakeSystemdRun:
         )
         systemctl.chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
-        monkeypatch.setattr(deadline, "_RESULTS", root / "results")
+        monkeypatch.setattr(deadline, "UNITS", dataclasses.replace(deadline.UNITS, results=root / "results"))
         self.config = parse_config(
             {
                 "migration_id": "m",
@@ -260,6 +262,6 @@ def test_the_program_starts_itself_again_under_any_name(
     with zipfile.ZipFile(program, "w") as archive:
         archive.writestr("__main__.py", "")
     monkeypatch.setattr(sys, "argv", [str(program)])
-    assert deadline.self_command() == [sys.executable, "-I", str(program)]
+    assert deadline.UNITS.command() == [sys.executable, "-I", str(program)]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest"])
-    assert deadline.self_command() == [sys.executable, "-P", "-m", "glitchtip_cutover"]
+    assert deadline.UNITS.command() == [sys.executable, "-P", "-m", "glitchtip_cutover"]

@@ -14,7 +14,7 @@ import pytest
 from unit.cutover.simulation import PROCESSES
 
 from glitchtip_cutover import systemd
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.manager import Process, manager_for
 from glitchtip_cutover.running import Running

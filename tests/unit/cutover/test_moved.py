@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unit.cutover.simulation import KEY, NEW, OLD, Simulation
 
-from glitchtip_cutover import transaction
+from glitchtip_cutover import parts
 from glitchtip_cutover.errors import CutoverError, IncompleteError
 
 
@@ -55,7 +55,7 @@ def test_a_deploy_before_the_switch_is_recorded_anew_and_the_rollback_restores_i
 
 def test_without_recording_it_anew_apply_refuses_for_ever(world: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    monkeypatch.setattr(transaction, "find_moved", lambda *_: [])
+    monkeypatch.setattr(parts, "find_moved", lambda *_: [])
     deploy(world)
     for _ in range(2):
         with pytest.raises(CutoverError, match="put it back where it was"):

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from glitchtip_core.dsn import parse_dsn, shown
 from glitchtip_core.errors import CoreError
 from glitchtip_core.pm2_list import read_entries, read_entry
-from glitchtip_cutover import journal as journal_module
+from glitchtip_core.switch import KINDS
+from glitchtip_core.transaction import journal as journal_module
 from glitchtip_cutover.api import Event, parse_event
 from glitchtip_cutover.bundle import bundle
-from glitchtip_cutover.config import load_config, parse_config
-from glitchtip_cutover.dsn import parse_dsn, shown
+from glitchtip_cutover.config_file import load_config, parse_config
 from glitchtip_cutover.errors import CutoverError, ServiceError, UnprovenServiceError, UsageError
 from glitchtip_cutover.heard import Attribution
 from glitchtip_cutover.manager import Process
@@ -121,7 +122,7 @@ def test_saved_list_of_pm2_is_rewritten_only_where_it_carries_the_dsn(tmp_path: 
 
 def test_torn_last_line_is_ignored_and_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    journal = journal_module.Journal(path, lambda: 5.0)
+    journal = journal_module.Journal(path, lambda: 5.0, kinds=KINDS)
     journal.append("apply_begin", attempt=1, new_dsn_sha256="x")
     whole = path.read_bytes()
     for cut in range(1, len(whole)):
@@ -138,7 +139,7 @@ def test_damage_before_the_last_line_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text('garbage\n{"event": "applied"}\n')
     with pytest.raises(CutoverError, match="damaged in line 1"):
-        journal_module.Journal(path, lambda: 0.0).records()
+        journal_module.Journal(path, lambda: 0.0, kinds=KINDS).records()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 from glitchtip_core.http import Answer, HttpError, Trouble
 from glitchtip_core.pm2_list import read_entry
 from glitchtip_cutover import token_check
-from glitchtip_cutover.config import Config, parse_config
+from glitchtip_cutover.config import Config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError
 from glitchtip_cutover.instrument_text import is_set_in
 from glitchtip_cutover.manager import Process, file_watcher

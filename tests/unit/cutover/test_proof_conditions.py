@@ -11,7 +11,7 @@ import pytest
 from unit.cutover.simulation import KEY, NEW, OLD, PROCESSES, Simulation
 
 from glitchtip_cutover.api import Event
-from glitchtip_cutover.config import parse_config
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, RolledBackError, UsageError
 from glitchtip_cutover.heard import DAY, Attribution, Rate, talkers
 from glitchtip_cutover.manager import Process

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_core.pm2_list import read_entries
 from glitchtip_cutover import launch as launch_module
 from glitchtip_cutover import pm2 as pm2_module
 from glitchtip_cutover import running as running_module
-from glitchtip_cutover.config import Pm2Settings, parse_config
-from glitchtip_cutover.dsn import parse_dsn
+from glitchtip_cutover.config import Pm2Settings
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import ProcessGoneError, ServiceError, UnprovenServiceError
 from glitchtip_cutover.manager import Process
 from glitchtip_cutover.pm2 import Pm2

@@ -8,11 +8,11 @@ import pytest
 from unit.cutover import test_manager_compose, test_manager_systemd
 from unit.cutover.test_manager_systemd import KEY, NEW, OLD
 
+from glitchtip_core.dsn import parse_dsn
 from glitchtip_cutover import surroundings
 from glitchtip_cutover.active_target import Wanted
 from glitchtip_cutover.config import Config
 from glitchtip_cutover.drift import Finding, judge
-from glitchtip_cutover.dsn import parse_dsn
 from glitchtip_cutover.manager import Manager
 from glitchtip_cutover.surroundings import read_surroundings
 from glitchtip_cutover.targets import Target

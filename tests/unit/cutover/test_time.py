@@ -16,9 +16,9 @@ from unit.cutover.test_crash import switched
 from unit.cutover.test_proof_conditions import talks
 from unit.cutover.test_watch import Watched, memory_full
 
-from glitchtip_cutover import limits, transaction, watch, wayback
+from glitchtip_core.transaction.limits import limit_step, unlimited
+from glitchtip_cutover import limits, rolling_back, transaction, watch, wayback
 from glitchtip_cutover.errors import CutoverError, IncompleteError, InterruptedRunError, RolledBackError
-from glitchtip_cutover.limits import limit_step, unlimited
 from glitchtip_cutover.watch_mark import WatchMark, read_mark, watch_mark, write_mark
 from glitchtip_cutover.wayback import WayBack
 
@@ -252,4 +252,4 @@ def test_every_step_has_a_limit(tmp_path: Path) -> None:
         "proving the services",
         "the notification",
     }
-    assert f"{limits.FILE:g} s for a file" in limits.told_limits(world.config, transaction.ROLLBACK_PROOF)
+    assert f"{limits.FILE:g} s for a file" in limits.told_limits(world.config, rolling_back.ROLLBACK_PROOF)

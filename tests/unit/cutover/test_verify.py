@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from unit.cutover.simulation import KEY, NEW, OLD, Crash, Simulation
 
-from glitchtip_cutover.dsn import Dsn
+from glitchtip_core.dsn import Dsn
 from glitchtip_cutover.errors import CutoverError, ServiceError
 from glitchtip_cutover.host import Host
 from glitchtip_cutover.manager import Process

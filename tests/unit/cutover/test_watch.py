@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from unit.cutover.simulation import NEW, OLD, Simulation
 
+from glitchtip_core.memory import Memory
 from glitchtip_cutover.errors import BusyError, CutoverError, InterruptedRunError, RolledBackError
-from glitchtip_cutover.memory import Memory, read_memory
 from glitchtip_cutover.watch import Watch, start_watch
 from glitchtip_cutover.watch_mark import watch_mark
 
@@ -352,17 +352,3 @@ def test_the_mirror_and_a_watch_of_no_seconds_are_not_watched(tmp_path: Path) ->
     other = Simulation(tmp_path)
     start_watch(other.config, {"attempt": 1, "stands": "mirror"})
     assert not watch_mark(world.config).exists()
-
-
-def test_memory_is_that_of_the_tightest_limit(tmp_path: Path) -> None:
-    proc, sys_fs = tmp_path / "proc", tmp_path / "sys"
-    (proc / "self").mkdir(parents=True)
-    (proc / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n")
-    (proc / "self" / "cgroup").write_text("0::/system.slice/ai-admin-cutover-watch.service\n")
-    assert read_memory(proc, sys_fs) == Memory(8 * 1024**3, 4 * 1024**3, "meminfo")
-    sys_fs.mkdir()
-    (sys_fs / "memory.max").write_text("2147483648\n")
-    (sys_fs / "memory.current").write_text("2040109466\n")
-    (sys_fs / "memory.stat").write_text("inactive_file 100000000\nactive_file 0\n")
-    memory = read_memory(proc, sys_fs)
-    assert (memory.total, memory.source, memory.percent) == (2147483648, "cgroup", 90.3)

@@ -12,12 +12,13 @@ from unit.cutover.simulation import KEY, NEW, OLD
 from unit.cutover.test_drift import OLD_HOST, Product, ecosystem
 from unit.cutover.test_watch import FakeDocker
 
+from glitchtip_core.memory import Memory
+from glitchtip_core.switch import KINDS
+from glitchtip_core.transaction.journal import Journal
 from glitchtip_cutover import active_target, surroundings
 from glitchtip_cutover.announce import TEMPLATES
 from glitchtip_cutover.errors import CutoverError, InterruptedRunError
-from glitchtip_cutover.journal import Journal
 from glitchtip_cutover.manager import Process
-from glitchtip_cutover.memory import Memory
 from glitchtip_cutover.watch import Watch, start_watch
 
 INTERVAL = 30
@@ -164,7 +165,7 @@ def test_what_was_corrected_is_not_open_at_the_end(deployed: Deployed) -> None:
 
 def test_a_change_that_is_under_way_is_no_finding(deployed: Deployed) -> None:
     """A rollback of one service by hand begins while files are read: what is found may be its work."""
-    journal = Journal(deployed.world.config.state_dir / "journal.jsonl", deployed.world.clock.time)
+    journal = Journal(deployed.world.config.state_dir / "journal.jsonl", deployed.world.clock.time, kinds=KINDS)
 
     def begin() -> None:
         if deployed.comparisons == 3:

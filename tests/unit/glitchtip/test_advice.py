@@ -17,7 +17,8 @@ def advice(*states, **variables):
     """The advice for products in these states, on hosts app1, app2, ..."""
     known = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
     products = [
-        {"host": f"app{number}", "state": state, "reports_to": "?"} for number, state in enumerate(states, 1)
+        {"host": f"app{number}", "state": state, "reports_to": "?", "away": state not in ("none", "rolled_back")}
+        for number, state in enumerate(states, 1)
     ]
     given = {"glitchtip_dir": "/opt/glitchtip", "products_standing": products, **variables}
     templar = Templar(loader=DataLoader(), variables={**known, **given})
@@ -34,6 +35,13 @@ def test_only_where_nobody_reports_here_may_it_be_removed(first, second):
     assert ("rollback.yml" in said) == (not unused)
     assert "docker compose --project-directory /opt/glitchtip logs" in said
     assert "{{" not in said
+
+
+def test_a_product_whose_last_attempt_alone_was_rolled_back_still_reports_here():
+    """The state is the same word as after a rollback of everything: the switch says which, not the word."""
+    product = {"host": "app1", "state": "rolled_back", "reports_to": "errors.example.org", "away": True}
+    assert "uninstall" not in advice(products_standing=[product])
+    assert "(app1: rolled_back)" in advice(products_standing=[product])
 
 
 def test_hosts_that_report_here_are_named_with_their_state():

@@ -10,6 +10,9 @@ from pathlib import Path
 import host_capacity as hc
 import pytest
 
+from glitchtip_core.cgroups import parse_mounts
+from glitchtip_core.memory import UNLIMITED_V1
+
 MIB = 1024 * 1024
 MEMINFO = "MemTotal: 8192000 kB\nMemFree: 100 kB\nMemAvailable: 4096000 kB\nSwapFree: 1024 kB\nHugePages: 0\n"
 MOUNTS_V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -38,7 +41,7 @@ def group_v2(limit="max", used=0, inactive=0):
     }
 
 
-def group_v1(limit=hc.UNLIMITED_V1, used=0, inactive=0, hierarchical=None):
+def group_v1(limit=UNLIMITED_V1, used=0, inactive=0, hierarchical=None):
     own = f"hierarchical_memory_limit {hierarchical}\n" if hierarchical else ""
     return {
         "memory.limit_in_bytes": f"{limit}\n",
@@ -150,7 +153,7 @@ def test_a_quota_takes_processors_away(host, mounts, own, groups, effective):
 
 def test_mount_points_with_blanks_are_read():
     line = r"30 23 0:26 / /odd\040place rw - cgroup2 cgroup2 rw"
-    assert hc.parse_cgroup_mounts(line) == {"": ("/", "/odd place")}
+    assert parse_mounts(line) == {"": ("/", "/odd place")}
 
 
 def test_this_machine_can_be_measured():

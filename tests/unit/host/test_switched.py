@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from switched import not_on_glitchtip
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,3 +114,32 @@ def test_every_phase_records_the_stack_that_it_was_about():
         text = (ROOT / "playbooks" / name).read_text(encoding="utf-8")
         assert text.count(f"phase: phase{number}\n") == 1
         assert text.split(f"phase: phase{number}\n")[1].lstrip().startswith("stack_id: "), name
+
+
+def standing(*answers):
+    """What playbooks/tasks/where_products_stand.yml makes of the answers of ``status --json``."""
+    tasks = DataLoader().load_from_file(str(ROOT / "playbooks/tasks/where_products_stand.yml"), trusted_as_template=True)
+    expression = tasks[-1]["ansible.builtin.set_fact"]["products_standing"]
+    results = [{"products_host": f"app{at}", "stdout": text} for at, text in enumerate(answers, 1)]
+    return Templar(loader=DataLoader(), variables={"products_told": {"results": results}}).template(expression)
+
+
+def test_only_a_switch_that_says_so_itself_has_nothing_away():
+    """``rolled_back`` alone does not: a failed attempt that was rolled back leaves in effect what stood before it."""
+    back = {"state": "rolled_back", "stands": "before", "at_origin": True, "env_dsn_host": "sentry.example.org"}
+    attempt = {**back, "stands": "glitchtip", "at_origin": False}
+    found = standing(json.dumps(back), json.dumps(attempt), "", json.dumps({"reason": "no configuration"}))
+    assert [(row["host"], row["away"]) for row in found] == [("app1", False), ("app2", True), ("app3", True), ("app4", True)]
+    assert [row["state"] for row in found] == ["rolled_back", "rolled_back", "unknown", "unknown"]
+
+
+def test_nothing_but_the_switch_tells_whether_a_product_is_away():
+    """No playbook and no role judges by the word of the state. Control: such a line is found."""
+
+    def judges(text):
+        return "'rolled_back'" in text
+
+    places = [path for folder in ("playbooks", "roles") for path in (ROOT / folder).rglob("*") if path.suffix in (".yml", ".j2")]
+    assert len(places) > 100
+    assert [path.name for path in places if judges(path.read_text())] == []
+    assert judges("{{ products_standing | rejectattr('state', 'in', ['none', 'rolled_back']) }}")

@@ -78,7 +78,8 @@ PROGRAM_DEFAULTS = {
     "src/glitchtip_ops/local_test/command.py": "role local_test says --pm2",
     "src/glitchtip_ops/drift.py": "monitor.json says the program; this is for one without monitoring",
     "src/glitchtip_cutover/config.py": "config.json says them",
-    "src/glitchtip_cutover/mirror.py": "config.json says the address",
+    "src/glitchtip_cutover/config_file.py": "config.json says them",
+    "src/glitchtip_cutover/mirror_routes.py": "config.json says the address",
     "src/glitchtip_cutover/cli.py": "role ai-admin-cutover builds its own into the program (bundle.py)",
 }
 

@@ -9,23 +9,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from glitchtip_cutover.config import parse_config
-from glitchtip_cutover.dsn import parse_dsn
+from glitchtip_core.dsn import parse_dsn
+from glitchtip_cutover.config_file import parse_config
 from glitchtip_cutover.errors import CutoverError, UsageError
-from glitchtip_cutover.mirror import (
+from glitchtip_cutover.mirror import configure, problem, remove
+from glitchtip_cutover.mirror_routes import (
     Names,
     NginxSettings,
-    configure,
     mirror_dsn,
     parse_settings,
-    problem,
     read_names,
-    remove,
-    render,
-    revision_of,
     routes,
     settings_of,
 )
+from glitchtip_cutover.mirror_text import render, revision_of
 from glitchtip_cutover.snapshot import Before, save_before
 
 OLD_KEY = "a" * 32

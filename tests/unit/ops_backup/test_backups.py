@@ -227,7 +227,7 @@ def test_two_backups_of_one_minute_have_two_names_in_order(backups: Backups) -> 
 
 
 def test_a_second_run_is_refused_while_one_holds_the_lock(backups: Backups, world: World) -> None:
-    from glitchtip_ops.files import lock
+    from glitchtip_core.files import lock
 
     with lock(world.backups / ".lock", "a backup"), pytest.raises(OpsError, match="a backup runs already"):
         backups.create()

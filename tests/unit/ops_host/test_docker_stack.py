@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from unit.ops_support import World, container
 
-from glitchtip_ops.docker_stack import DatabaseSession, Stack, parse_container, parse_size, read_oom_kills
+from glitchtip_ops.docker_stack import DatabaseSession, Stack, parse_container, parse_size
 from glitchtip_ops.process import OpsError
 
 
@@ -107,40 +107,6 @@ def test_the_engine_tells_where_it_keeps_its_data(world: World) -> None:
     world.save()
     with pytest.raises(OpsError, match="did not tell"):
         Stack().root_directory()
-
-
-def _cgroup(root: Path, lines: str, files: dict[str, str]) -> tuple[Path, Path]:
-    (root / "proc/7").mkdir(parents=True)
-    (root / "proc/7/cgroup").write_text(lines)
-    for name, text in files.items():
-        path = root / "cgroup" / name
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    return root / "cgroup", root / "proc"
-
-
-@pytest.mark.parametrize(
-    ("lines", "files", "kills"),
-    [
-        ("0::/docker/c1\n", {"docker/c1/memory.events": "low 0\noom 9\noom_kill 3\n"}, 3),
-        (
-            "4:cpu:/c1\n3:memory:/c1\n0::/c1\n",
-            {"memory/c1/memory.oom_control": "under_oom 0\noom_kill 2\n"},
-            2,
-        ),
-        ("0::/c1\n3:memory:/c1\n", {"memory/c1/memory.oom_control": "oom_kill 2\n"}, 2),
-        ("0::/gone\n", {}, None),
-        ("0::/c1\n", {"c1/memory.events": "low 0\n"}, None),
-        ("nonsense\n", {}, None),
-    ],
-)
-def test_out_of_memory_kills_are_read_from_the_cgroup(
-    tmp_path: Path, lines: str, files: dict[str, str], kills: int | None
-) -> None:
-    cgroups, proc = _cgroup(tmp_path, lines, files)
-    seen = parse_container(container("web", State={"Pid": 7}))
-    assert read_oom_kills(seen, cgroups, proc) == kills
-    assert read_oom_kills(parse_container(container("web")), cgroups, proc) is None
 
 
 def test_the_worker_is_left_out_only_where_one_process_does_all(world: World) -> None:

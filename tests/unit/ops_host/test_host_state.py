@@ -1,4 +1,4 @@
-"""Memory is what the host really has; PM2 is asked only when its daemon answers; jobs may be stopped."""
+"""PM2 is asked only when its daemon answers; jobs may be stopped."""
 
 from __future__ import annotations
 
@@ -10,66 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from glitchtip_ops.host_state import Memory, parse_pm2_list, read_cpu, read_disk, read_memory, read_pm2
+from glitchtip_ops.host_state import parse_pm2_list, read_cpu, read_disk, read_pm2
 from glitchtip_ops.process import OpsError
 
 MIB = 2**20
-MEMINFO = "MemTotal: 4096000 kB\nMemFree: 100 kB\nMemAvailable: 3072000 kB\nBuffers: 5 kB\n"
-
-
-def host(root: Path, cgroup: str, files: dict[str, str]) -> Memory:
-    proc, sys_fs = root / "proc", root / "cg"
-    (proc / "self").mkdir(parents=True)
-    (proc / "meminfo").write_text(MEMINFO)
-    (proc / "self" / "cgroup").write_text(cgroup)
-    for name, text in files.items():
-        path = sys_fs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return read_memory(proc, sys_fs)
-
-
-def test_without_limits_meminfo_counts(tmp_path: Path) -> None:
-    memory = host(tmp_path, "0::/\n", {"memory.max": "max\n", "memory.current": "1\n"})
-    assert (memory.source, memory.percent, memory.total) == ("meminfo", 25.0, 4096000 * 1024)
-
-
-def test_the_limit_of_a_container_counts_when_it_is_tighter_v2(tmp_path: Path) -> None:
-    files = {
-        "memory.max": str(1000 * MIB),
-        "memory.current": str(900 * MIB),
-        "memory.stat": f"inactive_file {100 * MIB}\nactive_file {150 * MIB}\nslab_reclaimable {50 * MIB}\n",
-    }
-    memory = host(tmp_path, "0::/\n", files)
-    assert (memory.source, memory.percent, memory.total) == ("cgroup", 60.0, 1000 * MIB)
-
-
-def test_the_limit_of_an_ancestor_counts_v1(tmp_path: Path) -> None:
-    path = "memory/docker/abc"
-    files = {
-        f"{path}/memory.limit_in_bytes": str(2000 * MIB),
-        f"{path}/memory.usage_in_bytes": str(1500 * MIB),
-        f"{path}/memory.stat": f"inactive_file 1\ntotal_inactive_file {300 * MIB}\n",
-        f"{path}/system.slice/glitchtip-soak.service/memory.limit_in_bytes": str(10 * MIB),
-        f"{path}/system.slice/glitchtip-soak.service/memory.usage_in_bytes": str(10 * MIB),
-        "memory/memory.limit_in_bytes": "9223372036854771712",
-        "memory/memory.usage_in_bytes": "5",
-    }
-    cgroup = (
-        "11:cpu:/docker/abc\n4:memory:/docker/abc/system.slice/glitchtip-soak.service\n1:name=systemd:/x\n"
-    )
-    memory = host(tmp_path, cgroup, files)
-    assert (memory.source, memory.percent) == ("cgroup", 60.0)
-
-
-def test_a_limit_with_room_does_not_hide_a_full_host(tmp_path: Path) -> None:
-    memory = host(tmp_path, "0::/\n", {"memory.max": str(1000 * MIB), "memory.current": str(10 * MIB)})
-    assert memory.source == "meminfo"
-
-
-def test_an_unreadable_meminfo_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OpsError, match="cannot be read from /proc/meminfo"):
-        read_memory(tmp_path, tmp_path)
 
 
 def test_the_disk_of_a_path_that_does_not_exist_yet_is_its_parents(tmp_path: Path) -> None:

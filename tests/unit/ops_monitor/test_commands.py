@@ -13,9 +13,9 @@ from pytest_httpserver import HTTPServer
 from unit.ops_support import World
 from werkzeug import Response
 
+from glitchtip_core.files import lock
 from glitchtip_ops import monitor
 from glitchtip_ops.cli import main
-from glitchtip_ops.files import lock
 from glitchtip_ops.monitor import Check
 from glitchtip_ops.probe import send_probe
 

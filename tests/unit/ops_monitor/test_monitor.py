@@ -15,9 +15,10 @@ from pytest_httpserver import HTTPServer
 from unit.ops_support import World
 from werkzeug import Response
 
+from glitchtip_core.memory import Memory
 from glitchtip_ops import monitor, pipeline
 from glitchtip_ops.docker_stack import Stack
-from glitchtip_ops.host_state import Disk, Memory, Pm2Process
+from glitchtip_ops.host_state import Disk, Pm2Process
 from glitchtip_ops.monitor import (
     Check,
     Hooks,

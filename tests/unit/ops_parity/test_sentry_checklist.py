@@ -15,16 +15,18 @@ from unit.ops_parity.support import START, event
 from unit.ops_parity.test_sides import TOKEN, write_sentry
 from werkzeug import Request, Response
 
+from glitchtip_core.switch import KINDS
+from glitchtip_core.transaction.state import fold
 from glitchtip_ops import sentry_checklist
 from glitchtip_ops.parity.window import iso
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.sentry_checklist import (
     CONFIRMED_BY_PEOPLE,
     evidence_points,
-    fold_journal,
     soak_point,
 )
 from glitchtip_ops.settings import load_settings
+from glitchtip_ops.switch import told
 
 DAY = 86400
 NOW = float(START + 30 * DAY)
@@ -275,8 +277,8 @@ def test_a_later_attempt_that_was_taken_back_leaves_the_cutover_confirmed() -> N
         {"at": CUTOVER + 110, "event": "rollback_begin", "target": "attempt"},
         {"at": CUTOVER + 120, "event": "rolled_back"},
     ]
-    assert fold_journal([*JOURNAL, *later]).confirmed == CUTOVER
-    assert fold_journal([*JOURNAL, *later[:2]]).confirmed is None
+    assert told(fold([*JOURNAL, *later], KINDS)).confirmed == CUTOVER
+    assert told(fold([*JOURNAL, *later[:2]], KINDS)).confirmed is None
 
 
 def test_a_service_that_was_put_back_alone_keeps_the_cutover_open(host: Host) -> None:
@@ -288,10 +290,51 @@ def test_a_service_that_was_put_back_alone_keeps_the_cutover_open(host: Host) ->
         [
             *JOURNAL,
             {"at": 1, "event": "override_begin", "service": "a"},
-            {"at": 2, "event": "override_removed", "service": "a"},
+            {"at": 2, "event": "override_done", "service": "a"},
+            {"at": CUTOVER + 100, "event": "apply_begin", "target": "glitchtip"},
+            {"at": CUTOVER + 101, "event": "override_removed", "service": "a"},
+            {"at": CUTOVER + 102, "event": "applied"},
+            {"at": CUTOVER + 103, "event": "confirmed"},
         ]
     )
     assert host.run().document["open"] == []
+
+
+@pytest.mark.parametrize(
+    ("back", "names"),
+    [
+        ("attempt", ("ai-admin-api was put back to Sentry alone",)),
+        ("snapshot", ()),
+    ],
+)
+def test_a_failed_attempt_does_not_make_a_service_forgotten_that_was_put_back_alone(
+    host: Host, back: str, names: tuple[str, ...]
+) -> None:
+    """The attempt would have taken the service along, and was taken back: the service is on Sentry as before it."""
+    host.journal(
+        [
+            *JOURNAL,
+            {"at": CUTOVER + 50, "event": "override_begin", "service": "ai-admin-api"},
+            {"at": CUTOVER + 51, "event": "override_done", "service": "ai-admin-api"},
+            {"at": CUTOVER + 100, "event": "apply_begin", "target": "glitchtip", "attempt": 2},
+            {"at": CUTOVER + 101, "event": "override_removed", "service": "ai-admin-api"},
+            {"at": CUTOVER + 110, "event": "rollback_begin", "target": back},
+            {"at": CUTOVER + 120, "event": "rolled_back", "target": back},
+        ]
+    )
+    assert "cutover" in host.run().document["open"]
+    assert host.point("cutover")["details"] == names
+
+
+def test_a_service_whose_way_back_was_dropped_is_where_all_others_are(host: Host) -> None:
+    host.journal([*JOURNAL, *({"at": 1, "event": event, "service": "a"} for event in ("override_begin", "override_dropped"))])
+    assert host.run().document["open"] == []
+
+
+def test_a_record_that_does_not_say_enough_keeps_the_cutover_open(host: Host) -> None:
+    host.journal([*JOURNAL, {"at": 1, "event": "rollback_begin"}])
+    assert "cutover" in host.run().document["open"]
+    assert "record 4 of the journal (rollback_begin) is incomplete: it has no target" in host.point("cutover")["value"]
 
 
 def test_a_torn_last_line_of_the_journal_is_ignored_and_a_damaged_one_is_not(host: Host) -> None:
@@ -305,14 +348,14 @@ def test_a_torn_last_line_of_the_journal_is_ignored_and_a_damaged_one_is_not(hos
 
 def test_what_only_root_may_read_is_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not taken for done, not a traceback."""
-    whole = Path.read_text
+    whole = Path.read_bytes
 
-    def refuse(self: Path, *arguments: Any, **options: Any) -> str:
+    def refuse(self: Path) -> bytes:
         if self.name in ("journal.jsonl", "phase0.json"):
             raise PermissionError(13, "Permission denied")
-        return whole(self, *arguments, **options)
+        return whole(self)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     outcome = host.run()
     assert outcome.document["open"] == ["phase0", "cutover", "quiet"]
     assert "run this as root" in host.point("cutover")["value"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from unit.ops_queue import PlayedStack, event_id, kombu
 
+from glitchtip_core.files import write_object
 from glitchtip_ops import pipeline, worker_stop
-from glitchtip_ops.files import write_json
 from glitchtip_ops.monitor import MonitorConfig, decide
 from glitchtip_ops.pipeline import Check, Pipeline, check_dead_letters, check_queue, check_unacked
 from glitchtip_ops.queue.state import QueueState
@@ -163,7 +163,7 @@ def test_a_worker_that_an_interrupted_command_left_stopped_is_started(
     stack: PlayedStack, settings: Any
 ) -> None:
     stack.entries["worker"]["State"]["Status"] = "exited"
-    write_json(
+    write_object(
         worker_stop.record_of(settings.state_dir), {"since": "06:00", "reason": "a recovery of the queue"}
     )
     assert not run(settings, stack, act=False)["worker_start"].ok

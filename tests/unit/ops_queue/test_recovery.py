@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from unit.ops_queue import SERVER, PlayedStack, event_id, kombu, vtask
 
+from glitchtip_core.files import write_object
 from glitchtip_ops import stack as stack_command
 from glitchtip_ops import worker_stop
-from glitchtip_ops.files import write_json
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.queue import recovery
@@ -312,7 +312,7 @@ def test_a_restart_that_fails_starts_the_worker_and_finishes_an_earlier_one(
 
     monkeypatch.setattr(stack, "restart", broken)
     stack.entries["worker"]["State"]["Status"] = "exited"
-    write_json(worker_stop.record_of(settings.state_dir), {"since": "earlier", "reason": "a test"})
+    write_object(worker_stop.record_of(settings.state_dir), {"since": "earlier", "reason": "a test"})
     with pytest.raises(OpsError, match="no space left"):
         stack_command.restart(settings, stack, "postgres")
     assert stack.container("worker").running

@@ -17,10 +17,11 @@ import pytest
 from unit.ops_soak import START, make_plan, make_run, make_sample, with_mirror
 from unit.ops_support import World, container
 
+from glitchtip_core.files import append_line, lock, write_object
+from glitchtip_core.memory import Memory
 from glitchtip_ops import cli
 from glitchtip_ops.docker_stack import Stack
-from glitchtip_ops.files import append_line, lock, write_json
-from glitchtip_ops.host_state import Cpu, Memory, Pm2Process
+from glitchtip_ops.host_state import Cpu, Pm2Process
 from glitchtip_ops.probe import Probe
 from glitchtip_ops.process import OpsError
 from glitchtip_ops.soak import GO, NO_GO, SoakConfig, SoakFiles, commands, running, sampler
@@ -185,7 +186,7 @@ def test_a_full_disk_costs_samples_and_is_said_and_the_verdict_comes_when_there_
             sample_due(files(world), host, clock=host.clock)
     host.now = START + timedelta(seconds=60)
     with monkeypatch.context() as patch:
-        patch.setattr(running, "write_json", lambda *_: (_ for _ in ()).throw(OpsError("no room")))
+        patch.setattr(running, "write_object", lambda *_: (_ for _ in ()).throw(OpsError("no room")))
         with pytest.raises(OpsError, match="no room"):
             sample_due(files(world), host, clock=host.clock)
     assert not files(world).verdict.exists()
@@ -297,7 +298,7 @@ def test_a_verdict_is_judged_again_when_parity_has_come_and_gets_no_younger(worl
     assert (first["verdict"], len(first["reasons"])) == (NO_GO, 1)
     later = START + timedelta(hours=3)
     parity = {"migration_id": "m1", "compared_at": later.isoformat(), "ratio": 1.0, "verdict": "equal"}
-    write_json(files(world).parity, parity)
+    write_object(files(world).parity, parity)
     refresh(files(world), plan, later)
     second = json.loads(files(world).verdict.read_text())
     assert second["verdict"] == GO

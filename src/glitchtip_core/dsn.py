@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-from .errors import CutoverError
+from .errors import CoreError
 
 _PATTERN = re.compile(
     r"(?P<scheme>https?)://(?P<key>[A-Za-z0-9_-]+)(?::[A-Za-z0-9_-]+)?@"
@@ -47,10 +47,10 @@ class Dsn:
 
 
 def parse_dsn(text: str, what: str = "the DSN") -> Dsn:
-    """Parse ``text``; raise CutoverError naming ``what`` (never the text) when it is not a DSN."""
+    """Parse ``text``; raise CoreError naming ``what`` (never the text) when it is not a DSN."""
     match = _PATTERN.fullmatch(text)
     if match is None or (match["port"] and int(match["port"]) > 65535):
-        raise CutoverError(f"{what} is not a DSN of the form scheme://key@host/project")
+        raise CoreError(f"{what} is not a DSN of the form scheme://key@host/project")
     return Dsn(
         value=text,
         scheme=match["scheme"],
@@ -68,5 +68,5 @@ def shown(text: str | None) -> str:
         return "-"
     try:
         return parse_dsn(text).netloc
-    except CutoverError:
+    except CoreError:
         return "invalid"

@@ -6,19 +6,19 @@ import contextlib
 import os
 from pathlib import Path
 
-from .errors import CutoverError, unexpected
-from .files import private_directory, write_new
+from ..errors import CoreError, reason_of
+from ..files import private_directory, write_new
 
-#: Bytes that are set aside. A rollback of eight services takes 60 KiB (tests/unit/cutover/test_full_disk.py measures it).
+#: Bytes that are set aside. The largest way back takes 60 KiB (tests/unit/cutover/test_full_disk.py measures it).
 BYTES = 512 * 1024
-#: Files besides, each of which sets one inode aside. A rollback makes six files.
+#: Files besides, each of which sets one inode aside. That way back makes six files.
 FILES = 16
 
 _BLOCK = 512  # of ``st_blocks``, in bytes
 
 
 class Reserve:
-    """The directory ``reserve`` of one migration: ``room`` takes bytes, the others take inodes."""
+    """The directory ``reserve`` of one transaction: ``room`` takes bytes, the others take inodes."""
 
     def __init__(self, state_dir: Path, size: int = BYTES, files: int = FILES) -> None:
         self.path = state_dir / "reserve"
@@ -36,7 +36,7 @@ class Reserve:
             return False
 
     def set_aside(self) -> bool:
-        """Take the room; False when it was there already. Raises CutoverError when the disk has no such room."""
+        """Take the room; False when it was there already. Raises CoreError when the disk has no such room."""
         if self.is_whole:
             return False
         try:
@@ -46,9 +46,8 @@ class Reserve:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except Exception as error:
             self.release()
-            told = (error.strerror if isinstance(error, OSError) else "") or unexpected(error)
-            raise CutoverError(
-                f"{self.path}: the {self._size // 1024} KiB that a rollback may need cannot be set aside: {told}. "
+            raise CoreError(
+                f"{self.path}: the {self._size // 1024} KiB that a rollback may need cannot be set aside: {reason_of(error)}. "
                 "Free disk space, then run this again"
             ) from error
         return True

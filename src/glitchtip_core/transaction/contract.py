@@ -11,9 +11,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .errors import (
+from ..errors import (
     BusyError,
-    CutoverError,
+    CoreError,
     IncompleteError,
     RolledBackError,
     UnexpectedError,
@@ -21,12 +21,12 @@ from .errors import (
     UsageError,
     unexpected,
 )
-from .journal import Journal, State, fold
+from .journal import Journal
+from .state import State
 from .store import Store
 
 _OUTCOMES = (RolledBackError, IncompleteError, UnprovenError)
 _REFUSALS = (BusyError, UsageError)
-_NEXT = "run ai-admin-cutover status, then glitchtip-rollback"
 
 
 @contextlib.contextmanager
@@ -36,12 +36,13 @@ def accountable(
     store: Store,
     tell: Callable[[str, Mapping[str, Any]], object],
     *,
+    following: str,
     unattended: bool = False,
 ) -> Iterator[None]:
     """Hold a command to the contract above.
 
-    ``unattended``: nobody waits for the result, so a failure with a change still open is incomplete, even where this
-    run began no act. Raises CutoverError and nothing else.
+    ``following``: what people do next after a run that is not complete. ``unattended``: nobody waits for the result, so a
+    failure with a change still open is incomplete, even where this run began no act. Raises CoreError and nothing else.
     """
     begun = journal.acts
     try:
@@ -53,16 +54,16 @@ def accountable(
     except Exception as error:
         reason = unexpected(error)
         state = _state(journal)
-        foreseen = isinstance(error, CutoverError) and not isinstance(error, UnexpectedError)
+        foreseen = isinstance(error, CoreError) and not isinstance(error, UnexpectedError)
         still_open = (unattended or not foreseen) and _is_open(state, unattended)
         if journal.acts == begun and not still_open:
-            if isinstance(error, CutoverError):
+            if isinstance(error, CoreError):
                 raise
             raise UnexpectedError(f"{reason}; {command} changed nothing") from error
         _report(command, reason, state, journal, store)
         tell("incomplete", {"reason": reason, "problems": [reason]})
         raise IncompleteError(
-            f"{reason}; {command} is not complete: {_NEXT}",
+            f"{reason}; {command} is not complete: {following}",
             {"problems": [reason], "state": state.phase if state else "unknown", "changed": True},
         ) from error
 
@@ -70,7 +71,7 @@ def accountable(
 def _state(journal: Journal) -> State | None:
     """What the journal says; None when it cannot be read."""
     try:
-        return fold(journal.records())
+        return journal.state()
     except Exception:
         return None
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import InterruptedRunError, unexpected
-from .files import is_no_room, write_json, write_new
-from .journal import Journal, State, fold
+from ..errors import InterruptedRunError, UnrecordedError, unexpected
+from ..files import is_no_room, write_json, write_new
+from .journal import Journal
 from .reserve import Reserve
+from .state import State
 from .store import Store
 
 
@@ -38,7 +39,7 @@ class Bookkeeping:
     def state(self) -> State | None:
         """The state that the journal tells; None, and a problem, where it cannot be read."""
         states: list[State] = []
-        self._do(lambda: states.append(fold(self._journal.records())))
+        self._do(lambda: states.append(self._journal.state()))
         return states[0] if states else None
 
     def record(self, event: str, **fields: Any) -> bool:
@@ -77,6 +78,18 @@ class Bookkeeping:
         if problem not in self.problems:
             self.problems.append(problem)
             self._progress(f"the record is incomplete: {problem}")
+
+    def raise_unrecorded(self) -> None:
+        """Raise UnrecordedError where something is restored and records of that are missing."""
+        problems = list(self.problems)
+        if not problems:
+            return
+        self.record("record_incomplete", problems=problems)
+        raise UnrecordedError(
+            f"everything is restored, but the record of it is incomplete: {problems[0]}. Free disk space, or make "
+            f"{self._store.directory} writable, then run the rollback again to complete the record",
+            {"problems": problems, "restored": True},
+        )
 
     def _do(self, write: Callable[[], object]) -> bool:
         for last in (False, True):

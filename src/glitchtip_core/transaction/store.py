@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BusyError, CutoverError, unexpected
-from .files import fsync_directory, private_directory, read_json, write_json, write_new
+from ..errors import BusyError, CoreError, unexpected
+from ..files import fsync_directory, private_directory, read_json, write_json, write_new
 
 _LOCK_POLL = 1.0
 
 
 class Store:
-    """The directory of one migration (mode 700)."""
+    """The directory of one transaction (mode 700)."""
 
     def __init__(
         self, directory: Path, *, monotonic: Callable[[], float], sleep: Callable[[float], None]
@@ -43,7 +43,7 @@ class Store:
             fsync_directory(self.open_marker.parent)
 
     def mark_verify(self, facts: Mapping[str, Any]) -> None:
-        """Leave the mark that makes the verify unit look at every service once the manager is up again."""
+        """Leave the mark that makes the verify unit look at everything once it runs again."""
         write_json(self.verify_mark, dict(facts))
 
     def to_verify(self) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ class Store:
         """One run at a time; the lock dies with its holder. Raises BusyError after ``wait`` seconds.
 
         The directory itself is locked, and the file ``lock`` in it: the directory needs no room on the disk and can
-        be locked on a read-only one, the file tells who holds it. CutoverError: neither can be locked.
+        be locked on a read-only one, the file tells who holds it. CoreError: neither can be locked.
         """
         descriptors = self._acquire(wait)
         try:
@@ -85,7 +85,7 @@ class Store:
                 os.close(descriptor)
 
     def _acquire(self, wait: float) -> list[int]:
-        """The descriptors that hold the lock. Raises BusyError after ``wait`` seconds, CutoverError otherwise."""
+        """The descriptors that hold the lock. Raises BusyError after ``wait`` seconds, CoreError otherwise."""
         deadline = self._monotonic() + wait
         held: list[int] = []
         refused: OSError | None = None
@@ -111,9 +111,9 @@ class Store:
         except BaseException as error:
             for descriptor in reversed(held):
                 os.close(descriptor)
-            if isinstance(error, CutoverError) or not isinstance(error, Exception):
+            if isinstance(error, CoreError) or not isinstance(error, Exception):
                 raise
-            raise CutoverError(f"cannot lock {path}: {unexpected(error)}") from error
+            raise CoreError(f"cannot lock {path}: {unexpected(error)}") from error
         return held
 
     def _wait_for(self, descriptor: int, deadline: float) -> None:
