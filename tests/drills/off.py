@@ -45,6 +45,16 @@ def patched(module: str, attribute: str, code: str, command: str = lite.PROGRAM)
     return off
 
 
+def together(*protections: Callable[[Lite], None]) -> Callable[[Lite], None]:
+    """Several of them, where each alone finds the fault."""
+
+    def off(world: Lite) -> None:
+        for protection in protections:
+            protection(world)
+
+    return off
+
+
 def shell(command: str) -> Callable[[Lite], None]:
     """A command on the server."""
 

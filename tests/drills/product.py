@@ -10,11 +10,6 @@ from rig.shell import RigError
 from drills import lite, off
 from drills.framework import Case, Control, Drill
 
-NO_WATCH = Control(
-    "restarts are not watched",
-    off.patched("services", "Services._check", "Services._check = lambda self, listed: None"),
-    r"\.env holds|is not as it was|uses the new|ended with code",
-)
 NO_PROOF = Control(
     "nothing is proven",
     off.patched(
@@ -23,6 +18,13 @@ NO_PROOF = Control(
         "Proving.outcomes = lambda self, names, *a, **k: ((name, Proof('own_event')) for name in names)",
     ),
     "apply ended with code 0",
+)
+NO_WATCH = Control(
+    "restarts are not watched, nothing is proven",
+    off.together(
+        off.patched("services", "Services._check", "Services._check = lambda self, listed: None"), NO_PROOF.off
+    ),
+    r"\.env holds|is not as it was|uses the new|ended with code",
 )
 NO_VARIABLES = Control(
     "PM2's stored environment left alone",
