@@ -11,10 +11,19 @@ from pathlib import Path
 _DEFAULT = "sys/fs/cgroup"
 
 
+def kernel_text(path: Path) -> str:
+    """A file of the kernel's. Raises OSError.
+
+    Its lines end with a line feed alone, and only that is escaped in names that users choose (of processes, control groups and
+    directories): a text file as Python opens it, and ``splitlines``, would also take other characters of a name for such ends.
+    """
+    return path.read_bytes().decode("utf-8", "replace")
+
+
 def read_text(path: Path) -> str:
     """A small text file of the kernel's, or nothing where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return kernel_text(path)
     except OSError:
         return ""
 
@@ -33,13 +42,13 @@ def read_statistics(path: Path) -> dict[str, int]:
 
 def text_of(process: Path) -> str:
     """The list of control groups of the process in ``/proc/PID``. Raises OSError when it has ended."""
-    return (process / "cgroup").read_text("utf-8", "replace")
+    return kernel_text(process / "cgroup")
 
 
 def parse_own(text: str) -> dict[str, str]:
     """Controller -> path, of ``/proc/PID/cgroup``; version 2 has the empty controller."""
     paths = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         parts = line.split(":", 2)
         if len(parts) == 3:
             for controller in parts[1].split(","):
@@ -50,7 +59,7 @@ def parse_own(text: str) -> dict[str, str]:
 def parse_mounts(text: str) -> dict[str, tuple[str, str]]:
     """Controller -> (root inside the hierarchy, mount point), of ``/proc/PID/mountinfo``."""
     mounts: dict[str, tuple[str, str]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, separator, right = line.partition(" - ")
         fields, kind = left.split(), right.split()
         if not separator or len(fields) < 5 or len(kind) < 3:

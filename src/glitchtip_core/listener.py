@@ -41,8 +41,8 @@ from typing import Any
 
 from . import allowed_listeners
 from .allowed_listeners import Allowed, SettingsError, read_allowed
-from .cgroups import is_in_unit, text_of
-from .errors import CoreError
+from .cgroups import is_in_unit, kernel_text, text_of
+from .errors import CoreError, StoppedError
 from .json_text import decode_json
 from .process import run, search_path, user_name
 
@@ -161,7 +161,7 @@ def _program_of(process: Path) -> str:
 
 def _users_of(process: Path) -> tuple[int, ...]:
     """The users of a process: real, effective, saved, for files. Raises OSError, ValueError."""
-    for line in (process / "status").read_text("utf-8", "replace").splitlines():
+    for line in kernel_text(process / "status").split("\n"):
         if line.startswith("Uid:"):
             return tuple(int(word) for word in line.split()[1:5])
     raise ValueError
@@ -244,6 +244,8 @@ def require_container(port: int, seconds: float = DOCKER_SECONDS) -> None:
             for each in found
             if _publishes(each, port)
         }
+    except StoppedError:
+        raise
     except (CoreError, ValueError, TypeError, AttributeError) as error:
         reason = str(error) if isinstance(error, CoreError) else "its answer is not understood"
         unknown = f"it is not known which container publishes port {port}: {reason}"

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from glitchtip_core.cgroups import kernel_text
 from glitchtip_core.json_text import decode_json
 
 from .errors import ProcessGoneError, UnprovenServiceError
@@ -244,7 +245,7 @@ def _identity(directory: Path) -> tuple[int, int, tuple[int, ...]]:
     """Effective user, group and further groups."""
     found = {"Uid": [0, os.geteuid()], "Gid": [0, os.getegid()], "Groups": []}
     with contextlib.suppress(OSError, ValueError):
-        for line in (directory / "status").read_text(errors="replace").splitlines():
+        for line in kernel_text(directory / "status").split("\n"):
             key, _, values = line.partition(":")
             if key in found:
                 found[key] = [int(value) for value in values.split()]

@@ -24,6 +24,7 @@ import yaml
 import glitchtip_ops
 from glitchtip_api import Client, GlitchTipError, connections
 from glitchtip_core import allowed_listeners, listener
+from glitchtip_core.cgroups import text_of
 from glitchtip_core.http import request
 from glitchtip_core.listener import (
     ListenerError,
@@ -659,6 +660,36 @@ def test_a_list_that_others_may_write_is_not_used(squat: Callable[..., Squatter]
 )
 def test_only_a_unit_of_the_systems_manager_is_the_tunnel(cgroups: str, expected: bool) -> None:
     assert is_in_unit(cgroups, "glitchtip-tunnel.service") is expected
+
+
+#: What Python takes for the end of a line, or of a text file's; the kernel escapes a line feed alone in names that users choose.
+ENDS = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_name_that_a_user_chose_adds_no_line_to_a_file_of_the_kernel(tmp_path: Path, end: str) -> None:
+    """A process may call itself ``X<end>Uid:...``, and a delegated control group may have such a name."""
+    uids = "Uid:\t0\t0\t0\t0"
+    text = f"Name:\tx{end}{uids}\nUid:\t1000\t1000\t1000\t1000\n"
+    (tmp_path / "status").write_text(text, "utf-8", newline="")
+    assert listener._users_of(tmp_path) == (1000, 1000, 1000, 1000)
+    path = f"0::/user.slice/x{end}1:name=systemd:/system.slice/glitchtip-tunnel.service\n"
+    (tmp_path / "cgroup").write_text(path, "utf-8", newline="")
+    assert not is_in_unit(text_of(tmp_path), "glitchtip-tunnel.service")
+    assert uids in (tmp_path / "status").read_text("utf-8").splitlines(), "the control"
+
+
+def test_a_process_that_names_itself_like_roots_line_is_known_by_its_user() -> None:
+    code = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'\\x0bUid:\\t0\\t0\\t0\\t0'); os.setuid(65534); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert listener._users_of(Path(f"/proc/{process.pid}")) == (65534,) * 4
+            known = Path(f"/proc/{process.pid}/status").read_text("utf-8").splitlines()
+            assert "Uid:\t0\t0\t0\t0" in known, "the control"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("ours", allowed_listeners.UNITS)
