@@ -703,7 +703,7 @@ BAD_ANSWERS = {
     "error": {"status": 500, "raw": ECHO.encode(), "content_type": "text/plain"},
     "dropped": {"drop": True},
     "cut": {"data": {"x": ECHO}, "cut": 5},
-    "slow": {"delay": 0.7},
+    "slow": {"delay": 3.0},
     "no HTTP": {"wire": TOKEN.encode() + b"\r\n\r\n"},
     "no status": {"wire": b"HTTP/1.1 " + TOKEN.encode() + b"\r\n\r\n"},
     "no header": {"wire": b"HTTP/1.1 200 OK\r\n" + TOKEN.encode() * 2000 + b": x\r\n\r\n"},
