@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import CoreError, InterruptedRunError, StepTooLongError
+from .errors import CoreError, StoppedError
 from .json_text import decode_json
 from .process import account_of
 
@@ -63,7 +63,7 @@ def read_allowed() -> Allowed:
             raise SettingsError(f"{SETTINGS}: units must name services of the system, as in nginx.service")
     try:
         users = frozenset(account_of(name).pw_uid for name in names)
-    except (InterruptedRunError, StepTooLongError):
+    except StoppedError:
         raise
     except CoreError as error:
         raise SettingsError(f"{SETTINGS}: {error}") from None

@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-from .errors import CoreError
+from .errors import CoreError, StoppedError
 
 _PATTERN = re.compile(
     r"(?P<scheme>https?)://(?P<key>[A-Za-z0-9_-]+)(?::[A-Za-z0-9_-]+)?@"
@@ -68,5 +68,7 @@ def shown(text: str | None) -> str:
         return "-"
     try:
         return parse_dsn(text).netloc
+    except StoppedError:
+        raise
     except CoreError:
         return "invalid"

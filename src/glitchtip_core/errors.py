@@ -56,11 +56,18 @@ class BusyError(CoreError):
     exit_code = 75
 
 
-class InterruptedRunError(CoreError):
+class StoppedError(CoreError):
+    """The run, or its step, has to end: raised in the middle of whatever runs, and no answer to what that asked for.
+
+    Code that goes on after a CoreError lets this one pass first.
+    """
+
+
+class InterruptedRunError(StoppedError):
     """A signal asked the run to end; it is raised in the main thread, so that the way back runs at once."""
 
 
-class StepTooLongError(CoreError):
+class StepTooLongError(StoppedError):
     """A step took longer than its limit and was given up."""
 
 

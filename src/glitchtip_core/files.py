@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import CoreError, reason_of
+from .errors import CoreError, StoppedError, reason_of
 from .json_text import decode_json
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -181,6 +181,8 @@ def write_over(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """
     try:
         write_new(path, data, mode=mode)
+    except StoppedError:
+        raise
     except CoreError as error:
         if not is_no_room(error):
             raise

@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CoreError
+from .errors import CoreError, StoppedError
 from .foreign_files import first_bytes, is_program, open_socket
 from .foreign_paths import ForeignError, real_path
 from .pm2_list import Pm2Entry, read_entries
@@ -177,6 +177,8 @@ def _daemon_program(access: Access, proc: Path) -> Path | None:
         if found is None or found[0] <= 0 or found[1] != account_of(access.user).pw_uid:
             return None
         return Path(os.readlink(proc / str(found[0]) / "exe"))
+    except StoppedError:
+        raise
     except (OSError, CoreError):
         return None
 
@@ -200,8 +202,12 @@ def command(access: Access) -> list[str | Path]:
 def environment(access: Access) -> dict[str, str]:
     """What PM2's command line needs, and nothing that could get into a service."""
     places = [str(access.binary.parent)]
-    with contextlib.suppress(CoreError):
+    try:
         places.insert(0, str(find_node(access).parent))
+    except StoppedError:
+        raise
+    except CoreError:
+        pass  # PM2 is a program of its own, or the one that calls it says what is missing
     return {
         "PATH": ":".join(dict.fromkeys([*places, *SYSTEM_PATH.split(":")])),
         "HOME": account_of(access.user).pw_dir,

@@ -30,7 +30,7 @@ from glitchtip_core.foreign_paths import ForeignError, Found, Place, walk
 from .envtext import find_assignment as find_assignment
 from .envtext import read_variables as read_variables
 from .envtext import replace_value as replace_value
-from .errors import CutoverError, InterruptedRunError, StepTooLongError, unexpected
+from .errors import CutoverError, StoppedError, unexpected
 
 #: A larger file is no ``.env`` file.
 MAX_BYTES = 16 * 1024 * 1024
@@ -222,7 +222,7 @@ class EnvFile:
             else:
                 try:
                     self.backup(stamp, "damaged")
-                except (InterruptedRunError, StepTooLongError):
+                except StoppedError:
                     raise
                 except CutoverError as error:
                     keep(seen.data, error)

@@ -8,6 +8,7 @@ from glitchtip_core.errors import IncompleteError as IncompleteError
 from glitchtip_core.errors import InterruptedRunError as InterruptedRunError
 from glitchtip_core.errors import RolledBackError as RolledBackError
 from glitchtip_core.errors import StepTooLongError as StepTooLongError
+from glitchtip_core.errors import StoppedError as StoppedError
 from glitchtip_core.errors import UnexpectedError as UnexpectedError
 from glitchtip_core.errors import UnprovenError as UnprovenError
 from glitchtip_core.errors import UnrecordedError as UnrecordedError

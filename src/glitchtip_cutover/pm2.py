@@ -28,7 +28,7 @@ from glitchtip_core.pm2_list import Pm2Entry, as_text
 from glitchtip_core.process import SYSTEM_PATH, Completed, user_home
 
 from .config import Pm2Settings
-from .errors import CutoverError, InterruptedRunError, StepTooLongError
+from .errors import CutoverError, StoppedError
 from .launch import Launch, launch_if_running, launch_of_job, run_launch
 from .manager import Process as Process
 from .manager import Restart, file_watcher, raise_all
@@ -120,7 +120,7 @@ class Pm2:
         """
         try:
             return core.listener(self.access.pm2_home()) is not None
-        except (InterruptedRunError, StepTooLongError):
+        except StoppedError:
             raise
         except CutoverError:
             return False

@@ -48,9 +48,10 @@ def read_cutover(directory: Path) -> Cutover:
     """Where the switch stands whose files are in ``directory``; they are root's. What cannot be read is said, never raised."""
     path = directory / JOURNAL
     try:
-        if not path.exists():
-            return Cutover(None, f"{path} is not there: no switch was ever applied on this host")
+        path.stat()
         return told(read_switch(directory))
+    except FileNotFoundError:
+        return Cutover(None, f"{path} is not there: no switch was ever applied on this host")
     except PermissionError:
         return Cutover(None, f"{path} is for root only; run this as root")
     except OpsError as error:

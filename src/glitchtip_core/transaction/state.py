@@ -38,6 +38,7 @@ class Kinds:
 
 
 #: Remarks of every transaction.
+_END_OF_TIME = 253_402_300_800  # the first second that no date has, 10000-01-01
 _REMARKS = frozenset({"note", "unexpected", "record_incomplete"})
 
 
@@ -113,9 +114,11 @@ class _Fields:
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
 
     def seconds(self, name: str) -> float | None:
-        """A number of seconds; None where it is missing or none."""
+        """A time of the years 1970 to 9999; None where it is missing or none."""
         value = self._record.get(name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return value if 0 <= value < _END_OF_TIME else None
 
     def sentences(self, name: str) -> tuple[str, ...]:
         """A list of texts; one sentence where it is missing or none."""

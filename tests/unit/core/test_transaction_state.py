@@ -61,6 +61,12 @@ def test_the_time_of_a_phase_is_that_of_the_record_that_began_it() -> None:
     assert State().phase_at is None
 
 
+@pytest.mark.parametrize("at", [-1, 1e300, float("nan"), float("inf"), 10**400, "now", True, None])
+def test_a_time_that_no_date_has_is_none(at: object) -> None:
+    state = fold([{"event": "apply_begin", "attempt": 1, "target": "new", "at": at}], KINDS)
+    assert (state.phase, state.phase_at) == ("applying", None)
+
+
 def test_another_client_brings_its_own_records() -> None:
     begin = ("apply_begin", {"set_sha256": "ab", "attempt": 7})
     state = fold(journal(begin, "kept", "compared", "applied", ("override_begin", {"table": "events"})), RESTORE)

@@ -133,6 +133,24 @@ def test_only_a_switch_that_says_so_itself_has_nothing_away():
     assert [row["state"] for row in found] == ["rolled_back", "rolled_back", "unknown", "unknown"]
 
 
+@pytest.mark.parametrize(
+    ("state", "stands", "more", "away"),
+    [
+        ("none", "before", {}, False),
+        ("rolled_back", "before", {}, False),
+        ("rolled_back", "glitchtip", {}, True),
+        ("confirmed", "glitchtip", {}, True),
+        ("applying", "before", {}, True),
+        ("rolling_back", "before", {}, True),
+        ("rolled_back", "before", {"overriding": "web"}, True),
+    ],
+)
+def test_a_program_of_before_is_judged_by_what_it_says(state, stands, more, away):
+    """It has no ``at_origin``: an uninstall has no other way to have it replaced."""
+    answer = {"state": state, "stands": stands, "env_dsn_host": "x", **more}
+    assert [row["away"] for row in standing(json.dumps(answer))] == [away]
+
+
 def test_nothing_but_the_switch_tells_whether_a_product_is_away():
     """No playbook and no role judges by the word of the state. Control: such a line is found."""
 

@@ -199,15 +199,13 @@ def test_a_full_disk_costs_samples_and_is_said_and_the_verdict_comes_when_there_
 def test_a_line_of_which_the_disk_took_a_part_is_written_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io
-
-    class Short(io.FileIO):
-        def write(self, data: Any) -> int:
-            return super().write(bytes(data)[:3])
-
-    monkeypatch.setattr(os, "fdopen", lambda descriptor, *_, **__: Short(descriptor, "r+"))
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: whole(descriptor, bytes(data)[:3]))
     append_line(tmp_path / "lines", "0123456789")
     assert (tmp_path / "lines").read_text() == "0123456789\n"
+    monkeypatch.setattr("glitchtip_core.files.write_all", os.write)
+    append_line(tmp_path / "control", "0123456789")
+    assert (tmp_path / "control").read_text() == "012"
 
 
 def test_an_order_is_given_once(world: World) -> None:
