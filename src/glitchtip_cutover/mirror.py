@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ from glitchtip_core.transaction.store import Store
 
 from .config import Config
 from .envfile import MAX_BYTES, EnvFile
-from .errors import CutoverError
+from .errors import CutoverError, IncompleteError, unexpected
 from .host import Host
 from .mirror_routes import (
     Names,
@@ -157,7 +158,8 @@ def configure(
 
     The file is checked by nginx before it gets its name; when nginx does not take it on, the file of before is
     back. Nothing of a service is touched: that is ``apply --to mirror``. Returns ``{"changed", "listen",
-    "revision", "path", "routes": [{"services", "old", "new"}]}`` without a key. Raises CutoverError.
+    "revision", "path", "routes": [{"services", "old", "new"}]}`` without a key. Raises CutoverError (what was there
+    before is there, whatever failed) or IncompleteError.
     """
     settings = settings_of(config)
     server = server or SystemdNginx(settings)
@@ -181,48 +183,59 @@ def configure(
         for tracker in {origin(route.old): route.old for route in found}.values():
             reaching(tracker, settings)
         owner = (os.geteuid(), _group_of(settings.user))
-        _checked(path, text, owner, server, list(found))
-        _take_on(host, server, path, old, owner, result["revision"])
+        candidate = path.with_name(path.name + ".new")
+        try:
+            write_new(candidate, text.encode(), mode=0o640, owner=owner)
+            _check(candidate, server, list(found))
+            put_back = partial(_put_back, host, server, path, old, owner)
+            _take_on(host, server, candidate, path, put_back, result["revision"])
+        finally:
+            candidate.unlink(missing_ok=True)
     host.progress(f"the mirror listens on {settings.netloc}: {len(found)} DSN(s)")
     return {**result, "changed": True}
 
 
-def _checked(path: Path, text: str, owner: tuple[int, int], server: Server, found: list[Route]) -> None:
-    """Write ``text`` under another name, let nginx check it, and give it its name."""
-    candidate = path.with_name(path.name + ".new")
-    write_new(candidate, text.encode(), mode=0o640, owner=owner)
-    try:
-        if problem := server.check(candidate):
-            for key in {key for route in found for dsn in (route.old, route.new) for key in keys(dsn)}:
-                problem = problem.replace(key, "***")
-            raise CutoverError(
-                f"nginx refuses the configuration of the mirror, nothing was changed: {problem}"
-            )
-        candidate.rename(path)
-        fsync_directory(path.parent)
-    finally:
-        candidate.unlink(missing_ok=True)
+def _check(candidate: Path, server: Server, found: list[Route]) -> None:
+    """Let nginx check a configuration before it gets its name. Raises CutoverError, without a key."""
+    if problem := server.check(candidate):
+        for key in {key for route in found for dsn in (route.old, route.new) for key in keys(dsn)}:
+            problem = problem.replace(key, "***")
+        raise CutoverError(f"nginx refuses the configuration of the mirror, nothing was changed: {problem}")
 
 
 def _take_on(
-    host: Host, server: Server, path: Path, old: bytes | None, owner: tuple[int, int], revision: str
+    host: Host, server: Server, candidate: Path, path: Path, put_back: Callable[[], str], revision: str
 ) -> None:
-    """Make nginx run the file, see that it answers with its revision; else the file of before is back."""
+    """Give the configuration its name, make nginx run it, and see that it answers; else what was there before is back.
+
+    Raises CutoverError, or IncompleteError where nginx does not run with what was there before.
+    """
     try:
+        candidate.rename(path)
+        fsync_directory(path.parent)
         server.take()
         _wait_for(host, server, revision)
-    except CutoverError as error:
-        if old is None:
-            path.unlink(missing_ok=True)
-            fsync_directory(path.parent)
-            raise CutoverError(f"{error}; the configuration was taken away again") from None
-        write_new(path, old, mode=0o640, owner=owner)
+    except Exception as error:
+        reason = unexpected(error)
         try:
-            server.take()
-            _wait_for(host, server, revision_of(old.decode()))
-        except CutoverError:
-            raise CutoverError(f"{error}; the file of before is back, but nginx does not answer") from None
-        raise CutoverError(f"{error}; the configuration of before is back and answers") from None
+            told = put_back()
+        except Exception as failure:
+            raise IncompleteError(
+                f"{reason}; and the mirror does not run with its configuration of before: {unexpected(failure)}"
+            ) from error
+        raise CutoverError(f"{reason}; {told}") from error
+
+
+def _put_back(host: Host, server: Server, path: Path, old: bytes | None, owner: tuple[int, int]) -> str:
+    """Leave what was there before the command, and say what that was. Raises CutoverError."""
+    if old is None:
+        path.unlink(missing_ok=True)
+        fsync_directory(path.parent)
+        return "the configuration was taken away again"
+    write_new(path, old, mode=0o640, owner=owner)
+    server.take()
+    _wait_for(host, server, revision_of(old.decode("utf-8", "replace")))
+    return "the configuration of before is back and answers"
 
 
 def _wait_for(host: Host, server: Server, revision: str) -> None:

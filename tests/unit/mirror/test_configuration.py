@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from glitchtip_core.dsn import parse_dsn
+from glitchtip_cutover import mirror
 from glitchtip_cutover.config_file import parse_config
-from glitchtip_cutover.errors import CutoverError, UsageError
+from glitchtip_cutover.errors import CutoverError, IncompleteError, InterruptedRunError, UsageError
 from glitchtip_cutover.mirror import configure, problem, remove
 from glitchtip_cutover.mirror_routes import (
     Names,
@@ -380,6 +381,41 @@ def test_when_the_first_one_is_not_taken_on_nothing_is_left(place):
     with pytest.raises(CutoverError, match="taken away again"):
         place.run()
     assert list((place.root / "conf").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [CutoverError, InterruptedRunError, OSError, ValueError, KeyError, RecursionError])
+@pytest.mark.parametrize("call", ["take", "revision", "fsync_directory"])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_whatever_fails_leaves_what_was_there_before(place, monkeypatch, kind, call, repeated):
+    """Each call after the configuration got its name fails once."""
+    first = place.run() if repeated else {"revision": ""}
+    kept = [(file.name, file.read_bytes()) for file in (place.root / "conf").iterdir()]
+    place.document["mirror"]["answer_timeout"] = 7
+    owner = mirror if call == "fsync_directory" else place.nginx
+    whole = getattr(owner, call)
+    calls = iter([kind("gone")])
+
+    def failing(*given):
+        if error := next(calls, None):
+            raise error
+        return whole(*given)
+
+    monkeypatch.setattr(owner, call, failing)
+    with pytest.raises(CutoverError, match="is back and answers" if repeated else "taken away again") as failed:
+        place.run()
+    assert failed.value.exit_code == 1
+    assert [(file.name, file.read_bytes()) for file in (place.root / "conf").iterdir()] == kept
+    assert not repeated or place.nginx.running == first["revision"]
+
+
+def test_an_nginx_that_answers_with_neither_configuration_is_no_refusal(place, monkeypatch):
+    place.run()
+    before = (place.root / "conf/nginx.conf").read_bytes()
+    place.document["mirror"]["answer_timeout"] = 7
+    monkeypatch.setattr(place.nginx, "revision", lambda: "")
+    with pytest.raises(IncompleteError, match="does not run with its configuration of before"):
+        place.run()
+    assert (place.root / "conf/nginx.conf").read_bytes() == before
 
 
 def test_an_old_tracker_that_cannot_be_reached_gets_no_mirror(place):
