@@ -60,7 +60,7 @@ def journal_phase(path):
 def lock_free(path):
     """Whether nobody holds the lock."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return True
     try:
