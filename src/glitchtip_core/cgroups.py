@@ -14,8 +14,8 @@ _DEFAULT = "sys/fs/cgroup"
 def kernel_text(path: Path) -> str:
     """A file of the kernel's. Raises OSError.
 
-    Its lines end with a line feed alone, and only that is escaped in names that users choose (of processes, control groups and
-    directories): a text file as Python opens it, and ``splitlines``, would also take other characters of a name for such ends.
+    Only a line feed ends a line there, and only that is escaped in names that users choose (processes, control groups,
+    directories). ``read_text`` and ``splitlines`` would also split at other characters of such a name.
     """
     return path.read_bytes().decode("utf-8", "replace")
 

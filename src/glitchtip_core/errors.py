@@ -57,14 +57,14 @@ class BusyError(CoreError):
 
 
 class StoppedError(CoreError):
-    """The run, or its step, has to end: raised in the middle of whatever runs, and no answer to what that asked for.
+    """The run, or its step, has to end. Raised in the middle of any call, and not a result of that call.
 
-    Code that goes on after a CoreError lets this one pass first.
+    Code that continues after a CoreError must re-raise this one.
     """
 
 
 class InterruptedRunError(StoppedError):
-    """A signal asked the run to end; it is raised in the main thread, so that the way back runs at once."""
+    """A signal asked the run to end; raised in the main thread, so that the rollback starts at once."""
 
 
 class StepTooLongError(StoppedError):

@@ -158,8 +158,8 @@ def configure(
 
     The file is checked by nginx before it gets its name; when nginx does not take it on, the file of before is
     back. Nothing of a service is touched: that is ``apply --to mirror``. Returns ``{"changed", "listen",
-    "revision", "path", "routes": [{"services", "old", "new"}]}`` without a key. Raises CutoverError (what was there
-    before is there, whatever failed) or IncompleteError.
+    "revision", "path", "routes": [{"services", "old", "new"}]}`` without a key. Raises CutoverError (the previous
+    configuration is active) or IncompleteError.
     """
     settings = settings_of(config)
     server = server or SystemdNginx(settings)
@@ -206,9 +206,9 @@ def _check(candidate: Path, server: Server, found: list[Route]) -> None:
 def _take_on(
     host: Host, server: Server, candidate: Path, path: Path, put_back: Callable[[], str], revision: str
 ) -> None:
-    """Give the configuration its name, make nginx run it, and see that it answers; else what was there before is back.
+    """Activate the candidate file and wait until nginx responds with it; on any failure restore the previous file.
 
-    Raises CutoverError, or IncompleteError where nginx does not run with what was there before.
+    Raises CutoverError, or IncompleteError if nginx does not run with the previous file.
     """
     try:
         candidate.rename(path)
@@ -227,7 +227,7 @@ def _take_on(
 
 
 def _put_back(host: Host, server: Server, path: Path, old: bytes | None, owner: tuple[int, int]) -> str:
-    """Leave what was there before the command, and say what that was. Raises CutoverError."""
+    """Restore the previous configuration, or its absence, and return that as a sentence. Raises CutoverError."""
     if old is None:
         path.unlink(missing_ok=True)
         fsync_directory(path.parent)

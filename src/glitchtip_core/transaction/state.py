@@ -9,9 +9,9 @@ from typing import Any
 from ..errors import CoreError
 
 Record = dict[str, Any]
-#: What stands before anything was changed.
+#: The active target before anything is changed.
 ORIGIN = "before"
-#: What a way back leads to: the state of before the last attempt, or the snapshot of before everything.
+#: Targets of a rollback: the state before the last attempt, or the snapshot taken before the migration.
 ATTEMPT, SNAPSHOT = "attempt", "snapshot"
 
 

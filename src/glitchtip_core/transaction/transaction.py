@@ -234,7 +234,7 @@ class Transaction:
         ) from error
 
     def put_back(self, target: str, reason: str, restore: Callable[[State, list[str]], bool]) -> None:
-        """The way back: ``restore`` is given the state and collects what could not be restored.
+        """Roll back: ``restore`` gets the state and the list to which it adds what could not be restored.
 
         It returns whether what it restored could be looked at; else the mark of the verify unit is left. A record that
         cannot be written stops nothing: where everything is restored, UnrecordedError says so at the end. Raises
@@ -267,8 +267,8 @@ class Transaction:
     ) -> _R:
         """Take back what an interrupted run left open (at boot, or after its process was killed).
 
-        ``clean`` removes what interrupted writes left. An open change goes to ``change``, with the reason, an unfinished way back
-        of one part to ``part``; else ``nothing`` is told whether a mark was left.
+        ``clean`` removes what interrupted writes left. ``change`` gets an open change and the reason, ``part`` an unfinished
+        rollback of one part. Without either, ``nothing`` gets whether the mark of an open change was left.
         """
         with self.alone("recover", wait=_RECOVERY_WAIT, unattended=True, restores=True):
             state = self.state()

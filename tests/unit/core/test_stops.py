@@ -1,4 +1,4 @@
-"""A stop that comes while the core waits for something passes every handler that goes on after an error."""
+"""A stop (a signal, a time limit) passes every handler of the core that continues after an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glitchtip_core import listener, pm2
 from glitchtip_core.errors import CoreError, InterruptedRunError, StepTooLongError, StoppedError
 
 CORE = ROOT / "src/glitchtip_core"
-#: It tells people of a stop as of any failure, and `announce` of the switch looks at the limit itself.
+#: It reports a stop like any failure; `announce` of the switch checks the limit itself.
 GOES_ON = {"notify/notifier.py"}
 
 
