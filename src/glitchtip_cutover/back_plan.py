@@ -9,7 +9,6 @@ from glitchtip_core.dsn import parse_dsn, shown
 
 from .errors import CutoverError
 from .manager import Process
-from .planning import env_diff
 from .rows import one_per_service
 from .targets import Target, to_before
 
@@ -48,7 +47,7 @@ def plan_rollback(cutover: Cutover, service: str | None = None) -> dict[str, Any
     for path in files:
         if target is not None and path in target.files:
             value = target.files[path].value
-            row = cutover.collect(problems, lambda p=path, v=value: env_diff(cutover.env(p), v))  # type: ignore[misc]
+            row = cutover.collect(problems, cutover.env_diff, path, value)
             diff += [row] if row else []
     own = [row for row in rows if row["action"] != "none: it is on its original DSN"]
     return {

@@ -1,10 +1,10 @@
-"""What all commands share: the configuration, the host, the transaction, and what stands."""
+"""What all commands share: the configuration, the host, the transaction, and the current state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from glitchtip_core.dsn import parse_dsn
 from glitchtip_core.foreign_paths import Place
@@ -18,6 +18,7 @@ from .errors import CutoverError
 from .host import Host
 from .moved import find_moved, record_moved
 from .override import Override
+from .planning import env_diff
 from .proving import Proving
 from .services import Services
 from .snapshot import Snapshot
@@ -27,6 +28,7 @@ from .wayback import WayBack
 
 Result = dict[str, Any]
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class Parts:
@@ -80,17 +82,27 @@ class Parts:
         return to_before(self.config, self.snapshots.before())
 
     @staticmethod
-    def collect(problems: list[str], read: Callable[[], _T]) -> _T | None:
+    def collect(
+        problems: list[str], read: Callable[_P, _T], *given: _P.args, **named: _P.kwargs
+    ) -> _T | None:
         """What ``read`` returns; None, and its sentence in ``problems``, where it fails."""
         try:
-            return read()
+            return read(*given, **named)
         except CutoverError as error:
             problems.append(str(error))
             return None
 
+    def env_value(self, path: Path) -> str:
+        """The DSN in one ``.env``. Raises CutoverError."""
+        return self.env(path).value()
+
+    def env_diff(self, path: Path, value: str) -> Result | None:
+        """The line of one ``.env`` that would change, masked; None where it has that value. Raises CutoverError."""
+        return env_diff(self.env(path), value)
+
     def env_values(self) -> dict[Path, str]:
         """The DSN in each ``.env``."""
-        values = {path: self.env(path).value() for path in self.config.env_files}
+        values = {path: self.env_value(path) for path in self.config.env_files}
         for path, value in values.items():
             parse_dsn(value, f"the value of {self.config.env_key} in {path}")
         return values

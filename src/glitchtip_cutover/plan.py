@@ -16,7 +16,7 @@ from .findings import Finding
 from .heard import rates, talkers
 from .manager import Process
 from .parts import Parts, Result
-from .planning import env_diff, gate_problems, is_mine, order, plan_row, service_problems, strangers
+from .planning import gate_problems, is_mine, order, plan_row, service_problems, strangers
 from .pm2 import check_node
 from .rehearsal import rehearse
 from .rows import one_per_service
@@ -75,7 +75,7 @@ class Planning(Parts):
         diff: list[Result] = []
         if target is not None:
             for path, dsn in target.files.items():
-                row = self.collect(problems, lambda p=path, d=dsn: env_diff(self.env(p), d.value))  # type: ignore[misc]
+                row = self.collect(problems, self.env_diff, path, dsn.value)
                 diff += [row] if row else []
         undoing: list[Finding] = []
         if target is not None:

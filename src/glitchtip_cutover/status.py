@@ -45,7 +45,7 @@ class Standing(Parts):
         }
         hosts = {}
         for path in self.config.env_files:
-            value = self.collect(problems, lambda path=path: self.env(path).value())  # type: ignore[misc]
+            value = self.collect(problems, self.env_value, path)
             hosts[path] = shown(value)
         result["env_dsn_host"] = hosts[self.config.env_files[0]]
         result["env_files"] = [{"path": str(path), "dsn_host": host} for path, host in hosts.items()]
