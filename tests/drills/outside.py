@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,19 +139,23 @@ class Observer:
         return replace(facts, counts=self._events(since, rest, wanted, 2.0 if broken else _ARRIVE))
 
     def _events(self, since: float, rest: float, wanted: Mapping[str, str], seconds: float) -> Counts:
-        """Ledger against both databases, until each emitting service was heard and nothing is missing (at most ``seconds``)."""
+        """Ledger against both databases: until each emitting service was heard, then until what was in the ledger is stored.
+
+        At most ``seconds``. Services go on sending: of a ledger that is read again, there is always an event under way.
+        """
         deadline = time.monotonic() + seconds
         names = {side.name: which for which, side in self._sides().items()}
         while True:
             ledger = self.world.ledger(since)
             heard, wrong = after_rest(ledger, rest, names, wanted)
-            counts = compare(
-                ledger,
-                [side.stored(since) for side in self._sides().values()],
-                wrong,
-                tuple(sorted(set(EMITTING) - heard)),
-            )
-            if time.monotonic() > deadline or not (counts.lost or counts.silent):
+            silent = tuple(sorted(set(EMITTING) - heard))
+            if not silent or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        while True:
+            stored = [side.stored(since) for side in self._sides().values()]
+            counts = compare(ledger, stored, wrong, silent)
+            if not counts.lost or time.monotonic() > deadline:
                 return counts
             time.sleep(0.5)
 
@@ -172,7 +176,7 @@ def after_rest(
 
 
 def compare(
-    ledger: Ledger, stored: list[Mapping[str, int]], wrong: tuple[str, ...] = (), silent: tuple[str, ...] = ()
+    ledger: Ledger, stored: Sequence[Mapping[str, int]], wrong: tuple[str, ...] = (), silent: tuple[str, ...] = ()
 ) -> Counts:
     """The counts of one drill: what the product acknowledged against what the trackers' databases hold."""
     total: dict[str, int] = {}
